@@ -1,0 +1,268 @@
+"""The appliance's configuration: frozen dataclasses from one TOML file, with a default for everything."""
+
+import dataclasses
+import difflib
+import os
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from appliance.errors import ConfigError, UserError
+
+DEFAULT_FILE = Path("/etc/gatehouse/gatehouse.toml")
+
+
+@dataclass(frozen=True)
+class Site:
+    """What guests and admins see; `timezone` is the one in which windows, days and months are meant."""
+
+    name: str = "Gatehouse"
+    timezone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
+    contact: str = ""
+
+
+@dataclass(frozen=True)
+class Paths:
+    """`state` survives a reboot, `run` needn't (rendered files and sockets), `log` holds what services print."""
+
+    state: Path = Path("/var/lib/gatehouse")
+    run: Path = Path("/run/gatehouse")
+    log: Path = Path("/var/log/gatehouse")
+
+
+@dataclass(frozen=True)
+class Database:
+    """`url` is `sqlite:////absolute/path` or `postgresql://user:password@host/name`; empty: SQLite in `state`."""
+
+    url: str = ""
+
+    def __post_init__(self) -> None:
+        if self.url and not self.url.startswith(("sqlite:///", "postgresql://")):
+            raise ValueError("url: use sqlite:////absolute/path or postgresql://user@host/name")
+
+
+@dataclass(frozen=True)
+class Radius:
+    """Where FreeRADIUS listens, and what it tells every NAS."""
+
+    listen: IPv4Address = IPv4Address("0.0.0.0")  # noqa: S104 (routers reach it from anywhere; clients are listed)
+    authentication_port: int = 1812
+    accounting_port: int = 1813
+    interim_interval_s: int = 300
+
+    def __post_init__(self) -> None:
+        _ports(self, "authentication_port", "accounting_port")
+        _between(self, "interim_interval_s", 60, 86_400)
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """The appliance's own NAS. `addresses` are the public ones it may give to a guest one-to-one."""
+
+    lan: str = "eth1"
+    wan: str = "eth0"
+    address: IPv4Interface = IPv4Interface("10.10.0.1/20")
+    addresses: tuple[IPv4Network, ...] = ()
+    coa_port: int = 3799
+
+    def __post_init__(self) -> None:
+        for key in ("lan", "wan"):
+            if not re.fullmatch(r"[A-Za-z0-9_.-]{1,15}", getattr(self, key)):
+                raise ValueError(f"{key}: a network device's name has 1 to 15 letters, digits, '.', '_' or '-'")
+        if self.lan == self.wan:
+            raise ValueError("lan and wan: two different network devices are needed")
+        if self.address.network.prefixlen > 30:
+            raise ValueError("address: the guests' network needs a prefix of /30 or shorter")
+        _ports(self, "coa_port")
+
+
+@dataclass(frozen=True)
+class Dhcp:
+    """Addresses for guests. `first` and `last` default to the whole of the gateway's network."""
+
+    first: IPv4Address | None = None
+    last: IPv4Address | None = None
+    lease_s: int = 3600
+    dns: tuple[IPv4Address, ...] = ()
+
+    def __post_init__(self) -> None:
+        _between(self, "lease_s", 120, 604_800)
+
+
+@dataclass(frozen=True)
+class Portal:
+    """The guest's pages. With a publicly valid `certificate` and `key` (PEM files) they are also on HTTPS."""
+
+    hostname: str = "login.gatehouse.internal"
+    http_port: int = 8080
+    https_port: int = 8443
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+", self.hostname):
+            raise ValueError("hostname: write a full lower-case host name such as login.example.net")
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key: give both or neither")
+        _ports(self, "http_port", "https_port")
+
+
+@dataclass(frozen=True)
+class Admin:
+    """Where the admin pages listen; from other machines reach them through SSH until TLS is set up."""
+
+    listen: IPv4Address = IPv4Address("127.0.0.1")
+    port: int = 8090
+
+    def __post_init__(self) -> None:
+        _ports(self, "port")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that is configured; see docs/configuration.md for the meaning of each key."""
+
+    site: Site = field(default_factory=Site)
+    paths: Paths = field(default_factory=Paths)
+    database: Database = field(default_factory=Database)
+    radius: Radius = field(default_factory=Radius)
+    gateway: Gateway = field(default_factory=Gateway)
+    dhcp: Dhcp = field(default_factory=Dhcp)
+    portal: Portal = field(default_factory=Portal)
+    admin: Admin = field(default_factory=Admin)
+    file: Path = DEFAULT_FILE
+
+    def __post_init__(self) -> None:
+        network = self.gateway.address.network
+        for key in ("first", "last"):
+            address = getattr(self.dhcp, key)
+            if address is not None and address not in network:
+                raise ValueError(f"[dhcp] {key}: {address} is outside the guests' network {network}")
+        first, last = self.dhcp_range
+        if first > last:
+            raise ValueError(f"[dhcp] first: {first} comes after last, {last}")
+        if first <= self.gateway.address.ip <= last:
+            raise ValueError(f"[dhcp] first, last: the range holds the gateway's own address {self.gateway.address.ip}")
+        for addresses in self.gateway.addresses:
+            if addresses.overlaps(network):
+                raise ValueError(f"[gateway] addresses: {addresses} overlaps the guests' network {network}")
+
+    @property
+    def dhcp_range(self) -> tuple[IPv4Address, IPv4Address]:
+        """First and last address for guests; by default the part of the network above the gateway's address."""
+        network = self.gateway.address.network
+        above = self.gateway.address.ip + 1
+        return self.dhcp.first or above, self.dhcp.last or network.broadcast_address - 1
+
+    @property
+    def database_url(self) -> str:
+        return self.database.url or f"sqlite:///{self.paths.state / 'core' / 'core.db'}"
+
+
+def _ports(section: object, *keys: str) -> None:
+    for key in keys:
+        _between(section, key, 1, 65_535)
+
+
+def _between(section: object, key: str, low: int, high: int) -> None:
+    if not low <= getattr(section, key) <= high:
+        raise ValueError(f"{key}: {getattr(section, key)} is not between {low} and {high}")
+
+
+def load(path: Path | None = None) -> Config:
+    """Reads the file named by `path`, else by GATEHOUSE_CONFIG, else the default one; defaults where there is none.
+
+    Raises ConfigError with one line that names the file and the key.
+    """
+    named = path or (Path(os.environ["GATEHOUSE_CONFIG"]) if "GATEHOUSE_CONFIG" in os.environ else None)
+    file = named or DEFAULT_FILE
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if named:
+            raise ConfigError(f"{file}: there is no such file") from None
+        text = ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: can't be read: {error}") from error
+    return parse(text, file)
+
+
+def parse(text: str, file: Path = DEFAULT_FILE) -> Config:
+    """Configuration from TOML text; `file` is only named in errors and kept in the result."""
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file}: not valid TOML: {error}") from error
+    hints = typing.get_type_hints(Config)
+    sections = {key: hint for key, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    values = {}
+    for name, table in tables.items():
+        if name not in sections:
+            raise ConfigError(f"{file}: [{name}]: unknown section{_meant(name, sections)}")
+        if not isinstance(table, dict):
+            raise ConfigError(f"{file}: {name}: a section is needed: write [{name}] on a line of its own")
+        values[name] = _section(typing.cast(type, sections[name]), name, table, file)
+    try:
+        return Config(**values, file=file)
+    except ValueError as error:
+        raise ConfigError(f"{file}: {error}") from None
+
+
+def _section(cls: type, name: str, table: Mapping[str, object], file: Path) -> Any:
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for key, value in table.items():
+        if key not in hints:
+            raise ConfigError(f"{file}: [{name}] {key}: unknown key{_meant(key, hints)}")
+        try:
+            values[key] = _convert(hints[key], value)
+        except (ValueError, ZoneInfoNotFoundError, UserError) as error:
+            raise ConfigError(f"{file}: [{name}] {key}: {error}") from None
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise ConfigError(f"{file}: [{name}] {error}") from None
+
+
+def _meant(word: str, known: Mapping[str, object]) -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean {near[0]}?)" if near else f" (known: {', '.join(known)})"
+
+
+_FROM_TEXT: dict[object, tuple[Callable[[str], object], str]] = {
+    Path: (Path, "a path in quotes"),
+    ZoneInfo: (ZoneInfo, 'a time zone such as "Europe/Prague"'),
+    IPv4Address: (IPv4Address, 'an address such as "10.0.0.1"'),
+    IPv4Interface: (IPv4Interface, 'an address with its prefix such as "10.0.0.1/24"'),
+    IPv4Network: (IPv4Network, 'a network such as "198.51.100.16/28"'),
+}
+
+
+def _convert(hint: Any, value: object) -> object:
+    if isinstance(hint, types.UnionType):  # only "X | None" is used; absent means None
+        return _convert(typing.get_args(hint)[0], value)
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise ValueError("a list in [ ] is needed")
+        return tuple(_convert(typing.get_args(hint)[0], item) for item in value)
+    if hint in _FROM_TEXT:
+        make, wanted = _FROM_TEXT[hint]
+        if not isinstance(value, str):
+            raise ValueError(f"{wanted} is needed, not {value!r}")
+        try:
+            return make(value)
+        except (ValueError, ZoneInfoNotFoundError, OSError):
+            raise ValueError(f"{wanted} is needed, not {value!r}") from None
+    if type(value) is not hint:  # a bool is no int here
+        wanted = {int: "a whole number", str: "text in quotes", bool: "true or false"}[hint]
+        raise ValueError(f"{wanted} is needed, not {value!r}")
+    if isinstance(value, str) and not value.isprintable():
+        raise ValueError("line breaks and control characters can't be used here")
+    return value

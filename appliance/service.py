@@ -1,0 +1,72 @@
+"""What a module is made of: services that run, and files that are rendered for them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from appliance.config import Config
+
+
+@dataclass(frozen=True)
+class Service:
+    """One long-running process, started alike by systemd and by supervisor.
+
+    `command` is given the configuration; capabilities are names without `CAP_`; `groups` are supplementary.
+    `forks` marks a program whose workers outlive a killed parent.
+    """
+
+    name: str
+    description: str
+    user: str
+    command: Callable[[Config], list[str]]
+    groups: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    writes: Callable[[Config], list[Path]] = lambda config: []
+    umask: int = 0o007
+    forks: bool = False
+
+    @property
+    def unit(self) -> str:
+        return f"gatehouse-{self.name}"
+
+
+@dataclass(frozen=True)
+class File:
+    """A rendered file below `paths.run`; when its text changes, the services in `restarts` are restarted."""
+
+    path: str
+    text: str
+    group: str
+    restarts: tuple[str, ...]
+    owner: str = "root"
+    mode: int = 0o640
+
+
+@dataclass(frozen=True)
+class Directory:
+    """A directory that services share or own, below `paths.state` or `paths.run`."""
+
+    base: Literal["state", "run"]
+    path: str
+    owner: str
+    group: str
+    mode: int
+
+
+@dataclass(frozen=True)
+class Module:
+    """A part of the product that is activated on its own.
+
+    `render` is pure apart from reading what the operator entered; `verify` gets the folder that holds the
+    rendered files and raises UserError before anything is installed.
+    """
+
+    name: str
+    title: str
+    chapter: str
+    services: tuple[Service, ...]
+    directories: tuple[Directory, ...]
+    render: Callable[[Config], list[File]]
+    verify: Callable[[Config, Path], None]

@@ -1,0 +1,181 @@
+"""The verbs between the portal, which faces guests and has no privileges, and the gateway daemon.
+
+One JSON object a line over a unix stream socket, one answer a request. The gateway takes nothing else from
+anybody, so this file is all that a compromised portal could say to it.
+"""
+
+import dataclasses
+import json
+import re
+import socket
+import typing
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from types import UnionType
+from typing import Any
+
+from appliance.errors import Unavailable, UserError
+
+MAX_LINE_BYTES = 16_384
+TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Allow:
+    """Let this pair of MAC and IP online as the RADIUS server granted it; an earlier session of it is ended.
+
+    Rates are bits per second, 0 for no limit; None means that the server set no such limit.
+    `address` is the public address for one-to-one NAT.
+    """
+
+    ip: IPv4Address
+    mac: str
+    account: str
+    session_class: str  # hex octets of Class (RFC 2865, 5.25), given back in accounting
+    down_bps: int
+    up_bps: int
+    address: IPv4Address | None = None
+    session_timeout_s: int | None = None
+    idle_timeout_s: int | None = None
+    quota_bytes: int | None = None
+    interim_interval_s: int | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", self.mac):
+            raise ValueError("mac: six lower-case octets with ':' are needed")
+        if not re.fullmatch(r"([0-9a-f]{2})*", self.session_class):
+            raise ValueError("session_class: hex octets are needed")
+        if not self.account or len(self.account.encode()) > 253:
+            raise ValueError("account: 1 to 253 bytes are needed")
+        for key in ("down_bps", "up_bps", "session_timeout_s", "idle_timeout_s", "quota_bytes", "interim_interval_s"):
+            value = getattr(self, key)
+            if value is not None and not 0 <= value < 2**63:
+                raise ValueError(f"{key}: {value} is out of range")
+
+
+@dataclass(frozen=True)
+class Logout:
+    """The guest at this address asks to leave."""
+
+    ip: IPv4Address
+
+
+@dataclass(frozen=True)
+class Who:
+    """What the gateway knows about this address."""
+
+    ip: IPv4Address
+
+
+Request = Allow | Logout | Who
+_VERBS: dict[str, type[Request]] = {"allow": Allow, "logout": Logout, "who": Who}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The state of the address that was asked for, after the verb.
+
+    Octets are as the guest sees them: `down_octets` came to the guest. `ended` is the RADIUS
+    Acct-Terminate-Cause (RFC 2866, 5.10) of this address's last session when nobody is online there.
+    """
+
+    online: bool
+    account: str = ""
+    mac: str = ""
+    address: IPv4Address | None = None
+    online_s: int = 0
+    remaining_s: int | None = None
+    down_octets: int = 0
+    up_octets: int = 0
+    remaining_bytes: int | None = None
+    ended: int | None = None
+
+
+class BadRequest(UserError):
+    """What came over the socket isn't one of the verbs above."""
+
+
+def encode(message: Request | Answer) -> bytes:
+    """One line; an Answer carries no verb."""
+    fields = {key: _plain(value) for key, value in dataclasses.asdict(message).items() if value is not None}
+    verb = next((name for name, cls in _VERBS.items() if isinstance(message, cls)), None)
+    return json.dumps({"verb": verb, **fields} if verb else fields).encode() + b"\n"
+
+
+def encode_error(text: str) -> bytes:
+    return json.dumps({"error": text}).encode() + b"\n"
+
+
+def decode_request(line: bytes) -> Request:
+    """Raises BadRequest for anything that isn't exactly one of the verbs."""
+    fields = _object(line)
+    cls = _VERBS.get(str(fields.pop("verb", "")))
+    if cls is None:
+        raise BadRequest("unknown verb")
+    return typing.cast(Request, _build(cls, fields))
+
+
+def decode_answer(line: bytes) -> Answer:
+    """Raises UserError with the gateway's own words where it refused."""
+    fields = _object(line)
+    if "error" in fields:
+        raise UserError(str(fields["error"]))
+    return typing.cast(Answer, _build(Answer, fields))
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, IPv4Address) else value
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    if len(line) > MAX_LINE_BYTES:
+        raise BadRequest("line too long")
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError):
+        raise BadRequest("not JSON") from None
+    if not isinstance(fields, dict):
+        raise BadRequest("not an object")
+    return fields
+
+
+def _build(cls: type, fields: dict[str, Any]) -> object:
+    hints = typing.get_type_hints(cls)
+    if unknown := set(fields) - set(hints):
+        raise BadRequest(f"unknown field {sorted(unknown)[0]!r}")
+    try:
+        return cls(**{key: _typed(hints[key], value) for key, value in fields.items()})
+    except (TypeError, ValueError) as error:
+        raise BadRequest(str(error)) from None
+
+
+def _typed(hint: Any, value: object) -> object:
+    hint = typing.get_args(hint)[0] if isinstance(hint, UnionType) else hint
+    if hint is IPv4Address and isinstance(value, str):
+        return IPv4Address(value)
+    if type(value) is not hint:
+        raise ValueError(f"{hint.__name__} is needed, not {type(value).__name__}")
+    return value
+
+
+class GatewayClient:
+    """The portal's side of the socket; a fresh connection a request, so that a restarted gateway isn't noticed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def ask(self, request: Request) -> Answer:
+        """Raises Unavailable when the gateway doesn't answer in time, UserError when it refuses."""
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.settimeout(TIMEOUT_S)
+                connection.connect(str(self._path))
+                connection.sendall(encode(request))
+                with connection.makefile("rb") as answers:
+                    line = answers.readline(MAX_LINE_BYTES + 1)
+        except OSError as error:
+            raise Unavailable(f"the gateway doesn't answer: {error}") from None
+        if not line.endswith(b"\n"):
+            raise Unavailable("the gateway closed the connection without an answer")
+        return decode_answer(line)
