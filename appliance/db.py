@@ -11,11 +11,14 @@ import peewee
 from appliance.errors import UserError
 
 
-def connect(url: str, busy_timeout_ms: int = 5000, durable: bool = True) -> peewee.Database:
+def connect(
+    url: str, busy_timeout_ms: int = 5000, durable: bool = True, shared: bool = False
+) -> peewee.Database:
     """An unopened database for `sqlite:////path` or `postgresql://…`.
 
     SQLite runs in WAL mode; with `durable` each commit is on disk before it returns (synchronous=FULL),
     else the last ones may be lost when the power goes, never the file (https://sqlite.org/wal.html).
+    `shared`: one connection for all threads of a caller that lets only one of them in at a time.
     """
     parts = urlsplit(url)
     if parts.scheme == "sqlite":
@@ -26,9 +29,16 @@ def connect(url: str, busy_timeout_ms: int = 5000, durable: bool = True) -> peew
             "busy_timeout": busy_timeout_ms,
         }
         # sqlite3's own timeout would set busy_timeout again on each open
-        return peewee.SqliteDatabase(unquote(parts.path)[1:], pragmas=pragmas, timeout=busy_timeout_ms / 1000)
+        return peewee.SqliteDatabase(
+            unquote(parts.path)[1:],
+            pragmas=pragmas,
+            timeout=busy_timeout_ms / 1000,
+            thread_safe=not shared,
+            check_same_thread=not shared,
+        )
     return peewee.PostgresqlDatabase(
         unquote(parts.path)[1:],
+        thread_safe=not shared,
         user=unquote(parts.username or "") or None,
         password=unquote(parts.password or "") or None,
         host=parts.hostname,

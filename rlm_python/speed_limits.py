@@ -4,7 +4,7 @@ The router's view gives the names: rx is what it receives, the client's upload; 
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,7 +16,7 @@ MAX_BURST_TIME_S = 86400
 DEFAULT_BURST_TIME_S = 1
 DEFAULT_PRIORITY = 8
 
-SPEED = re.compile(r"([0-9]{1,13})([kmg]?)", re.IGNORECASE)
+SPEED = re.compile(r"([0-9]{1,13})([kmg]?)", re.ASCII | re.IGNORECASE)
 SECONDS = re.compile(r"([0-9]{1,5})s?")
 
 Pair = tuple[int, int]  # upload, download
@@ -42,8 +42,10 @@ class RateLimit:
     min_down_bps: int = 0
 
     def __post_init__(self) -> None:
-        _check_speeds("upload", self.up_bps, self.burst_up_bps, self.threshold_up_bps, self.min_up_bps)
-        _check_speeds("download", self.down_bps, self.burst_down_bps, self.threshold_down_bps, self.min_down_bps)
+        for bps in (self.threshold_up_bps, self.threshold_down_bps):
+            _check_range(bps)
+        _check_speeds("upload", self.up_bps, self.burst_up_bps, self.min_up_bps)
+        _check_speeds("download", self.down_bps, self.burst_down_bps, self.min_down_bps)
         for seconds in (self.burst_time_up_s, self.burst_time_down_s):
             if not 0 <= seconds <= MAX_BURST_TIME_S:
                 raise UserError(f"a burst time of {seconds} s is out of range: write 0 to {MAX_BURST_TIME_S}")
@@ -51,8 +53,8 @@ class RateLimit:
             raise UserError(f"there is no priority {self.priority}: write 1 (highest) to 8 (lowest)")
 
 
-def _check_speeds(direction: str, rate: int, burst: int, threshold: int, minimum: int) -> None:
-    for bps in (rate, burst, threshold, minimum):
+def _check_speeds(direction: str, rate: int, burst: int, minimum: int) -> None:
+    for bps in (rate, burst, minimum):
         _check_range(bps)
     if burst and not 0 < rate <= burst:
         allowed = f"{format_bits_per_second(rate)} or more" if rate else "0, because the rate has no limit"
@@ -64,27 +66,33 @@ def _check_speeds(direction: str, rate: int, burst: int, threshold: int, minimum
 
 def _check_range(bps: int) -> None:
     if not 0 <= bps <= MAX_BPS:
-        raise UserError(f"a speed of {bps} bit/s is out of range: write 0 to {format_bits_per_second(MAX_BPS)}")
+        most = format_bits_per_second(MAX_BPS)
+        raise UserError(f"a speed of {bps} bit/s is out of range: write 0 to {most}")
 
 
 @lru_cache(maxsize=1024)
 def parse_rate_limit(text: str) -> RateLimit:
     """Raises UserError. What the text leaves out gets the value that RouterOS would take."""
+    rate, burst, threshold, time, priority, minimum = _split(text)
+    rates = _parse_pair(rate, parse_bits_per_second)
+    bursts = _parse_pair(burst or "0", parse_bits_per_second)
+    thresholds = _default_thresholds(rates, bursts)
+    if threshold:
+        thresholds = _parse_pair(threshold, parse_bits_per_second)
+    times = _parse_pair(time, _parse_seconds) if time else _default_times(bursts)
+    minima = _parse_pair(minimum or "0", parse_bits_per_second)
+    return RateLimit(*rates, *bursts, *thresholds, *times, _parse_priority(priority), *minima)
+
+
+def _split(text: str) -> list[str]:
+    """Always six fields; those left out are empty."""
     fields = text.split()
     if not 1 <= len(fields) <= 6:
-        raise UserError(f"'{text}' is not a speed limit: write upload/download, such as 5M/20M")
+        raise UserError(f"{text!r} is not a speed limit: write upload/download, such as 5M/20M")
     # The grammar lets the priority be left out before a minimum; a bare number is always the priority.
     if len(fields) == 5 and not fields[4].isdecimal():
-        fields.insert(4, str(DEFAULT_PRIORITY))
-    rates = _parse_pair(fields[0], parse_bits_per_second)
-    bursts = _parse_pair(fields[1], parse_bits_per_second) if len(fields) > 1 else (0, 0)
-    thresholds = _default_thresholds(rates, bursts)
-    if len(fields) > 2:
-        thresholds = _parse_pair(fields[2], parse_bits_per_second)
-    times = _parse_pair(fields[3], _parse_seconds) if len(fields) > 3 else _default_times(bursts)
-    priority = _parse_priority(fields[4]) if len(fields) > 4 else DEFAULT_PRIORITY
-    minima = _parse_pair(fields[5], parse_bits_per_second) if len(fields) > 5 else (0, 0)
-    return RateLimit(*rates, *bursts, *thresholds, *times, priority, *minima)
+        fields.insert(4, "")
+    return fields + [""] * (6 - len(fields))
 
 
 def _default_thresholds(rates: Pair, bursts: Pair) -> Pair:
@@ -105,34 +113,41 @@ def _parse_pair(text: str, parse: Callable[[str], int]) -> Pair:
 def _parse_seconds(text: str) -> int:
     match = SECONDS.fullmatch(text)
     if not match:
-        raise UserError(f"'{text}' is not a burst time: write whole seconds, such as 8")
+        raise UserError(f"{text!r} is not a burst time: write whole seconds, such as 8")
     return int(match[1])
 
 
 def _parse_priority(text: str) -> int:
-    if not re.fullmatch("[1-8]", text):
-        raise UserError(f"there is no priority '{text}': write 1 (highest) to 8 (lowest)")
-    return int(text)
+    if not re.fullmatch("[1-8]?", text):
+        raise UserError(f"there is no priority {text!r}: write 1 (highest) to 8 (lowest)")
+    return int(text or DEFAULT_PRIORITY)
 
 
 @lru_cache(maxsize=1024)
 def format_rate_limit(limit: RateLimit) -> str:
     """The shortest text that means exactly this to RouterOS, and to `parse_rate_limit`."""
+    fields, defaults = zip(*_fields_and_defaults(limit), strict=True)
+    needed = max(place for place in range(len(fields)) if fields[place] != defaults[place])
+    return " ".join(fields[: needed + 1])
+
+
+def _fields_and_defaults(limit: RateLimit) -> Iterator[tuple[str, str]]:
     rates = limit.up_bps, limit.down_bps
     bursts = limit.burst_up_bps, limit.burst_down_bps
     thresholds = limit.threshold_up_bps, limit.threshold_down_bps
     times = limit.burst_time_up_s, limit.burst_time_down_s
     minima = limit.min_up_bps, limit.min_down_bps
-    fields_and_defaults = (
-        (_format_pair(rates, _format_speed), ""),
-        (_format_pair(bursts, _format_speed), "0"),
-        (_format_pair(thresholds, _format_speed), _format_pair(_default_thresholds(rates, bursts), _format_speed)),
-        (_format_pair(times, str), _format_pair(_default_times(bursts), str)),
-        (str(limit.priority), str(DEFAULT_PRIORITY)),
-        (_format_pair(minima, _format_speed), "0"),
-    )
-    needed = max(place for place, (field, default) in enumerate(fields_and_defaults) if field != default)
-    return " ".join(field for field, _ in fields_and_defaults[: needed + 1])
+    yield _format_speeds(rates), ""
+    yield _format_speeds(bursts), "0"
+    yield _format_speeds(thresholds), _format_speeds(_default_thresholds(rates, bursts))
+    yield _format_pair(times, str), _format_pair(_default_times(bursts), str)
+    yield str(limit.priority), str(DEFAULT_PRIORITY)
+    yield _format_speeds(minima), "0"
+
+
+def _format_speeds(pair: Pair) -> str:
+    # The manual promises k and M for this attribute, no G.
+    return _format_pair(pair, lambda bps: _with_suffix(bps, "Mk"))
 
 
 def _format_pair(pair: Pair, format_one: Callable[[int], str]) -> str:
@@ -140,16 +155,11 @@ def _format_pair(pair: Pair, format_one: Callable[[int], str]) -> str:
     return format_one(up) if up == down else f"{format_one(up)}/{format_one(down)}"
 
 
-def _format_speed(bps: int) -> str:
-    # The manual promises k and M for this attribute, no G.
-    return _with_suffix(bps, "Mk")
-
-
 def parse_bits_per_second(text: str) -> int:
     """512k, 20M, 1G or plain bits per second, with powers of 1000; raises UserError."""
     match = SPEED.fullmatch(text.strip())
     if not match:
-        raise UserError(f"'{text}' is not a speed: write a whole number, such as 512k, 20M or 1G")
+        raise UserError(f"{text!r} is not a speed: write a whole number, such as 512k, 20M or 1G")
     bps = int(match[1]) * FACTORS[match[2].lower()]
     _check_range(bps)
     return bps

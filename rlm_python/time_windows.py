@@ -2,9 +2,9 @@
 
 A window is written as `Mo-Fr 08:00-20:00`; several are joined by commas. No window at all means always open.
 
-Daylight saving: hours are wall-clock hours. A time that the clock skips (spring) means the instant of the jump.
-A time that comes twice (autumn) means the first one for a start and the last one for an end, so that nobody's
-window is cut short. 24:00 is 00:00 of the next day.
+Daylight saving: hours are wall-clock hours. A time that the clock skips (spring) means the instant of the
+jump. A time that comes twice (autumn) means the first one for a start and the last one for an end, so that
+nobody's window is cut short. 24:00 is 00:00 of the next day.
 """
 
 import re
@@ -52,11 +52,11 @@ def _parse_piece(piece: str) -> Window:
     tight = re.sub(r"\s*([-+:])\s*", r"\1", piece.replace("–", "-").lower())
     match = PIECE.fullmatch(re.sub(r"\s+", " ", tight))
     if not match:
-        raise UserError(f"'{piece}' is not a time window: write days and hours, such as Mo-Fr 08:00-20:00")
+        raise UserError(f"{piece!r} is not a time window: write days and hours, such as Mo-Fr 08:00-20:00")
     days, start_hour, start_minute, end_hour, end_minute = match.groups()
     start = _minutes(start_hour, start_minute, piece)
     if start == DAY_MINUTES:
-        raise UserError(f"'{piece}': a window cannot start at 24:00; write 00:00 of the next day")
+        raise UserError(f"{piece!r}: a window cannot start at 24:00; write 00:00 of the next day")
     # 00:00 as an end is the midnight that closes the day: one spelling for one instant.
     end = _minutes(end_hour, end_minute, piece) or DAY_MINUTES
     return Window(_parse_days(days, piece), start, end)
@@ -65,7 +65,7 @@ def _parse_piece(piece: str) -> Window:
 def _minutes(hour: str, minute: str, piece: str) -> int:
     minutes = int(hour) * 60 + int(minute)
     if int(minute) > 59 or minutes > DAY_MINUTES:
-        raise UserError(f"'{piece}': there is no time {hour}:{minute}; write 00:00 to 24:00")
+        raise UserError(f"{piece!r}: there is no time {hour}:{minute}; write 00:00 to 24:00")
     return minutes
 
 
@@ -85,7 +85,7 @@ def _parse_day(name: str, piece: str) -> int:
     for number, full in enumerate(DAY_NAMES):
         if name in (full[:2], full[:3], full):
             return number
-    raise UserError(f"'{piece}': there is no day '{name}'; write Mo, Tu, We, Th, Fr, Sa, Su or daily")
+    raise UserError(f"{piece!r}: there is no day {name!r}; write Mo, Tu, We, Th, Fr, Sa, Su or daily")
 
 
 def _normalised(windows: Iterable[Window]) -> tuple[Window, ...]:
@@ -99,13 +99,14 @@ def _normalised(windows: Iterable[Window]) -> tuple[Window, ...]:
 
 def format(windows: tuple[Window, ...]) -> str:
     """The one spelling of these windows; `parse` reads it back."""
-    return ", ".join(f"{_format_days(window.days)} {_format_hours(window)}" for window in _normalised(windows))
+    return ", ".join(f"{_format_days(window)} {_format_hours(window)}" for window in _normalised(windows))
 
 
-def _format_days(days: tuple[int, ...]) -> str:
-    if len(days) == 7:
+def _format_days(window: Window) -> str:
+    if len(window.days) == 7:
         return "daily"
-    return "+".join(_format_run(first, days) for first in days if (first - 1) % 7 not in days)
+    firsts = [day for day in window.days if (day - 1) % 7 not in window.days]
+    return "+".join(_format_run(first, window.days) for first in firsts)
 
 
 def _format_run(first: int, days: tuple[int, ...]) -> str:

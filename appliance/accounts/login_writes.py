@@ -1,0 +1,99 @@
+"""What a login writes: its address from the plan's pool, and the account's first login.
+
+No address is handed out twice, and no login waits for a slow writer longer than the busy time-out.
+"""
+
+import time
+from typing import Any
+
+import peewee
+
+# The outer condition stands again because another server may have changed the row that the inner one chose.
+_NOT_FIXED = "NOT EXISTS (SELECT 1 FROM account WHERE account.address = pool_address.ip)"
+_OWN = f"SELECT ip FROM pool_address WHERE account_id = ? AND mac = ? AND pool_id = ? AND {_NOT_FIXED} LIMIT 1"
+_FREE = (
+    f"SELECT ip FROM pool_address WHERE pool_id = ? AND held_until <= ? AND {_NOT_FIXED} ORDER BY held_until LIMIT 1"
+)
+_SQL = {
+    "keep": f"UPDATE pool_address SET held_until = ? WHERE ip = ({_OWN}) AND account_id = ? AND mac = ? RETURNING ip",
+    "take": "UPDATE pool_address SET account_id = ?, mac = ?, held_until = ?"
+    f" WHERE ip = ({_FREE}) AND held_until <= ? RETURNING ip",
+    "own": _OWN,
+    "free": _FREE.replace("LIMIT 1", "LIMIT ?"),
+    "first_login": "UPDATE account SET first_login_at = ? WHERE id = ? AND first_login_at IS NULL",
+    "promise": "UPDATE pool_address SET account_id = ?, mac = ?, held_until = ? WHERE ip = ?",
+}
+_RACES = 5  # how often a free address may be snatched away by another server before we give up
+WRITE_PAUSE_S = 1.0  # after a stalled write logins go on without writing, or each would wait in turn
+
+
+class LoginWrites:
+    """Reserves in the database; while another writer stalls it, promises from memory and writes that down later.
+
+    Promises are safe because one FreeRADIUS process hands out all addresses of an SQLite database; on
+    PostgreSQL, where there may be several, a stalled write fails the login instead.
+    """
+
+    def __init__(self, database: peewee.Database) -> None:
+        self._database = database
+        self._may_promise = isinstance(database, peewee.SqliteDatabase)
+        self._sql = {name: text if self._may_promise else text.replace("?", "%s") for name, text in _SQL.items()}
+        self._promises: dict[str, tuple[int, str, int]] = {}  # ip -> account, MAC, held until
+        self._paused_until = 0.0
+
+    def note_first_login(self, account_id: int, now: int) -> None:
+        """Left to accounting, which notes it too, while another writer stalls the database."""
+        if time.monotonic() < self._paused_until:
+            return
+        try:
+            self._execute("first_login", now, account_id)
+        except peewee.OperationalError:
+            self._pause()
+
+    def reserve_address(self, pool_id: int, account_id: int, mac: str, now: int, hold_s: int) -> str | None:
+        """The address this device had before, else a free one; None when all are taken.
+
+        Raises peewee.PeeweeException when the database can't be read, or can't be written and no promise is safe.
+        """
+        try:
+            if time.monotonic() < self._paused_until:
+                return self._promise(pool_id, account_id, mac, now, hold_s)
+            self._keep_promises(now)
+            return self._write(pool_id, account_id, mac, now, now + hold_s)
+        except peewee.OperationalError:
+            if not self._may_promise:
+                raise
+            self._pause()
+            return self._promise(pool_id, account_id, mac, now, hold_s)
+
+    def _pause(self) -> None:
+        self._paused_until = time.monotonic() + WRITE_PAUSE_S
+
+    def _write(self, pool_id: int, account_id: int, mac: str, now: int, until: int) -> str | None:
+        rows = self._execute("keep", until, account_id, mac, pool_id, account_id, mac)
+        for _ in range(_RACES):
+            if rows:
+                break
+            rows = self._execute("take", account_id, mac, until, pool_id, now, now)
+        return str(rows[0][0]) if rows else None
+
+    def _promise(self, pool_id: int, account_id: int, mac: str, now: int, hold_s: int) -> str | None:
+        promised_to_others = {ip for ip, (account, device, _) in self._promises.items() if (account, device) != (account_id, mac)}
+        own = [ip for ip, (account, device, _) in self._promises.items() if (account, device) == (account_id, mac)]
+        own += [str(row[0]) for row in self._execute("own", account_id, mac, pool_id)]
+        free = (str(row[0]) for row in self._execute("free", pool_id, now, len(promised_to_others) + 1))
+        for ip in (*own, *free):
+            if ip not in promised_to_others:
+                self._promises[ip] = (account_id, mac, now + hold_s)
+                return ip
+        return None
+
+    def _keep_promises(self, now: int) -> None:
+        for ip, (account_id, mac, until) in list(self._promises.items()):
+            if until > now:
+                self._execute("promise", account_id, mac, until, ip)
+            del self._promises[ip]
+
+    def _execute(self, name: str, *values: object) -> list[Any]:
+        cursor = self._database.execute_sql(self._sql[name], values)
+        return list(cursor.fetchall()) if cursor.description else []
