@@ -538,6 +538,11 @@ ATTRIBUTE = st.builds(
 )
 
 
+def test_attribute_cut_short_is_bad() -> None:
+    with pytest.raises(BadPacket, match="length"):
+        decode_dynamic(sealed(codec.CoARequest, b"\x2c\x05ab"), SECRET)
+
+
 def only_bad_packet(data: bytes) -> None:
     try:
         request = decode_dynamic(data, SECRET)
