@@ -1,10 +1,13 @@
 """The appliance itself, run inside the gateway machine as its own services, from this very tree.
 
 The tree may lie where service users can't go (/root is 0700), so each command gets it mounted at `app` in the
-private mount namespace that `ip netns exec` makes anyway.
+private mount namespace that `ip netns exec` makes anyway. A systemd of this machine is hidden in there, so
+that no unit is installed in it.
 """
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import tomllib
@@ -15,7 +18,14 @@ from appliance.config import Config, load
 from tests.lab.namespace import CommandFailed, Namespace, wait_until
 
 _TREE = Path(__file__).resolve().parents[2]
-_MOUNT_AND_RUN = 'mount --bind "$1" "$2" && cd "$2" && shift 2 && exec "$@"'
+_INSIDE = """
+set -e
+mount --bind "$1" "$2"
+[ ! -d /run/systemd/system ] || mount -t tmpfs tmpfs /run/systemd
+cd "$2"
+shift 2
+exec "$@"
+"""
 
 
 class Appliance:
@@ -51,8 +61,7 @@ class Appliance:
 
     def up(self, timeout_s: float = 60) -> None:
         """Starts every service and returns when guests can be served."""
-        words = self._python("-m", "appliance.cli", "--config", str(self.config_file), "up")
-        self._up = self._machine.popen(*words, log="up.log")
+        self._up = self._machine.popen(*self.words("-m", "appliance.cli", "up"), log="up.log")
         try:
             wait_until(self._ready, timeout_s, "the appliance")
         except TimeoutError as error:
@@ -85,27 +94,52 @@ class Appliance:
             self._up.wait()
         self._up = None
 
-    def cli(self, *argv: str, timeout_s: float = 60) -> str:
+    def cli(self, *argv: str, stdin: str = "", timeout_s: float = 60) -> str:
         """What `gatehouse …` prints; raises CommandFailed."""
-        words = ("-m", "appliance.cli", "--config", str(self.config_file), *argv)
-        return self.python(*words, timeout_s=timeout_s)
+        return self.python("-m", "appliance.cli", *argv, stdin=stdin, timeout_s=timeout_s)
 
     def json(self, *argv: str) -> Any:
-        return json.loads(self.cli("--json", *argv))
+        return json.loads(self.cli(*argv, "--json"))
 
-    def python(self, *argv: str, timeout_s: float = 60) -> str:
+    def kill(self, service: str) -> None:
+        """SIGKILL to the service's main process, as the kernel does it when memory runs out."""
+        os.kill(self.pid(service), signal.SIGKILL)
+
+    def pid(self, service: str) -> int:
+        control = ("-W", "ignore", "-m", "supervisor.supervisorctl", "-c")
+        printed = self.python(*control, str(self.config().paths.run / "supervisord.conf"), "pid", service)
+        pid = int(printed)
+        if (
+            Path(f"/proc/{pid}/comm").read_text(encoding="utf-8") == "unshare\n"
+        ):  # it only waits for the real one
+            pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8"))
+        return pid
+
+    def log(self, service: str) -> str:
+        return (self.config().paths.log / f"{service}.log").read_text(encoding="utf-8", errors="replace")
+
+    def python(self, *argv: str, stdin: str = "", timeout_s: float = 60) -> str:
         """What a Python with our tree prints inside the gateway machine; raises CommandFailed."""
-        return self._machine.run(*self._python(*argv), timeout_s=timeout_s).stdout
+        return self._machine.run(*self.words(*argv), stdin=stdin, timeout_s=timeout_s).stdout
 
-    def _python(self, *argv: str) -> tuple[str, ...]:
+    def words(self, *argv: str) -> tuple[str, ...]:
+        """The command that runs this Python with our tree at a place that service users can read."""
         python = Path(sys.prefix) / "bin" / "python"
         if python.is_relative_to(self._tree):
             python = self.app / python.relative_to(self._tree)
-        mount = ("sh", "-c", _MOUNT_AND_RUN, "sh", str(self._tree), str(self.app))
-        return (*mount, "env", f"PYTHONPATH={self.app}", str(python), *argv)
-
-    def log(self, service: str) -> str:
-        return (self.directory / "log" / f"{service}.log").read_text(encoding="utf-8", errors="replace")
+        variables = (f"PYTHONPATH={self.app}", f"GATEHOUSE_CONFIG={self.config_file}")
+        return (
+            "sh",
+            "-c",
+            _INSIDE,
+            "sh",
+            str(self._tree),
+            str(self.app),
+            "env",
+            *variables,
+            str(python),
+            *argv,
+        )
 
 
 def _toml(tables: dict[str, dict[str, Any]]) -> str:

@@ -34,7 +34,9 @@ def wait_until(condition: Callable[[], object], timeout_s: float, what: str) -> 
         time.sleep(0.02)
 
 
-def run(*argv: str, check: bool = True, timeout_s: float = 30) -> subprocess.CompletedProcess[str]:
+def run(
+    *argv: str, check: bool = True, timeout_s: float = 30, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
     """A command in a session of its own: a Ctrl-C at the terminal is ours to handle, not its."""
     done = subprocess.run(
         argv,
@@ -43,7 +45,7 @@ def run(*argv: str, check: bool = True, timeout_s: float = 30) -> subprocess.Com
         text=True,
         errors="replace",
         timeout=timeout_s,
-        stdin=subprocess.DEVNULL,
+        input=stdin,
         start_new_session=True,
     )
     if check and done.returncode:
@@ -91,8 +93,11 @@ class Namespace:
     def iproute(self, *words: str) -> str:
         return run("ip", "-n", self.name, *words).stdout
 
-    def run(self, *argv: str, check: bool = True, timeout_s: float = 30) -> subprocess.CompletedProcess[str]:
-        return run("ip", "netns", "exec", self.name, *argv, check=check, timeout_s=timeout_s)
+    def run(
+        self, *argv: str, check: bool = True, timeout_s: float = 30, stdin: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        words = ("ip", "netns", "exec", self.name, *argv)
+        return run(*words, check=check, timeout_s=timeout_s, stdin=stdin)
 
     def popen(self, *argv: str, log: str = "", env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         """Starts a process that lasts; what it prints goes to `log` in `directory`."""

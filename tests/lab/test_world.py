@@ -176,6 +176,16 @@ def test_service_users_run_a_tree_below_a_private_directory(world: World, tmp_pa
     (tree / "standin.py").unlink()
 
 
+def test_no_systemd_of_this_machine_is_seen(world: World) -> None:
+    appliance = Appliance(world.gw, world.directory / "alone")
+    appliance.prepare()
+    booted = 'mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system && exec "$@"'
+    look = ("python3", "-c", "import pathlib; print(pathlib.Path('/run/systemd/system').is_dir())")
+    assert world.gw.run("sh", "-c", booted, "sh", *look).stdout == "True\n"
+    inside = appliance.words(*look[1:])
+    assert world.gw.run("sh", "-c", booted, "sh", *inside).stdout == "False\n"
+
+
 def test_configuration_is_merged(world: World) -> None:
     appliance = Appliance(world.gw, world.directory / "merged")
     extra = "[dhcp]\nlease_s = 120\n[portal]\nhttp_port = 81"
