@@ -24,6 +24,7 @@ class Service:
     capabilities: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     writes: Callable[[Config], list[Path]] = lambda config: []
+    environment: tuple[tuple[str, str], ...] = ()
     umask: int = 0o007
     forks: bool = False
 
@@ -59,8 +60,8 @@ class Directory:
 class Module:
     """A part of the product that is activated on its own.
 
-    `render` is pure apart from reading what the operator entered; `verify` gets the folder that holds the
-    rendered files and raises UserError before anything is installed.
+    `render` reads the open core database; `verify` raises UserError before anything is installed: the rendered
+    files lie below the `paths.run` that it is given.
     """
 
     name: str
@@ -69,4 +70,4 @@ class Module:
     services: tuple[Service, ...]
     directories: tuple[Directory, ...]
     render: Callable[[Config], list[File]]
-    verify: Callable[[Config, Path], None]
+    verify: Callable[[Config], None]

@@ -1,0 +1,288 @@
+"""`gatehouse plan|pool|account|session`: words in, calls of `manage` out."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime
+from ipaddress import AddressValueError, IPv4Address
+from typing import Any
+
+from appliance.accounts import manage
+from appliance.accounts.lookup import period_start
+from appliance.accounts.models import Account, Plan, Pool
+from appliance.config import Config
+from appliance.crypto import load_box
+from appliance.errors import UserError
+from appliance.tables import show
+from appliance.units import format_bytes, format_duration, parse_bytes, parse_duration
+from rlm_python import time_windows
+from rlm_python.speed_limits import format_bits_per_second, parse_bits_per_second
+
+NONE = "none"
+
+
+def add_parsers(commands: Any) -> None:
+    _plan(commands.add_parser("plan", help="what accounts may do: speed, windows, limits"))
+    _pool(commands.add_parser("pool", help="ranges of addresses for plans"))
+    _account(commands.add_parser("account", help="who may log in"))
+    _session(commands.add_parser("session", help="who is online, and who was"))
+
+
+# Plans
+
+
+def _plan(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb, run in (("add", _plan_add), ("set", _plan_set)):
+        words = verbs.add_parser(verb)
+        words.add_argument("name")
+        words.add_argument("--down", metavar="BITS", help="speed to the guest, such as 20M; 0: no limit")
+        words.add_argument("--up", metavar="BITS", help="speed from the guest; 0: no limit")
+        words.add_argument("--windows", metavar="TEXT", help='when it is open: "Mo-Fr 08:00-20:00"; none: always')
+        words.add_argument("--session-limit", metavar="TIME", help="longest session, such as 2h; none: no limit")
+        words.add_argument("--validity", metavar="TIME", help="how long from the first login, such as 30d; none: for ever")
+        words.add_argument("--quota", metavar="DATA[/PERIOD]", help="such as 10G/month (day, week, month, total); none")
+        words.add_argument("--simultaneous", metavar="N", help="devices online at once; none: no limit")
+        words.add_argument("--pool", metavar="NAME", help="where its addresses are taken from; none: translated")
+        words.set_defaults(run=run)
+    _list_and_remove(verbs, _plan_list, _plan_remove)
+
+
+def _plan_values(args: argparse.Namespace) -> dict[str, Any]:
+    """Only what was given; raises UserError for what can't be."""
+    values: dict[str, Any] = {}
+    _put(values, "rate_down_bps", args.down, parse_bits_per_second)
+    _put(values, "rate_up_bps", args.up, parse_bits_per_second)
+    _put(values, "windows", args.windows, lambda t: time_windows.format(time_windows.parse(t)), cleared="")
+    _put(values, "session_timeout_s", args.session_limit, parse_duration)
+    _put(values, "validity_s", args.validity, parse_duration)
+    _put(values, "simultaneous", args.simultaneous, _count)
+    _put(values, "pool", args.pool, lambda t: manage.get(Pool, t, "pool"))
+    if args.quota is not None:
+        data, _, period = args.quota.partition("/")
+        _put(values, "quota_bytes", data, parse_bytes)
+        if period and period not in manage.QUOTA_PERIODS:
+            raise UserError(f"{period!r} is no period for a quota: write {', '.join(manage.QUOTA_PERIODS)}")
+        values["quota_period"] = period or "total"
+    return values
+
+
+def _put(values: dict[str, Any], key: str, text: str | None, parse: Callable[[str], Any], cleared: Any = None) -> None:
+    if text is not None:
+        values[key] = cleared if text == NONE else parse(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 10_000:
+        raise UserError(f"{text!r} is no number of devices: write 1 to 10000, or none")
+    return int(text)
+
+
+def _plan_add(args: argparse.Namespace, config: Config) -> str:
+    manage.add(Plan, "plan", name=manage.name(args.name, "plan"), **_plan_values(args))
+    return f"plan {args.name} added"
+
+
+def _plan_set(args: argparse.Namespace, config: Config) -> str:
+    manage.change(manage.get(Plan, args.name, "plan"), "plan", _plan_values(args))
+    return f"plan {args.name} changed; it holds from the next login on"
+
+
+def _plan_list(args: argparse.Namespace, config: Config) -> str:
+    rows = [_plan_row(plan, args.json) for plan in Plan.select().order_by(Plan.name)]
+    columns = ("name", "down", "up", "windows", "session_limit", "validity", "quota", "simultaneous", "pool", "accounts")
+    return show(rows, columns, args.json)
+
+
+def _plan_row(plan: Any, exact: bool) -> dict[str, object]:
+    def text(value: int | None, form: Callable[[int], str]) -> object:
+        return value if exact or not value else form(value)
+
+    quota = text(plan.quota_bytes, format_bytes)
+    return {
+        "name": plan.name,
+        "down": text(plan.rate_down_bps, format_bits_per_second),
+        "up": text(plan.rate_up_bps, format_bits_per_second),
+        "windows": plan.windows,
+        "session_limit": text(plan.session_timeout_s, format_duration),
+        "validity": text(plan.validity_s, format_duration),
+        "quota": quota if exact or not quota else f"{quota}/{plan.quota_period}",
+        "quota_period": plan.quota_period,
+        "simultaneous": plan.simultaneous,
+        "pool": plan.pool.name if plan.pool else None,
+        "accounts": plan.accounts.count(),
+    }
+
+
+def _plan_remove(args: argparse.Namespace, config: Config) -> str:
+    manage.remove_plan(args.name)
+    return f"plan {args.name} removed"
+
+
+# Pools
+
+
+def _pool(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    words = verbs.add_parser("add")
+    words.add_argument("name")
+    words.add_argument("range", metavar="FIRST-LAST")
+    words.set_defaults(run=_pool_add)
+    _list_and_remove(verbs, _pool_list, _pool_remove)
+
+
+def _pool_add(args: argparse.Namespace, config: Config) -> str:
+    first, _, last = args.range.partition("-")
+    manage.add_pool(args.name, first.strip(), last.strip() or first.strip())
+    return f"pool {args.name} added"
+
+
+def _pool_list(args: argparse.Namespace, config: Config) -> str:
+    return show(manage.pools(), ("name", "first", "last", "size", "held"), args.json)
+
+
+def _pool_remove(args: argparse.Namespace, config: Config) -> str:
+    manage.remove_pool(args.name)
+    return f"pool {args.name} removed"
+
+
+# Accounts
+
+
+def _account(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb, run in (("add", _account_add), ("set", _account_set)):
+        words = verbs.add_parser(verb)
+        words.add_argument("name")
+        words.add_argument("--plan", required=verb == "add")
+        words.add_argument("--password-stdin", action="store_true", help="read the password from the first input line")
+        words.add_argument("--address", metavar="IP", help="always this address; none: as the plan says")
+        words.add_argument("--valid-until", metavar="TIME", help="local date or time, such as 2027-01-31T18:00; none")
+        words.set_defaults(run=run)
+    words.add_argument("--new-password", action="store_true", help="make up a password and print it")
+    words.add_argument("--block", action=argparse.BooleanOptionalAction, help="refuse logins, or allow them again")
+    _list_and_remove(verbs, _account_list, _account_remove)
+
+
+def _account_values(args: argparse.Namespace, config: Config) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    _put(values, "address", args.address, _address)
+    _put(values, "valid_until", args.valid_until, lambda text: _local_time(text, config))
+    return values
+
+
+def _address(text: str) -> str:
+    try:
+        return str(IPv4Address(text))
+    except AddressValueError:
+        raise UserError(f"{text!r} is no IPv4 address: write one such as 198.51.100.20, or none") from None
+
+
+def _local_time(text: str, config: Config) -> int:
+    try:
+        return int(datetime.fromisoformat(text).replace(tzinfo=config.site.timezone).timestamp())
+    except ValueError:
+        raise UserError(f"{text!r} is no time: write 2027-01-31 or 2027-01-31T18:00 (site's time), or none") from None
+
+
+def _read_password(args: argparse.Namespace) -> str | None:
+    return sys.stdin.readline().rstrip("\r\n") if args.password_stdin else None
+
+
+def _account_add(args: argparse.Namespace, config: Config) -> str:
+    given = _read_password(args)
+    values = _account_values(args, config)
+    _, password = manage.add_account(args.name, args.plan, given, load_box(config.paths.state), **values)
+    shown = f"account {args.name} added"
+    return shown if given is not None else f"{shown}; its password, shown only now: {password}"
+
+
+def _account_set(args: argparse.Namespace, config: Config) -> str:
+    account = manage.get(Account, args.name, "account")
+    values = _account_values(args, config)
+    _put(values, "plan", args.plan, lambda text: manage.get(Plan, text, "plan"))
+    if args.block is not None:
+        values["enabled"] = not args.block
+    password = manage.new_password() if args.new_password else _read_password(args)
+    if password is not None:
+        values["password"] = load_box(config.paths.state).seal(manage.password(password))
+    manage.change(account, "account", values)
+    note = f"; its password, shown only now: {password}" if args.new_password else ""
+    return f"account {args.name} changed; it holds from the next login on{note}"
+
+
+def _account_list(args: argparse.Namespace, config: Config) -> str:
+    rows = [_account_row(account, config) for account in Account.select().order_by(Account.name)]
+    return show(rows, ("name", "plan", "enabled", "address", "valid_until", "first_login", "used"), args.json)
+
+
+def _account_row(account: Any, config: Config) -> dict[str, object]:
+    day = period_start(account.plan.quota_period, int(time.time()), config.site.timezone)
+    used = manage.usage_since(account, day)
+    return {
+        "name": account.name,
+        "plan": account.plan.name,
+        "enabled": bool(account.enabled),
+        "address": account.address,
+        "valid_until": _shown(account.valid_until, config),
+        "first_login": _shown(account.first_login_at, config),
+        "used": format_bytes(used),
+        "used_bytes": used,
+    }
+
+
+def _shown(at: int | None, config: Config) -> str | None:
+    return None if at is None else datetime.fromtimestamp(at, config.site.timezone).isoformat(timespec="minutes")
+
+
+def _account_remove(args: argparse.Namespace, config: Config) -> str:
+    manage.remove_account(args.name)
+    return f"account {args.name} removed"
+
+
+# Sessions
+
+
+def _session(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    words = verbs.add_parser("list")
+    words.add_argument("--account")
+    words.add_argument("--all", action="store_true", help="also those that have ended")
+    words.add_argument("--json", action="store_true")
+    words.set_defaults(run=_session_list)
+
+
+def _session_list(args: argparse.Namespace, config: Config) -> str:
+    rows = [_session_row(session, config) for session in manage.open_sessions(args.account, args.all)]
+    columns = ("account", "nas", "mac", "address", "started", "online", "down", "up", "ended", "cause")
+    return show(rows, columns, args.json)
+
+
+def _session_row(session: Any, config: Config) -> dict[str, object]:
+    return {
+        "account": session.account,
+        "nas": session.nas,
+        "acct_session_id": session.acct_session_id,
+        "mac": session.mac,
+        "address": session.framed_ip,
+        "host_address": session.host_ip,
+        "started": _shown(session.started_at, config),
+        "online": format_duration(session.session_s),
+        "session_s": session.session_s,
+        "down": format_bytes(session.output_octets),
+        "up": format_bytes(session.input_octets),
+        "input_octets": session.input_octets,
+        "output_octets": session.output_octets,
+        "ended": _shown(session.ended_at, config),
+        "cause": session.terminate_cause,
+    }
+
+
+def _list_and_remove(verbs: Any, list_rows: Any, remove: Any) -> None:
+    words = verbs.add_parser("list")
+    words.add_argument("--json", action="store_true", help="for programs: exact numbers, every field")
+    words.set_defaults(run=list_rows)
+    words = verbs.add_parser("remove")
+    words.add_argument("name")
+    words.set_defaults(run=remove)

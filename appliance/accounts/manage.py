@@ -1,0 +1,162 @@
+"""What operators do with plans, pools and accounts: checked values in, rows changed, errors for people.
+
+Commands and pages call these functions; none of them prints. Each runs inside an open core database.
+"""
+
+import re
+import time
+from collections.abc import Mapping
+from ipaddress import AddressValueError, IPv4Address, summarize_address_range
+from typing import Any
+
+import peewee
+
+from appliance.accounts.models import Account, AccountUsage, Plan, Pool, PoolAddress, Session, core_db
+from appliance.crypto import SecretBox, new_password
+from appliance.errors import UserError
+
+MAX_POOL_ADDRESSES = 65_536
+QUOTA_PERIODS = ("day", "week", "month", "total")
+
+
+def name(text: str, what: str) -> str:
+    """A name for a plan, pool or router: it stands in files and command lines, so it is kept simple."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", text):
+        raise UserError(f"{text!r} can't name a {what}: use up to 63 letters, digits, '.', '_' and '-'")
+    return text
+
+
+def account_name(text: str) -> str:
+    """A login: anything printable without spaces at its ends that fits RADIUS (RFC 2865, 5.1)."""
+    if not text or text != text.strip() or not text.isprintable() or len(text.encode()) > 253:
+        raise UserError(f"{text!r} can't be a login: use 1 to 253 printable characters, no space at either end")
+    return text
+
+
+def password(text: str) -> str:
+    """RFC 2865, 5.2: at most 128 bytes."""
+    if not text or not text.isprintable() or len(text.encode()) > 128:
+        raise UserError("that can't be a password: use 1 to 128 printable characters on one line")
+    return text
+
+
+def get(model: Any, wanted: str, what: str) -> Any:
+    row = model.get_or_none(model.name == wanted)
+    if row is None:
+        raise UserError(f"there is no {what} {wanted!r}: see `gatehouse {what} list`")
+    return row
+
+
+def add(model: Any, what: str, **values: Any) -> Any:
+    try:
+        with core_db.atomic():
+            return model.create(**values)
+    except peewee.IntegrityError:
+        raise UserError(_clash(model, what, values)) from None
+
+
+def change(row: Any, what: str, values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        setattr(row, key, value)
+    try:
+        with core_db.atomic():
+            row.save()
+    except peewee.IntegrityError:
+        raise UserError(_clash(type(row), what, values)) from None
+
+
+def _clash(model: Any, what: str, values: Mapping[str, Any]) -> str:
+    address = values.get("address")
+    if address and model.select().where(model.address == address).exists():
+        return f"the address {address} belongs to another {what} already"
+    return f"there is a {what} {values.get('name')!r} already: use `gatehouse {what} set`"
+
+
+# Pools
+
+
+def add_pool(pool: str, first: str, last: str) -> Pool:
+    """Raises UserError for a range that is upside down, too large or overlaps another pool's."""
+    addresses = _range(first, last)
+    with core_db.atomic():
+        row = add(Pool, "pool", name=name(pool, "pool"))
+        for batch in peewee.chunked([{"ip": ip, "pool": row.id} for ip in addresses], 500):
+            try:
+                PoolAddress.insert_many(batch).execute()
+            except peewee.IntegrityError:
+                raise UserError(f"{first}-{last} overlaps another pool: see `gatehouse pool list`") from None
+    return row
+
+
+def _range(first: str, last: str) -> list[str]:
+    try:
+        low, high = IPv4Address(first), IPv4Address(last)
+        networks = list(summarize_address_range(low, high))
+    except (AddressValueError, ValueError, TypeError):
+        raise UserError(f"{first}-{last} is no range: write 198.51.100.16-198.51.100.30") from None
+    if int(high) - int(low) >= MAX_POOL_ADDRESSES:
+        raise UserError(f"{first}-{last} has more than {MAX_POOL_ADDRESSES} addresses: make several pools")
+    return [str(ip) for network in networks for ip in network]
+
+
+def remove_pool(pool: str) -> None:
+    row = get(Pool, pool, "pool")
+    if plan := Plan.get_or_none(Plan.pool == row):
+        raise UserError(f"plan {plan.name!r} takes its addresses from pool {pool!r}: change the plan first")
+    row.delete_instance()
+
+
+def pools() -> list[dict[str, object]]:
+    now = int(time.time())
+    rows = []
+    for pool in Pool.select().order_by(Pool.name):
+        ips = sorted((IPv4Address(a.ip), a.held_until > now) for a in pool.addresses)
+        held = sum(is_held for _, is_held in ips)
+        rows.append({"name": pool.name, "first": str(ips[0][0]), "last": str(ips[-1][0]), "size": len(ips), "held": held})
+    return rows
+
+
+# Plans and accounts
+
+
+def remove_plan(plan: str) -> None:
+    row = get(Plan, plan, "plan")
+    if count := Account.select().where(Account.plan == row).count():
+        raise UserError(f"{count} accounts have plan {plan!r}: give them another one first")
+    row.delete_instance()
+
+
+def add_account(login: str, plan: str, secret: str | None, box: SecretBox, **values: Any) -> tuple[Account, str]:
+    """The account and its password, which is made up when `secret` is None; it can't be shown again."""
+    chosen = password(secret) if secret is not None else new_password()
+    row = add(
+        Account,
+        "account",
+        name=account_name(login),
+        plan=get(Plan, plan, "plan"),
+        password=box.seal(chosen),
+        created_at=int(time.time()),
+        **values,
+    )
+    return row, chosen
+
+
+def remove_account(login: str) -> None:
+    """Its sessions stay, as the operator has to keep them, under the login's text; its usage goes."""
+    get(Account, login, "account").delete_instance()
+
+
+def open_sessions(login: str | None = None, everyone: bool = False, limit: int = 1000) -> list[Any]:
+    """Newest first; `everyone` includes those that have ended."""
+    query = Session.select().order_by(Session.started_at.desc()).limit(limit)
+    if not everyone:
+        query = query.where(Session.ended_at.is_null())
+    if login is not None:
+        query = query.where(Session.account == login)
+    return list(query)
+
+
+def usage_since(account: Account, day: int) -> int:
+    """Octets both ways since that day (YYYYMMDD)."""
+    total = peewee.fn.sum(AccountUsage.input_octets + AccountUsage.output_octets)
+    return int(AccountUsage.select(total).where((AccountUsage.account == account) & (AccountUsage.day >= day)).scalar() or 0)

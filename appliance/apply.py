@@ -1,0 +1,154 @@
+"""read -> verify -> render -> install -> restart: from the configuration to what runs, or to one clear line."""
+
+import grp
+import os
+import pwd
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from appliance import db, launch, modules, supervise, systemd_units
+from appliance.accounts.models import core_db
+from appliance.config import Config
+from appliance.crypto import key_file
+from appliance.errors import UserError
+from appliance.service import Directory, File, Module, Service
+
+COMMON = (
+    Directory("state", "core", "root", "gatehouse-core", 0o2770),
+    Directory("state", "keys", "root", "gatehouse-core", 0o750),
+)
+
+
+def services(active: Iterable[Module]) -> list[Service]:
+    return [service for module in active for service in module.services]
+
+
+def check(config: Config) -> None:
+    """Verifies what apply would install, without installing it; raises UserError."""
+    active = modules.enabled(config)
+    prepare(config, active)
+    _verify(config, active)
+
+
+def apply(config: Config, restart: bool = True) -> list[str]:
+    """Returns the names of the services whose files changed; with `restart` they run anew already."""
+    active = modules.enabled(config)
+    prepare(config, active)
+    _verify(config, active)
+    changed = install(config, [*_rendered(config, active), supervise.render(config, services(active))])
+    if systemd_units.is_running():
+        units = systemd_units.render(config, services(active))
+        if restart:
+            systemd_units.update(units, changed)
+    elif restart and supervise.is_running(config):
+        supervise.update(config, changed)
+    return changed
+
+
+def prepare(config: Config, active: Sequence[Module]) -> None:
+    """Users, directories, the key and the database: made where they are missing, never changed otherwise."""
+    if os.geteuid() != 0:
+        raise UserError("only root can do this: try again with sudo")
+    launch.run("systemd-sysusers", str(Path(__file__).with_name("systemd") / "sysusers.conf"))
+    for base in (config.paths.state, config.paths.run, config.paths.log):
+        base.mkdir(parents=True, exist_ok=True, mode=0o755)
+    _make_directories(config, [*COMMON, *(d for module in active for d in module.directories)])
+    _make_key(key_file(config.paths.state))
+    with open_core(config, create=True):
+        db.migrate(core_db.obj, db.migrations("appliance.migrations"))
+    sqlite = db.sqlite_path(config.database_url)
+    if sqlite is not None:
+        os.chown(sqlite, 0, grp.getgrnam("gatehouse-core").gr_gid)
+        sqlite.chmod(0o660)  # -wal and -shm take the database's mode
+
+
+@contextmanager
+def open_core(config: Config, create: bool = False) -> Iterator[None]:
+    """The core database, bound to the models; raises UserError where it isn't there yet."""
+    sqlite = db.sqlite_path(config.database_url)
+    if sqlite is not None and not create and not sqlite.exists():
+        raise UserError(f"{sqlite}: there is no database yet: run `gatehouse apply` first")
+    core_db.initialize(db.connect(config.database_url))
+    with core_db.connection_context():
+        yield
+
+
+def _make_directories(config: Config, directories: Iterable[Directory]) -> None:
+    for directory in directories:
+        path = getattr(config.paths, directory.base) / directory.path
+        path.mkdir(parents=True, exist_ok=True)
+        os.chown(path, pwd.getpwnam(directory.owner).pw_uid, grp.getgrnam(directory.group).gr_gid)
+        path.chmod(directory.mode)
+
+
+def _make_key(path: Path) -> None:
+    if path.exists():
+        return
+    with _written(path, 0o640, "root", "gatehouse-core") as file:
+        file.write(secrets.token_bytes(32))
+
+
+def _verify(config: Config, active: Sequence[Module]) -> None:
+    """Renders into a folder of its own, as if that were `paths.run`, and lets each program read it."""
+    config.paths.run.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="verify-", dir=config.paths.run) as folder:
+        Path(folder).chmod(0o755)
+        staged = replace(config, paths=replace(config.paths, run=Path(folder)))
+        _make_directories(staged, (d for module in active for d in module.directories if d.base == "run"))
+        install(staged, _rendered(staged, active))
+        for module in active:
+            module.verify(staged)
+
+
+def _rendered(config: Config, active: Sequence[Module]) -> list[File]:
+    with open_core(config):
+        return [file for module in active for file in module.render(config)]
+
+
+def install(config: Config, files: Sequence[File]) -> list[str]:
+    """Writes what differs, each file as a whole; returns the services that have to notice."""
+    changed: dict[str, None] = {}
+    for file in files:
+        path = config.paths.run / file.path
+        if _same(path, file.text):
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        with _written(path, file.mode, file.owner, file.group) as out:
+            out.write(file.text.encode())
+        changed |= dict.fromkeys(file.restarts)
+    return list(changed)
+
+
+def _same(path: Path, text: str) -> bool:
+    try:
+        return path.read_text(encoding="utf-8") == text
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def _written(path: Path, mode: int, owner: str, group: str) -> Iterator[BinaryIO]:
+    """A file that appears whole and with its rights, or not at all."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fchown(handle, pwd.getpwnam(owner).pw_uid, grp.getgrnam(group).gr_gid)
+            os.fchmod(handle, mode)
+            os.fsync(handle)
+        Path(name).rename(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,111 @@
+"""`gatehouse`: the operator's command."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from appliance import apply as applying
+from appliance import config as configuration
+from appliance import modules, supervise, systemd_units
+from appliance.accounts import cli as accounts_cli
+from appliance.config import Config
+from appliance.errors import UserError
+from appliance.nas import cli as nas_cli
+from appliance.tables import show
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Exit status 0 when it was done, 1 with one line on standard error when not, 2 for a wrong command line."""
+    args = _parser().parse_args(words)
+    try:
+        config = configuration.load(args.config)
+        if args.needs_core:
+            with applying.open_core(config):
+                text = args.run(args, config)
+        else:
+            text = args.run(args, config)
+    except UserError as error:
+        print(f"gatehouse: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        return 1
+    if text:
+        print(text)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="gatehouse", description="The hotspot appliance's command.")
+    parser.add_argument("--config", type=Path, metavar="FILE", help=f"default: {configuration.DEFAULT_FILE}")
+    parser.set_defaults(needs_core=True)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _simple(commands, "check", _check, "verify what `apply` would install, and change nothing")
+    words = _simple(commands, "apply", _apply, "render, verify and install the configuration, restart what changed")
+    words.add_argument("--boot", action="store_true", help="only write the files: the services start afterwards")
+    for verb, on in (("enable", True), ("disable", False)):
+        words = _simple(commands, verb, _switch, f"{verb} a module" + ("" if on else "; its data stays"))
+        words.add_argument("module")
+        words.set_defaults(on=on)
+    _simple(commands, "up", _up, "run all enabled services in the foreground, restarted when they die")
+    words = _simple(commands, "status", _status, "modules and their services")
+    words.add_argument("--json", action="store_true")
+    accounts_cli.add_parsers(commands)
+    nas_cli.add_parsers(commands)
+    return parser
+
+
+def _simple(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, run: object, help_: str) -> argparse.ArgumentParser:
+    words = commands.add_parser(name, help=help_)
+    words.set_defaults(run=run, needs_core=False)
+    return words
+
+
+def _check(args: argparse.Namespace, config: Config) -> str:
+    applying.check(config)
+    return f"{config.file}: all is well"
+
+
+def _apply(args: argparse.Namespace, config: Config) -> str:
+    changed = applying.apply(config, restart=not args.boot)
+    return f"changed: {', '.join(changed)}" if changed else "nothing changed"
+
+
+def _switch(args: argparse.Namespace, config: Config) -> str:
+    module = modules.by_name(args.module)
+    before = module in modules.enabled(config)
+    modules.set_enabled(config, module, args.on)
+    try:
+        applying.apply(config)
+    except UserError:
+        modules.set_enabled(config, module, before)
+        raise
+    return f"{module.name} is {'enabled' if args.on else 'disabled; its data stays'}"
+
+
+def _up(args: argparse.Namespace, config: Config) -> str:
+    if supervise.is_running(config):
+        raise UserError("the services run already: see `gatehouse status`")
+    if systemd_units.is_running():
+        raise UserError("systemd runs the services here: use `gatehouse apply` and systemctl")
+    applying.apply(config, restart=False)
+    supervise.run_in_foreground(config)
+    return ""
+
+
+def _status(args: argparse.Namespace, config: Config) -> str:
+    active = modules.enabled(config)
+    services = applying.services(active)
+    states = systemd_units.status(services) if systemd_units.is_running() else supervise.status(config)
+    rows: list[dict[str, object]] = []
+    for module in modules.MODULES:
+        if module not in active:
+            rows.append({"module": module.name, "service": None, "state": "disabled", "user": None})
+        for service in module.services if module in active else ():
+            state = states.get(service.name, "stopped").lower()
+            rows.append({"module": module.name, "service": service.name, "state": state, "user": service.user})
+    return show(rows, ("module", "service", "state", "user"), args.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

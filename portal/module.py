@@ -1,0 +1,115 @@
+"""The hotspot: RADIUS, captive portal, DHCP and gateway, as services and the files they read."""
+
+import sys
+from pathlib import Path
+
+from appliance import launch
+from appliance.config import Config
+from appliance.crypto import load_box
+from appliance.errors import ConfigError, UserError
+from appliance.nas import clients, raddb
+from appliance.nas import services as radius
+from appliance.nas.services import RADIUS
+from appliance.service import Directory, File, Module, Service
+from portal import dhcp, nginx
+
+
+def _python(module: str) -> list[str]:
+    return [sys.executable, "-m", module]
+
+
+GATEWAY = Service(
+    name="gateway",
+    description="sessions, shaping and address translation",
+    user="gatehouse-gateway",
+    capabilities=("net_admin",),
+    command=lambda config: [*_python("portal.gateway"), "--config", str(config.file)],
+    writes=lambda config: [config.paths.state / "gateway", config.paths.run / "gateway"],
+)
+PORTAL = Service(
+    name="portal",
+    description="the guest's pages",
+    user="gatehouse-portal",
+    groups=("gatehouse-gateway",),
+    after=("gateway",),
+    command=lambda config: [*_python("portal.web"), "--config", str(config.file)],
+    writes=lambda config: [config.paths.state / "portal", config.paths.run / "portal"],
+)
+DNSMASQ = Service(
+    name="dnsmasq",
+    description="DHCP and DNS for guests",
+    user="gatehouse-dnsmasq",
+    capabilities=("net_admin", "net_raw", "net_bind_service"),
+    after=("gateway",),
+    command=lambda config: _dnsmasq(config),
+    writes=lambda config: [config.paths.state / "dnsmasq"],
+    umask=0o022,
+)
+WEB = Service(
+    name="web",
+    description="web server before the pages",
+    user="gatehouse-web",
+    groups=("gatehouse-portal", "gatehouse-admin"),
+    command=lambda config: _nginx(config),
+    writes=lambda config: [config.paths.run / "web"],
+    forks=True,
+)
+
+
+def _dnsmasq(config: Config, *more: str) -> list[str]:
+    return ["/usr/sbin/dnsmasq", f"--conf-file={config.paths.run / 'dnsmasq.conf'}", *more]
+
+
+def _nginx(config: Config, *more: str) -> list[str]:
+    folder = config.paths.run / "web"
+    return ["/usr/sbin/nginx", "-p", str(folder), "-c", str(config.paths.run / "nginx.conf"), "-e", "stderr", *more]
+
+
+def render(config: Config) -> list[File]:
+    box = load_box(config.paths.state)
+    return [
+        *raddb.render(config, clients.read(box)),
+        File("gateway.secret", clients.gateway_secret(box), "gatehouse-gateway", ("gateway", "portal")),
+        File("dnsmasq.conf", dhcp.render(config), "gatehouse-dnsmasq", ("dnsmasq",)),
+        File("nginx.conf", nginx.render(config), "gatehouse-web", ("web",)),
+    ]
+
+
+def verify(config: Config) -> None:
+    """Each program reads its own file; the first complaint is shown with the program's words."""
+    _verify_certificate(config)
+    for process, service in zip(raddb.PROCESSES, RADIUS, strict=True):
+        _complain("FreeRADIUS", launch.check(config, service, radius.command(config, process, "-C")))
+    _complain("dnsmasq", launch.check(config, DNSMASQ, _dnsmasq(config, "--test")))
+    _complain("nginx", launch.check(config, WEB, _nginx(config, "-t")))
+
+
+def _verify_certificate(config: Config) -> None:
+    for key in ("certificate", "key"):
+        path: Path | None = getattr(config.portal, key)
+        if path is not None and not path.is_file():
+            raise ConfigError(f"{config.file}: [portal] {key}: there is no file {path}")
+
+
+def _complain(program: str, output: str) -> None:
+    if output:
+        lines = [line for line in output.splitlines() if line.strip()]
+        raise UserError(f"{program} refuses its configuration, nothing was changed: {' | '.join(lines[-3:])}")
+
+
+HOTSPOT = Module(
+    name="hotspot",
+    title="Hotspot",
+    chapter="hotspot.md",
+    services=(*RADIUS, GATEWAY, DNSMASQ, PORTAL, WEB),
+    directories=(
+        Directory("state", "gateway", "gatehouse-gateway", "gatehouse-gateway", 0o700),
+        Directory("state", "portal", "gatehouse-portal", "gatehouse-portal", 0o700),
+        Directory("state", "dnsmasq", "gatehouse-dnsmasq", "gatehouse-dnsmasq", 0o755),
+        Directory("run", "gateway", "gatehouse-gateway", "gatehouse-gateway", 0o2750),
+        Directory("run", "portal", "gatehouse-portal", "gatehouse-portal", 0o2750),
+        Directory("run", "web", "gatehouse-web", "gatehouse-web", 0o700),
+    ),
+    render=render,
+    verify=verify,
+)

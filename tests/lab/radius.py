@@ -1,0 +1,146 @@
+"""FreeRADIUS on loopback with our raddb, as its own user: for tests and benchmarks of the RADIUS side alone."""
+
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from appliance import apply, config, launch
+from appliance.accounts import manage
+from appliance.accounts.models import Plan
+from appliance.crypto import SecretBox, load_box, new_secret
+from appliance.nas import clients, raddb
+from appliance.nas.models import Nas
+from appliance.nas.services import RADIUS
+
+READY = "Ready to process requests"
+ROUTER = "127.0.0.2"
+
+
+def free_ports(count: int) -> list[int]:
+    """UDP ports on loopback that nobody uses now."""
+    sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(count)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [int(s.getsockname()[1]) for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+class RadiusServer:
+    """Both radiusd processes over a core database of their own; `secret` is that of the NAS `router`, 127.0.0.2."""
+
+    def __init__(self, folder: Path, extra_toml: str = "") -> None:
+        self.folder = folder
+        authentication, accounting = free_ports(2)
+        file = folder / "gatehouse.toml"
+        file.write_text(
+            f'[paths]\nstate = "{folder}/state"\nrun = "{folder}/run"\nlog = "{folder}/log"\n'
+            f'[radius]\nlisten = "127.0.0.1"\nauthentication_port = {authentication}\naccounting_port = {accounting}\n'
+            + extra_toml
+        )
+        self.config = config.load(file)
+        self.secret = new_secret()
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        apply.prepare(self.config, ())
+        with self.core():
+            Nas.create(name="router", address=ROUTER, kind="mikrotik", secret=self.box.seal(self.secret))
+
+    @property
+    def box(self) -> SecretBox:
+        return load_box(self.config.paths.state)
+
+    @contextmanager
+    def core(self) -> Iterator[None]:
+        with apply.open_core(self.config):
+            yield
+
+    def plan(self, name: str, **values: object) -> Plan:
+        with self.core():
+            return manage.add(Plan, "plan", name=name, **values)
+
+    def account(self, name: str, plan: str, password: str, **values: object) -> None:
+        with self.core():
+            manage.add_account(name, plan, password, self.box, **values)
+
+    def start(self, *processes: str) -> None:
+        """Starts the named processes, or both, and waits until they answer."""
+        with self.core():
+            apply.install(self.config, raddb.render(self.config, clients.read(self.box)))
+        for service in RADIUS:
+            process = service.name.removeprefix("radius-")
+            if not processes or process in processes:
+                self._start(process, launch.words(self.config, service), launch.environment(self.config, service))
+
+    def _start(self, process: str, words: Sequence[str], environment: dict[str, str]) -> None:
+        log = self.config.paths.log / f"{process}.log"
+        before = log.stat().st_size if log.exists() else 0
+        with log.open("ab") as out:
+            self._processes[process] = subprocess.Popen(words, env=environment, cwd="/", stdout=out, stderr=out)
+        wait_for(lambda: READY in self.log(process)[before:] or not self.alive(process), f"{process} to start")
+        if not self.alive(process):
+            raise RuntimeError(f"{process} ended at once: {self.log(process)[before:]}")
+
+    def log(self, process: str = "authentication") -> str:
+        return (self.config.paths.log / f"{process}.log").read_text(errors="replace")
+
+    def pid(self, process: str = "authentication") -> int:
+        return self._processes[process].pid
+
+    def alive(self, process: str = "authentication") -> bool:
+        return self._processes[process].poll() is None
+
+    def kill(self, process: str) -> None:
+        self._processes[process].kill()
+        self._processes[process].wait()
+
+    def stop(self) -> None:
+        for process in self._processes.values():
+            process.terminate()
+        for process in self._processes.values():
+            try:
+                process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def radclient(self, attributes: str, kind: str = "auth", secret: str | None = None, source: str = ROUTER) -> str:
+        """What radclient(1) printed of the answer; kind is auth or acct. Message-Authenticator is added to logins."""
+        port = self.config.radius.authentication_port if kind == "auth" else self.config.radius.accounting_port
+        if kind == "auth" and "Message-Authenticator" not in attributes:
+            attributes += "\nMessage-Authenticator = 0x00"
+        done = subprocess.run(
+            ["radclient", "-x", "-r", "1", "-t", "3", f"127.0.0.1:{port}", kind, secret or self.secret],
+            input=f"{attributes}\nPacket-Src-IP-Address = {source}\n",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.stdout + done.stderr
+
+
+@contextmanager
+def radius_server(extra_toml: str = "") -> Iterator[RadiusServer]:
+    """Not started yet, so that plans and routers can be made first."""
+    folder = Path(tempfile.mkdtemp(prefix="gatehouse-radius-", dir="/var/tmp"))
+    folder.chmod(0o755)
+    server = RadiusServer(folder, extra_toml)
+    try:
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
+
+
+def wait_for(condition: object, what: str, seconds: float = 15) -> None:
+    """Polls until the condition holds; raises TimeoutError that says what was waited for."""
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {seconds:g} s in vain for {what}")
+        time.sleep(0.02)
