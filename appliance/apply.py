@@ -4,7 +4,6 @@ import grp
 import os
 import pwd
 import secrets
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager

@@ -55,7 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _simple(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, run: object, help_: str) -> argparse.ArgumentParser:
+def _simple(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, run: object, help_: str
+) -> argparse.ArgumentParser:
     words = commands.add_parser(name, help=help_)
     words.set_defaults(run=run, needs_core=False)
     return words

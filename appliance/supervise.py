@@ -42,17 +42,35 @@ def update(config: Config, restart: Iterable[str]) -> None:
 def status(config: Config) -> dict[str, str]:
     """State (RUNNING, BACKOFF, …) by service; empty when supervisor doesn't run."""
     lines = _control(config, "status").stdout.splitlines()
-    return {fields[0]: fields[1] for fields in (line.split() for line in lines) if len(fields) > 1 and fields[1].isupper()}
+    return {
+        fields[0]: fields[1] for fields in (line.split() for line in lines) if len(fields) > 1 and fields[1].isupper()
+    }
 
 
 def run_in_foreground(config: Config) -> None:
     """Becomes supervisord; returns only by an error."""
-    words = [sys.executable, "-m", "supervisor.supervisord", "--nodaemon", "-c", str(config.paths.run / _FILE)]
+    words = [
+        sys.executable,
+        "-m",
+        "supervisor.supervisord",
+        "--nodaemon",
+        "-c",
+        str(config.paths.run / _FILE),
+    ]
     os.execve(sys.executable, words, os.environ | {"PYTHONWARNINGS": "ignore"})  # noqa: S606
 
 
 def _control(config: Config, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "ignore", "-m", "supervisor.supervisorctl", "-c", str(config.paths.run / _FILE), *words]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "supervisor.supervisorctl",
+        "-c",
+        str(config.paths.run / _FILE),
+        *words,
+    ]
     return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
 
 

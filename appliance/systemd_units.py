@@ -23,7 +23,10 @@ def render(config: Config, services: Iterable[Service]) -> dict[str, str]:
     command = f"{sys.executable} -m appliance.cli --config {config.file} apply --boot"
     units = {
         "gatehouse-apply.service": templates.render(
-            "appliance.systemd", "gatehouse-apply.service.j2", command=command, environment=launch.environment(config)
+            "appliance.systemd",
+            "gatehouse-apply.service.j2",
+            command=command,
+            environment=launch.environment(config),
         )
     }
     for service in services:

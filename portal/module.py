@@ -62,7 +62,16 @@ def _dnsmasq(config: Config, *more: str) -> list[str]:
 
 def _nginx(config: Config, *more: str) -> list[str]:
     folder = config.paths.run / "web"
-    return ["/usr/sbin/nginx", "-p", str(folder), "-c", str(config.paths.run / "nginx.conf"), "-e", "stderr", *more]
+    return [
+        "/usr/sbin/nginx",
+        "-p",
+        str(folder),
+        "-c",
+        str(config.paths.run / "nginx.conf"),
+        "-e",
+        "stderr",
+        *more,
+    ]
 
 
 def render(config: Config) -> list[File]:

@@ -48,7 +48,14 @@ class Allow:
             raise ValueError("session_class: hex octets are needed")
         if not self.account or len(self.account.encode()) > 253:
             raise ValueError("account: 1 to 253 bytes are needed")
-        for key in ("down_bps", "up_bps", "session_timeout_s", "idle_timeout_s", "quota_bytes", "interim_interval_s"):
+        for key in (
+            "down_bps",
+            "up_bps",
+            "session_timeout_s",
+            "idle_timeout_s",
+            "quota_bytes",
+            "interim_interval_s",
+        ):
             value = getattr(self, key)
             if value is not None and not 0 <= value < 2**63:
                 raise ValueError(f"{key}: {value} is out of range")

@@ -73,7 +73,11 @@ def _rate(up_bps: int, down_bps: int) -> RateLimit:
 
 
 def _quota_message(period: str) -> str:
-    again = {"day": " It starts anew tomorrow.", "week": " It starts anew on Monday.", "month": " It starts anew on the 1st."}
+    again = {
+        "day": " It starts anew tomorrow.",
+        "week": " It starts anew on Monday.",
+        "month": " It starts anew on the 1st.",
+    }
     return "Your data allowance is used up." + again.get(period, "")
 
 

@@ -12,7 +12,7 @@ from appliance.accounts import manage
 from appliance.accounts.lookup import period_start
 from appliance.accounts.models import Account, Plan, Pool
 from appliance.config import Config
-from appliance.crypto import load_box
+from appliance.crypto import load_box, new_password
 from appliance.errors import UserError
 from appliance.tables import show
 from appliance.units import format_bytes, format_duration, parse_bytes, parse_duration
@@ -41,7 +41,9 @@ def _plan(parser: argparse.ArgumentParser) -> None:
         words.add_argument("--up", metavar="BITS", help="speed from the guest; 0: no limit")
         words.add_argument("--windows", metavar="TEXT", help='when it is open: "Mo-Fr 08:00-20:00"; none: always')
         words.add_argument("--session-limit", metavar="TIME", help="longest session, such as 2h; none: no limit")
-        words.add_argument("--validity", metavar="TIME", help="how long from the first login, such as 30d; none: for ever")
+        words.add_argument(
+            "--validity", metavar="TIME", help="how long from the first login, such as 30d; none: for ever"
+        )
         words.add_argument("--quota", metavar="DATA[/PERIOD]", help="such as 10G/month (day, week, month, total); none")
         words.add_argument("--simultaneous", metavar="N", help="devices online at once; none: no limit")
         words.add_argument("--pool", metavar="NAME", help="where its addresses are taken from; none: translated")
@@ -91,7 +93,18 @@ def _plan_set(args: argparse.Namespace, config: Config) -> str:
 
 def _plan_list(args: argparse.Namespace, config: Config) -> str:
     rows = [_plan_row(plan, args.json) for plan in Plan.select().order_by(Plan.name)]
-    columns = ("name", "down", "up", "windows", "session_limit", "validity", "quota", "simultaneous", "pool", "accounts")
+    columns = (
+        "name",
+        "down",
+        "up",
+        "windows",
+        "session_limit",
+        "validity",
+        "quota",
+        "simultaneous",
+        "pool",
+        "accounts",
+    )
     return show(rows, columns, args.json)
 
 
@@ -204,7 +217,7 @@ def _account_set(args: argparse.Namespace, config: Config) -> str:
     _put(values, "plan", args.plan, lambda text: manage.get(Plan, text, "plan"))
     if args.block is not None:
         values["enabled"] = not args.block
-    password = manage.new_password() if args.new_password else _read_password(args)
+    password = new_password() if args.new_password else _read_password(args)
     if password is not None:
         values["password"] = load_box(config.paths.state).seal(manage.password(password))
     manage.change(account, "account", values)

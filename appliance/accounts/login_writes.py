@@ -78,7 +78,9 @@ class LoginWrites:
         return str(rows[0][0]) if rows else None
 
     def _promise(self, pool_id: int, account_id: int, mac: str, now: int, hold_s: int) -> str | None:
-        promised_to_others = {ip for ip, (account, device, _) in self._promises.items() if (account, device) != (account_id, mac)}
+        promised_to_others = {
+            ip for ip, (account, device, _) in self._promises.items() if (account, device) != (account_id, mac)
+        }
         own = [ip for ip, (account, device, _) in self._promises.items() if (account, device) == (account_id, mac)]
         own += [str(row[0]) for row in self._execute("own", account_id, mac, pool_id)]
         free = (str(row[0]) for row in self._execute("free", pool_id, now, len(promised_to_others) + 1))

@@ -15,10 +15,7 @@ ACCOUNT = (
     " FROM account a JOIN plan p ON p.id = a.plan_id WHERE a.name = ?"
 )
 USED = "SELECT coalesce(sum(input_octets + output_octets), 0) FROM account_usage WHERE account_id = ? AND day >= ?"
-OTHERS = (
-    "SELECT count(*) FROM session"
-    " WHERE account_id = ? AND ended_at IS NULL AND updated_at > ? AND mac <> ?"
-)
+OTHERS = "SELECT count(*) FROM session WHERE account_id = ? AND ended_at IS NULL AND updated_at > ? AND mac <> ?"
 
 
 class Lookup:

@@ -75,7 +75,7 @@ def _clash(model: Any, what: str, values: Mapping[str, Any]) -> str:
 # Pools
 
 
-def add_pool(pool: str, first: str, last: str) -> Pool:
+def add_pool(pool: str, first: str, last: str) -> None:
     """Raises UserError for a range that is upside down, too large or overlaps another pool's."""
     addresses = _range(first, last)
     with core_db.atomic():
@@ -85,7 +85,6 @@ def add_pool(pool: str, first: str, last: str) -> Pool:
                 PoolAddress.insert_many(batch).execute()
             except peewee.IntegrityError:
                 raise UserError(f"{first}-{last} overlaps another pool: see `gatehouse pool list`") from None
-    return row
 
 
 def _range(first: str, last: str) -> list[str]:
@@ -110,9 +109,18 @@ def pools() -> list[dict[str, object]]:
     now = int(time.time())
     rows = []
     for pool in Pool.select().order_by(Pool.name):
-        ips = sorted((IPv4Address(a.ip), a.held_until > now) for a in pool.addresses)
+        addresses = PoolAddress.select().where(PoolAddress.pool == pool)
+        ips = sorted((IPv4Address(a.ip), a.held_until > now) for a in addresses)
         held = sum(is_held for _, is_held in ips)
-        rows.append({"name": pool.name, "first": str(ips[0][0]), "last": str(ips[-1][0]), "size": len(ips), "held": held})
+        rows.append(
+            {
+                "name": pool.name,
+                "first": str(ips[0][0]),
+                "last": str(ips[-1][0]),
+                "size": len(ips),
+                "held": held,
+            }
+        )
     return rows
 
 
@@ -159,4 +167,6 @@ def open_sessions(login: str | None = None, everyone: bool = False, limit: int =
 def usage_since(account: Account, day: int) -> int:
     """Octets both ways since that day (YYYYMMDD)."""
     total = peewee.fn.sum(AccountUsage.input_octets + AccountUsage.output_octets)
-    return int(AccountUsage.select(total).where((AccountUsage.account == account) & (AccountUsage.day >= day)).scalar() or 0)
+    return int(
+        AccountUsage.select(total).where((AccountUsage.account == account) & (AccountUsage.day >= day)).scalar() or 0
+    )

@@ -28,10 +28,18 @@ class SessionRow(NamedTuple):
 
 
 _COLUMNS = ", ".join(SessionRow._fields)
-_CHANGING = ("framed_ip", "updated_at", "ended_at", "terminate_cause", "session_s", "input_octets", "output_octets")
+_CHANGING = (
+    "framed_ip",
+    "updated_at",
+    "ended_at",
+    "terminate_cause",
+    "session_s",
+    "input_octets",
+    "output_octets",
+)
 _SQL = {
-    "find": f"SELECT {_COLUMNS} FROM session WHERE unique_id = ?",  # noqa: S608
-    "save": f"INSERT INTO session ({_COLUMNS}) VALUES ({', '.join('?' for _ in SessionRow._fields)})"  # noqa: S608
+    "find": f"SELECT {_COLUMNS} FROM session WHERE unique_id = ?",
+    "save": f"INSERT INTO session ({_COLUMNS}) VALUES ({', '.join('?' for _ in SessionRow._fields)})"
     f" ON CONFLICT (unique_id) DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in _CHANGING)}",
     "account": "SELECT id FROM account WHERE name = ?",
     "used": "INSERT INTO account_usage (account_id, day, input_octets, output_octets) VALUES (?, ?, ?, ?)"

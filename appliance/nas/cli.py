@@ -21,9 +21,13 @@ def add_parsers(commands: Any) -> None:
     for verb, run in (("add", _add), ("set", _set)):
         words = verbs.add_parser(verb)
         words.add_argument("name")
-        words.add_argument("--address", required=verb == "add", metavar="IP[/PREFIX]", help="where its requests come from")
+        words.add_argument(
+            "--address", required=verb == "add", metavar="IP[/PREFIX]", help="where its requests come from"
+        )
         words.add_argument("--kind", choices=[kind for kind in KINDS if kind != GATEWAY])
-        words.add_argument("--secret-stdin", action="store_true", help="read the shared secret from the first input line")
+        words.add_argument(
+            "--secret-stdin", action="store_true", help="read the shared secret from the first input line"
+        )
         words.add_argument("--coa-port", type=int, metavar="PORT", help="1700 on RouterOS, 3799 by RFC 5176")
         words.add_argument(
             "--message-authenticator",

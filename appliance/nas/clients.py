@@ -29,7 +29,5 @@ def gateway_secret(box: SecretBox) -> str:
     """The secret between the own gateway and FreeRADIUS; made when it is asked for the first time."""
     nas = Nas.get_or_none(Nas.kind == GATEWAY)
     if nas is None:
-        nas = Nas.create(
-            name=GATEWAY, address="127.0.0.1", kind=GATEWAY, coa_port=3799, secret=box.seal(new_secret())
-        )
+        nas = Nas.create(name=GATEWAY, address="127.0.0.1", kind=GATEWAY, coa_port=3799, secret=box.seal(new_secret()))
     return box.open(nas.secret)

@@ -7,7 +7,17 @@ from appliance.service import Service
 
 def command(config: Config, process: str, *more: str) -> list[str]:
     """radiusd(8) with our raddb; `more` are further options, such as -C to check only."""
-    return ["/usr/sbin/freeradius", "-f", "-l", "stdout", "-d", str(config.paths.run / "raddb"), "-n", process, *more]
+    return [
+        "/usr/sbin/freeradius",
+        "-f",
+        "-l",
+        "stdout",
+        "-d",
+        str(config.paths.run / "raddb"),
+        "-n",
+        process,
+        *more,
+    ]
 
 
 def _service(process: str) -> Service:

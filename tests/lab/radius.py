@@ -60,9 +60,9 @@ class RadiusServer:
         with apply.open_core(self.config):
             yield
 
-    def plan(self, name: str, **values: object) -> Plan:
+    def plan(self, name: str, **values: object) -> None:
         with self.core():
-            return manage.add(Plan, "plan", name=name, **values)
+            manage.add(Plan, "plan", name=name, **values)
 
     def account(self, name: str, plan: str, password: str, **values: object) -> None:
         with self.core():
@@ -109,13 +109,30 @@ class RadiusServer:
                 process.kill()
                 process.wait()
 
-    def radclient(self, attributes: str, kind: str = "auth", secret: str | None = None, source: str = ROUTER) -> str:
+    def radclient(
+        self,
+        attributes: str,
+        kind: str = "auth",
+        secret: str | None = None,
+        source: str = ROUTER,
+        timeout: int = 3,
+    ) -> str:
         """What radclient(1) printed of the answer; kind is auth or acct. Message-Authenticator is added to logins."""
         port = self.config.radius.authentication_port if kind == "auth" else self.config.radius.accounting_port
         if kind == "auth" and "Message-Authenticator" not in attributes:
             attributes += "\nMessage-Authenticator = 0x00"
         done = subprocess.run(
-            ["radclient", "-x", "-r", "1", "-t", "3", f"127.0.0.1:{port}", kind, secret or self.secret],
+            [
+                "radclient",
+                "-x",
+                "-r",
+                "1",
+                "-t",
+                str(timeout),
+                f"127.0.0.1:{port}",
+                kind,
+                secret or self.secret,
+            ],
             input=f"{attributes}\nPacket-Src-IP-Address = {source}\n",
             capture_output=True,
             text=True,

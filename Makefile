@@ -1,0 +1,36 @@
+# The README's commands. Everything starts from a fresh Debian 12 machine, as root.
+PYTHON := .venv/bin/python
+
+.PHONY: run test test-system lint clean
+.DELETE_ON_ERROR:
+
+run: .venv/run.stamp ## the whole appliance in network namespaces; GUEST=0: no guest, ONCE=1: end after its journey
+	@$(PYTHON) -m tests.lab.run $(if $(filter 0,$(GUEST)),--no-guest) $(if $(filter 1,$(ONCE)),--once)
+
+test: .venv/test.stamp lint ## the whole suite but the slow proofs
+	$(PYTHON) -m pytest
+
+test-system: .venv/test.stamp ## slow proofs: Debian 13, systemd
+	@./tests/install-packages tests/system/packages.txt
+	$(PYTHON) -m pytest -m system
+
+lint: .venv/test.stamp
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy
+
+bench-%: .venv/test.stamp ## a benchmark of tests/bench; JSON=1: one object a line
+	@$(PYTHON) -m tests.bench.bench_$*
+
+.venv/run.stamp: setup.cfg appliance/packages.txt tests/packages-run.txt
+	@./tests/install-packages appliance/packages.txt tests/packages-run.txt
+	/usr/bin/python3 -m venv .venv
+	$(PYTHON) -m pip install --quiet --editable .
+	@touch $@
+
+.venv/test.stamp: .venv/run.stamp tests/packages.txt
+	@./tests/install-packages tests/packages.txt
+	$(PYTHON) -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+clean:
+	rm -rf .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
