@@ -1,0 +1,372 @@
+"""The one daemon with CAP_NET_ADMIN: lets guests online as RADIUS granted it, shapes, counts and cuts.
+
+`python -m portal.gateway --config FILE`. It keeps nothing that the kernel enforces in itself: killed or stopped,
+sessions go on and end by their time-outs, and the next run takes them over from gateway.db.
+"""
+
+import argparse
+import contextlib
+import logging
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any, cast
+
+from pyroute2 import IPRoute, NFCTSocket
+from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST
+from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.nfnetlink import nfctsocket as conntrack
+
+from appliance import config as configuration
+from appliance.config import Config
+from appliance.errors import UserError
+from portal import protocol, ruleset
+from portal.limits import Clock
+from portal.listener import Listener
+from portal.models import Counters, Session, Store
+from portal.outbox import Sender
+from portal.radius import BadPacket, RadiusClient, answer_dynamic, decode_dynamic
+from portal.sessions import Sessions
+from portal.shaping import KernelRefusal, Shaper
+
+NFT_TIMEOUT_S = 30
+WATCH_S = 10.0  # between two looks whether the kernel still has what we put there
+STOP_PATIENCE_S = 4.0
+MAX_PACKET_BYTES = 4096  # RFC 2865, 3
+REMEMBERED_ANSWERS = 64
+ROUTE_PROTOCOL = 71  # marks our routes; unassigned in /etc/iproute2/rt_protos
+LOCAL_TABLE, HOST_SCOPE = 255, 254
+
+log = logging.getLogger(__name__)
+
+
+class Kernel:
+    """nftables, HTB, conntrack, addresses and routes; the Enforcer of Sessions."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._shaper = Shaper(config.gateway.lan, config.gateway.wan)
+
+    def open(self) -> None:
+        """Devices and queues. Raises UserError that names what is missing."""
+        self._shaper.open()
+        self._devices = self._indexes()
+        self._conntrack = NFCTSocket()
+        with _told("the LAN address or a route"), IPRoute() as routes:
+            _set_address(routes, self._config)
+            _set_routes(routes, self._config.gateway.addresses)
+        self._shaper.prepare()
+
+    def close(self) -> None:
+        self._conntrack.close()
+        self._shaper.close()
+
+    def rebuild(self, online: Sequence[tuple[Session, float | None]]) -> None:
+        """Forwarding is switched on last: after a boot nobody passes before the table is there."""
+        wanted = {session.minor: (session.minor, session.down_bps, session.up_bps) for session, _ in online}
+        kept = wanted.keys() & self._shaper.all_counters().keys()
+        for minor in self._shaper.minors() - kept:
+            self._shaper.remove_class(minor)
+        self._shaper.change_classes(wanted[minor] for minor in kept)
+        self._shaper.add_classes(wanted[minor] for minor in wanted.keys() - kept)
+        _nft(ruleset.render(self._config, [(s, left) for s, left in online if left is None or left > 0]))
+        _set_sysctls(self._config)
+
+    def admit(self, session: Session, remaining_s: float | None) -> None:
+        self._shaper.add_classes([(session.minor, session.down_bps, session.up_bps)])
+        self._forget_flows(session)
+        _nft(ruleset.add(session, remaining_s))
+
+    def retime(self, session: Session, remaining_s: float | None) -> None:
+        _nft(ruleset.retime(session, remaining_s))
+
+    def reshape(self, session: Session) -> None:
+        self._shaper.change_classes([(session.minor, session.down_bps, session.up_bps)])
+
+    def withdraw(self, sessions: Sequence[Session]) -> None:
+        _nft("".join(ruleset.remove(session) for session in sessions))
+        for session in sessions:
+            self._forget_flows(session)
+
+    def counters(self, session: Session) -> Counters | None:
+        return self._shaper.counters(session.minor)
+
+    def all_counters(self) -> dict[int, Counters]:
+        return self._shaper.all_counters()
+
+    def release(self, session: Session) -> None:
+        self._shaper.remove_class(session.minor)
+
+    def check(self) -> None:
+        """Raises KernelRefusal when somebody took away the table or a device (a modem that was plugged anew)."""
+        if self._devices != self._indexes():
+            raise KernelRefusal("a network device has gone or is a new one")
+        listed = _run_nft(["list", "chain", *ruleset.TABLE.split(), "forward"])
+        if listed.returncode:
+            raise KernelRefusal(f"the table {ruleset.TABLE} has gone: {_last_line(listed.stderr)}")
+
+    def _indexes(self) -> dict[str, int]:
+        present = {name: index for index, name in socket.if_nameindex()}
+        return {name: present.get(name, 0) for name in (self._config.gateway.lan, self._config.gateway.wan)}
+
+    def _forget_flows(self, session: Session) -> None:
+        """So that the next holder of an address gets none of them; flows to the gateway itself stay, as the page
+        that the guest is looking at comes over one of them."""
+        self._flush(conntrack.NFCTAttrTuple(saddr=str(session.ip)))
+        if session.address:
+            self._flush(conntrack.NFCTAttrTuple(daddr=str(session.address)))
+
+    def _flush(self, original: Any) -> None:
+        """One message, filtered in the kernel (Linux 5.8); the conntrack program would fetch the whole table."""
+        original.attrs()  # sets its flags
+        message = conntrack.nfct_msg.create_from(
+            tuple_orig=original,
+            cta_filter={"attrs": [["CTA_FILTER_ORIG_FLAGS", original.flags]]},
+            mark=0,
+            mark_mask=ruleset.OWN_FLOW,
+        )
+        flags = NLM_F_REQUEST | NLM_F_ACK
+        with _told("to forget flows"):
+            list(self._conntrack.request(message, conntrack.IPCTNL_MSG_CT_DELETE, msg_flags=flags))
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    try:
+        yield
+    except NetlinkError as error:
+        raise KernelRefusal(f"the kernel refuses {what}: {error.args[-1]}") from None
+
+
+def _nft(text: str) -> None:
+    done = _run_nft(["-f", "-"], text)
+    if done.returncode:
+        raise KernelRefusal(f"nft refuses a transaction: {_first_line(done.stderr)}")
+
+
+def _run_nft(arguments: list[str], text: str = "") -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            ["nft", *arguments], input=text, text=True, capture_output=True, check=False, timeout=NFT_TIMEOUT_S
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise KernelRefusal(f"nft can't be run: {error}") from None
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]
+
+
+def _last_line(text: str) -> str:
+    return text.rstrip().rpartition("\n")[2]
+
+
+def _set_address(routes: Any, config: Config) -> None:
+    address = config.gateway.address
+    index = socket.if_nametoindex(config.gateway.lan)
+    with _suppress_existing():
+        routes.addr("add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen)
+    routes.link("set", index=index, state="up")
+
+
+def _set_routes(routes: Any, networks: Sequence[IPv4Network]) -> None:
+    """`local` routes make the kernel answer ARP for the guests' public addresses; old ones of ours go."""
+    ours = routes.get_routes(family=socket.AF_INET, table=LOCAL_TABLE, proto=ROUTE_PROTOCOL)
+    present = {IPv4Network(f"{route.get_attr('RTA_DST')}/{route['dst_len']}") for route in ours}
+    for network in present ^ set(networks):
+        routes.route(
+            "del" if network in present else "add",
+            dst=str(network),
+            table=LOCAL_TABLE,
+            type="local",
+            scope=HOST_SCOPE,
+            proto=ROUTE_PROTOCOL,
+            oif=socket.if_nametoindex("lo"),
+        )
+
+
+@contextlib.contextmanager
+def _suppress_existing() -> Iterator[None]:
+    try:
+        yield
+    except NetlinkError as error:
+        if error.code != 17:  # EEXIST
+            raise
+
+
+def _set_sysctls(config: Config) -> None:
+    """Guests aren't told about each other by redirects, and the neighbour table holds all of them."""
+    base = Path("/proc/sys/net/ipv4")
+    for device in (config.gateway.lan, config.gateway.wan, "all"):
+        _sysctl(base / "conf" / device / "send_redirects", 0)
+    for name, share in (("gc_thresh1", 2), ("gc_thresh2", 4), ("gc_thresh3", 8)):
+        limit = base / "neigh" / "default" / name  # of the first namespace only
+        if limit.exists():
+            wanted = min(config.gateway.address.network.num_addresses, 65_536) * share // 4
+            _sysctl(limit, max(wanted, int(limit.read_text(encoding="ascii"))))
+    _sysctl(base / "ip_forward", 1)
+
+
+def _sysctl(path: Path, value: int) -> None:
+    try:
+        if path.read_text(encoding="ascii").strip() != str(value):
+            path.write_text(str(value), encoding="ascii")
+    except OSError as error:
+        raise KernelRefusal(f"{path} can't be set to {value}: {error.strerror}") from None
+
+
+class Gateway:
+    """The loop: portal's questions, RADIUS's orders, time; one thing at a time."""
+
+    def __init__(self, config: Config, secret: bytes) -> None:
+        self._config = config
+        self._secret = secret
+        self._selector = selectors.DefaultSelector()
+        self._store = Store(config.paths.state / "gateway" / "gateway.db")
+        self._kernel = Kernel(config)
+        self._sessions = Sessions(config, self._store, self._kernel, Clock())
+        self._sender = Sender(self._store, RadiusClient(config, secret).account)
+        self._listener = Listener(config.paths.run / "gateway" / "gateway.sock", self._reply, self._selector)
+        self._answers: OrderedDict[tuple[object, bytes], bytes] = OrderedDict()
+        self._stopping = False
+
+    def run(self) -> None:
+        """Until SIGTERM; raises UserError when it can't go on."""
+        with contextlib.ExitStack() as stack:
+            self._open(stack)
+            log.info("ready, %d sessions", len(self._sessions))
+            watch_at_s = time.monotonic()
+            while not self._stopping:
+                self._serve(self._patience_s(watch_at_s))
+                self._sessions.tick()
+                if self._store.queued():
+                    self._sender.wake()
+                if time.monotonic() >= watch_at_s:
+                    watch_at_s = time.monotonic() + WATCH_S
+                    self._kernel.check()
+                    self._sessions.forget_ended()
+            log.info("stopped, %d sessions go on in the kernel", len(self._sessions))
+
+    def _open(self, stack: contextlib.ExitStack) -> None:
+        self._stop_on_signals(stack)
+        self._store.open()
+        stack.callback(self._store.close)
+        self._kernel.open()
+        stack.callback(self._kernel.close)
+        self._sessions.restore()
+        self._listener.open()
+        stack.callback(self._listener.close)
+        self._orders = stack.enter_context(_bound(self._config.gateway.coa_port))
+        self._selector.register(self._orders, selectors.EVENT_READ, self._obey)
+        self._sender.start()
+        stack.callback(self._sender.stop, STOP_PATIENCE_S)
+
+    def _stop_on_signals(self, stack: contextlib.ExitStack) -> None:
+        """A byte on a pipe wakes the loop (signal(7): select is interrupted, but Python goes on waiting)."""
+        reader, writer = (stack.enter_context(end) for end in socket.socketpair())
+        writer.setblocking(False)
+        signal.set_wakeup_fd(writer.fileno())
+        stack.callback(signal.set_wakeup_fd, -1)
+        self._selector.register(reader, selectors.EVENT_READ, self._stop)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+
+    def _stop(self) -> None:
+        self._stopping = True
+
+    def _patience_s(self, watch_at_s: float) -> float:
+        limits = [watch_at_s - time.monotonic(), self._sessions.next_check_s()]
+        limits.append(1.0 if self._listener.busy else None)
+        return max(0.0, min(limit for limit in limits if limit is not None))
+
+    def _serve(self, patience_s: float) -> None:
+        for key, _ in self._selector.select(patience_s):
+            cast(Callable[[], None], key.data)()
+        self._listener.expire()
+
+    def _reply(self, line: bytes) -> bytes:
+        try:
+            return protocol.encode(self._ask(protocol.decode_request(line)))
+        except KernelRefusal:
+            raise  # for the outermost loop: start anew
+        except UserError as error:
+            return protocol.encode_error(str(error))
+
+    def _ask(self, request: protocol.Request) -> protocol.Answer:
+        match request:
+            case protocol.Allow():
+                return self._sessions.allow(request)
+            case protocol.Logout():
+                return self._sessions.logout(request.ip)
+            case protocol.Who():
+                return self._sessions.who(request.ip)
+
+    def _obey(self) -> None:
+        """An order that comes again, because our answer was lost, gets the same answer (RFC 5176, 2.3)."""
+        try:
+            data, sender = self._orders.recvfrom(MAX_PACKET_BYTES)
+        except OSError:
+            return
+        key = sender, data
+        if key not in self._answers:
+            try:
+                self._answers[key] = self._order(data)
+            except BadPacket as error:
+                log.warning("an order from %s is discarded: %s", sender, error)
+                return
+            if len(self._answers) > REMEMBERED_ANSWERS:
+                self._answers.popitem(last=False)
+        with contextlib.suppress(OSError):
+            self._orders.sendto(self._answers[key], sender)
+
+    def _order(self, data: bytes) -> bytes:
+        request = decode_dynamic(data, self._secret)
+        obey = self._sessions.disconnect if request.kind == "disconnect" else self._sessions.change
+        return answer_dynamic(request, obey(request))
+
+
+def _bound(port: int) -> socket.socket:
+    orders = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    orders.setblocking(False)
+    try:
+        orders.bind(("127.0.0.1", port))
+    except OSError as error:
+        orders.close()
+        raise UserError(f"[gateway] coa_port: UDP port {port} can't be used: {error.strerror}") from None
+    return orders
+
+
+def read_secret(path: Path) -> bytes:
+    """Raises UserError where there is none."""
+    try:
+        secret = path.read_bytes().strip()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}: run `gatehouse apply`") from None
+    if not secret:
+        raise UserError(f"{path}: is empty: run `gatehouse apply`")
+    return secret
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="portal.gateway", description=__doc__)
+    parser.add_argument("--config", type=Path, help="the appliance's configuration")
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        config = configuration.load(arguments.config)
+        Gateway(config, read_secret(config.paths.run / "gateway.secret")).run()
+    except UserError as error:
+        log.error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

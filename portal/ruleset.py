@@ -1,0 +1,154 @@
+"""Configuration and sessions -> text for `nft -f -`; pure.
+
+One table, no rule per guest: sets and maps whose elements time out in the kernel by themselves. No packet
+passes because its flow is established: each one is looked up, so that a lost element cuts running flows too.
+"""
+
+from collections.abc import Iterable
+
+from appliance.config import Config
+from portal.models import Session
+
+TABLE = "inet gatehouse"
+OWN_FLOW = 1  # conntrack mark of a guest's flows to the gateway itself, which survive login and logout
+DNS_QUERIES = "5/second burst 50 packets"  # per guest that isn't online: a page opens, a tunnel crawls
+DNS_BYTES = 160  # UDP length of a query with a name of about 120 letters; tunnels need longer ones
+_DAY_S = 86_400
+
+Online = tuple[Session, float | None]
+"""A session and the seconds it has left, None for no limit."""
+
+
+def render(config: Config, online: Iterable[Online]) -> str:
+    """The whole table in one transaction, whatever was there before."""
+    return f"add table {TABLE}\ndelete table {TABLE}\n{_table(config)}" + "".join(_fill(list(online)))
+
+
+def add(session: Session, remaining_s: float | None) -> str:
+    return "".join(_fill([(session, remaining_s)]))
+
+
+def remove(session: Session) -> str:
+    """Deleting an element that has timed out would fail the transaction, so that it is added first."""
+    return _elements("add", session) + _elements("delete", session)
+
+
+def retime(session: Session, remaining_s: float | None) -> str:
+    """Before Linux 6.12 an element's timeout can't be changed: out and in again, in one transaction."""
+    return remove(session) + add(session, remaining_s)
+
+
+def _fill(online: list[Online]) -> Iterable[str]:
+    members: dict[str, list[str]] = {}
+    for session, remaining_s in online:
+        for name, key, data in _members(session):
+            members.setdefault(name, []).append(f"{key}{_timeout(remaining_s)}{data}")
+    for name, elements in members.items():
+        yield f"add element {TABLE} {name} {{ {', '.join(elements)} }}\n"
+
+
+def _elements(verb: str, session: Session) -> str:
+    members = _members(session)
+    return "".join(f"{verb} element {TABLE} {name} {{ {key}{data} }}\n" for name, key, data in members)
+
+
+def _members(session: Session) -> Iterable[tuple[str, str, str]]:
+    """Set or map, key, and ` : data` of a map."""
+    yield "auth", f"{session.mac} . {session.ip}", ""
+    yield "up", f"{session.ip}", f" : 1:{session.minor:x}"
+    yield "down", f"{session.ip}", f" : 1:{session.minor:x}"
+    if session.address:
+        yield "out", f"{session.ip}", f" : {session.address}"
+        yield "in", f"{session.address}", f" : {session.ip}"
+
+
+def _timeout(remaining_s: float | None) -> str:
+    """nft 1.0.6 refuses many seconds where it takes the same time in days; 0 would mean for ever."""
+    if remaining_s is None:
+        return ""
+    seconds, millis = divmod(max(1, round(remaining_s * 1000)), 1000)
+    days, seconds = divmod(seconds, _DAY_S)
+    return f" timeout {days}d{seconds}s{millis}ms"
+
+
+def _table(config: Config) -> str:
+    lan, wan = f'"{config.gateway.lan}"', f'"{config.gateway.wan}"'
+    gateway, network = config.gateway.address.ip, config.gateway.address.network
+    http, https = config.portal.http_port, config.portal.https_port
+    return f"""table {TABLE} {{
+	set auth {{ type ether_addr . ipv4_addr; size 65535; flags timeout; }}
+	map up {{ type ipv4_addr : classid; size 65535; flags timeout; }}
+	map down {{ type ipv4_addr : classid; size 65535; flags timeout; }}
+	map out {{ type ipv4_addr : ipv4_addr; size 65535; flags timeout; }}
+	map in {{ type ipv4_addr : ipv4_addr; size 65535; flags timeout; }}
+	set asked {{ type ipv4_addr; size 65535; flags dynamic,timeout; timeout 1m; }}
+
+	chain early {{
+		type filter hook prerouting priority raw; policy accept;
+		iifname != {lan} accept
+		meta nfproto ipv6 drop
+		ip saddr 0.0.0.0 udp dport 67 accept
+		ip saddr != {network} drop
+		ip saddr {gateway} drop
+	}}
+
+	chain prerouting {{
+		type nat hook prerouting priority dstnat; policy accept;
+		iifname {wan} dnat ip to ip daddr map @in
+		iifname != {lan} accept
+		ip daddr {gateway} ct mark set {OWN_FLOW}
+		ip daddr {gateway} tcp dport 80 dnat ip to {gateway}:{http}
+		ip daddr {gateway} tcp dport 443 dnat ip to {gateway}:{https}
+		ip daddr {gateway} accept
+		ether saddr . ip saddr @auth accept
+		tcp dport 80 dnat ip to {gateway}:{http}
+		meta l4proto {{ tcp, udp }} th dport 53 dnat ip to {gateway}:53
+	}}
+
+	chain input {{
+		type filter hook input priority filter; policy accept;
+{_foreign(config)}		iifname != {{ {lan}, "lo" }} ip daddr {gateway} drop
+		iifname != {lan} accept
+		udp dport 67 accept
+		ip daddr != {gateway} drop
+		icmp type {{ echo-request, echo-reply }} accept
+		meta l4proto {{ tcp, udp }} th dport 53 goto dns
+		tcp dport {{ {http}, {https} }} accept
+		drop
+	}}
+
+	chain dns {{
+		ether saddr . ip saddr @auth accept
+		udp length > {DNS_BYTES} drop
+		update @asked {{ ip saddr limit rate over {DNS_QUERIES} }} drop
+		accept
+	}}
+
+	chain forward {{
+		type filter hook forward priority filter; policy drop;
+		tcp flags syn / syn,rst tcp option maxseg size set rt mtu
+		iifname {lan} oifname {wan} ether saddr . ip saddr @auth meta priority set ip saddr map @up accept
+		iifname {wan} oifname {lan} ct state established,related meta priority set ip daddr map @down accept
+		iifname {wan} oifname {lan} ct status dnat meta priority set ip daddr map @down accept
+		iifname {lan} meta l4proto tcp reject with tcp reset
+		iifname {lan} reject with icmpx admin-prohibited
+	}}
+
+	chain postrouting {{
+		type nat hook postrouting priority srcnat; policy accept;
+		oifname {wan} ip saddr {network} snat ip to ip saddr map @out
+		oifname {wan} ip saddr {network} masquerade
+	}}
+
+	chain output {{
+		type filter hook output priority filter; policy accept;
+		oifname {lan} meta nfproto ipv6 drop
+	}}
+}}
+"""  # noqa: S608 ("update" is nftables)
+
+
+def _foreign(config: Config) -> str:
+    """Addresses for guests are `local` to the kernel so that it answers ARP; nothing here listens on them."""
+    networks = ", ".join(str(network) for network in config.gateway.addresses)
+    return f"\t\tip daddr {{ {networks} }} drop\n" if networks else ""

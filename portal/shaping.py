@@ -1,0 +1,274 @@
+"""HTB classes on the LAN device (download) and the WAN device (upload), one of each a session; they also
+count what passes.
+
+The kernel finds a packet's class by its priority, which nftables sets, so there are no tc filters.
+"""
+
+import logging
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink import (
+    NLM_F_ACK,
+    NLM_F_CREATE,
+    NLM_F_DUMP,
+    NLM_F_ECHO,
+    NLM_F_REPLACE,
+    NLM_F_REQUEST,
+    nlmsg,
+)
+from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.rtnl import (
+    RTM_DELTCLASS,
+    RTM_GETQDISC,
+    RTM_GETTCLASS,
+    RTM_NEWQDISC,
+    RTM_NEWTCLASS,
+    TC_H_ROOT,
+)
+
+from appliance.errors import UserError
+from portal.models import FIRST_MINOR, LAST_MINOR, Counters
+
+DEFAULT_MINOR = 1
+DEFAULT_DOWN_BPS = 20_000_000  # of the LAN's default class: portal pages and DNS for all guests together
+_ROOT = 0x10000  # 1:0
+_UNLIMITED_BYTES_S = 2**32 - 1  # what the classic field of HTB can hold, 34 Gbit/s
+_BURST_S = 0.01
+_FRAME_BYTES = 1514
+_QUEUE_S = 0.1
+_QUEUE_BYTES = (70_000, 4_000_000)  # at least one aggregated packet (64 KiB), else TCP with GSO would starve
+_ETHERNET = 1, 14  # ARPHRD_ETHER, bytes of its header
+_SET = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE
+_NO_SUCH_CLASS = 2  # ENOENT
+_BATCH = 100
+
+log = logging.getLogger(__name__)
+
+
+Rates = tuple[int, int, int]
+"""Minor, download and upload in bit/s, 0 for no limit."""
+
+
+class KernelRefusal(UserError):
+    """The kernel doesn't do, or no longer has, what sessions need."""
+
+
+class _Tc(nlmsg):  # type: ignore[misc]
+    """struct tcmsg; pyroute2's own one computes rate tables that the kernel hasn't read since 3.8, in 0.8 ms,
+    and replaces the parent of qdiscs that it doesn't know (bfifo) by the root."""
+
+    prefix = "TCA_"
+    fields = (
+        ("family", "B"),
+        ("pad1", "B"),
+        ("pad2", "H"),
+        ("index", "i"),
+        ("handle", "I"),
+        ("parent", "I"),
+        ("info", "I"),
+    )
+    nla_map = (("TCA_UNSPEC", "none"), ("TCA_KIND", "asciiz"), ("TCA_OPTIONS", "cdata"))
+
+
+@dataclass(frozen=True)
+class _Device:
+    name: str
+    index: int
+    header_bytes: int
+
+
+class Shaper:
+    """Both devices. After `prepare` classes of an earlier run are still there, with their counters."""
+
+    def __init__(self, lan: str, wan: str) -> None:
+        self._names = {"lan": lan, "wan": wan}
+        self._fq_codel = True
+
+    def open(self) -> None:
+        """Raises KernelRefusal when a device is missing."""
+        self._netlink = IPRoute()
+        self._lan, self._wan = (self._find(key, name) for key, name in self._names.items())
+
+    def close(self) -> None:
+        self._netlink.close()
+
+    def prepare(self) -> None:
+        """Roots where there are none. WAN traffic without a class, the appliance's own, isn't held up."""
+        for device, default in ((self._lan, DEFAULT_MINOR), (self._wan, 0)):
+            if not self._has_root(device):
+                self._set_root(device, default)
+        self._fq_codel = self._has_fq_codel()
+
+    def add_classes(self, rates: Iterable[Rates]) -> None:
+        self._send_classes(rates, new=True)
+
+    def change_classes(self, rates: Iterable[Rates]) -> None:
+        """Their counters go on."""
+        self._send_classes(rates, new=False)
+
+    def remove_class(self, minor: int) -> None:
+        for device in (self._lan, self._wan):
+            try:
+                self._send(device, RTM_DELTCLASS, NLM_F_REQUEST | NLM_F_ACK, _ROOT | minor, _ROOT)
+            except NetlinkError as error:
+                if error.code != _NO_SUCH_CLASS:
+                    raise _refused(device, f"class 1:{minor:x}", error) from None
+
+    def counters(self, minor: int) -> Counters | None:
+        """None when one of the classes isn't there."""
+        down, up = (self._read(device, minor) for device in (self._lan, self._wan))
+        return _joined(down, up) if down and up else None
+
+    def all_counters(self) -> dict[int, Counters]:
+        """By minor; sessions that have only one of their classes are left out. Takes 50 µs a class."""
+        down, up = dict(self._dump(self._lan)), dict(self._dump(self._wan))
+        return {minor: _joined(down[minor], up[minor]) for minor in down.keys() & up.keys()}
+
+    def minors(self) -> set[int]:
+        """Every session class on either device."""
+        return {minor for device in (self._lan, self._wan) for minor, _ in self._dump(device)}
+
+    def _find(self, key: str, name: str) -> _Device:
+        found = list(self._netlink.link_lookup(ifname=name))
+        if not found:
+            raise KernelRefusal(f"[gateway] {key}: there is no network device {name!r}")
+        link = self._netlink.get_links(found[0])[0]
+        kind, header_bytes = _ETHERNET
+        return _Device(name, found[0], header_bytes if link["ifi_type"] == kind else 0)
+
+    def _has_root(self, device: _Device) -> bool:
+        replies = self._send(device, RTM_GETQDISC, NLM_F_REQUEST | NLM_F_DUMP)  # of all devices
+        roots = [reply for reply in replies if (reply["index"], reply["handle"]) == (device.index, _ROOT)]
+        return any(root.get_attr("TCA_KIND") == "htb" for root in roots)
+
+    def _set_root(self, device: _Device, default: int) -> None:
+        glob = struct.pack("=IIIII", 3, 10, default, 0, 0)  # tc_htb_glob: version, r2q, default class
+        options = _attribute(2, glob) + _attribute(5, struct.pack("=I", 1000))  # TCA_HTB_INIT, _DIRECT_QLEN
+        try:
+            self._send(device, RTM_NEWQDISC, _SET, _ROOT, TC_H_ROOT, "htb", options)
+        except NetlinkError as error:
+            raise _refused(device, "an HTB queue (is sch_htb in this kernel?)", error) from None
+
+    def _has_fq_codel(self) -> bool:
+        default = DEFAULT_MINOR, DEFAULT_DOWN_BPS
+        self._netlink.nlm_request_batch(_class(self._lan, *default, "bfifo", new=True))
+        try:
+            self._netlink.nlm_request_batch(_class(self._lan, *default, "fq_codel", new=True))
+        except NetlinkError as error:
+            log.info("no fq_codel in this kernel (%s): plain queues of %.1f s instead", error, _QUEUE_S)
+            return False
+        return True
+
+    def _send_classes(self, rates: Iterable[Rates], new: bool) -> None:
+        leaf = "fq_codel" if self._fq_codel else "bfifo"
+        waiting = iter(rates)
+        while some := list(islice(waiting, _BATCH)):
+            down = [m for minor, bps, _ in some for m in _class(self._lan, minor, bps, leaf, new)]
+            up = [m for minor, _, bps in some for m in _class(self._wan, minor, bps, leaf, new)]
+            try:
+                self._netlink.nlm_request_batch(down + up)
+            except NetlinkError as error:
+                raise KernelRefusal(f"the kernel refuses HTB class 1:{some[0][0]:x} or a later one: {error}") from None
+
+    def _read(self, device: _Device, minor: int) -> tuple[int, int] | None:
+        handle = _ROOT | minor
+        flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_ECHO  # without ECHO only multicast listeners get the answer
+        try:
+            replies = self._send(device, RTM_GETTCLASS, flags, handle, _ROOT)
+        except NetlinkError as error:
+            if error.code == _NO_SUCH_CLASS:
+                return None
+            raise _refused(device, f"reading class 1:{minor:x}", error) from None
+        return next((_octets(device, reply) for reply in replies if reply.get("handle") == handle), None)
+
+    def _dump(self, device: _Device) -> Iterator[tuple[int, tuple[int, int]]]:
+        for reply in self._send(device, RTM_GETTCLASS, NLM_F_REQUEST | NLM_F_DUMP):
+            minor = reply["handle"] & 0xFFFF
+            if FIRST_MINOR <= minor <= LAST_MINOR:
+                yield minor, _octets(device, reply)
+
+    def _send(self, device: _Device, command: int, flags: int, *rest: Any) -> list[Any]:
+        replies: list[Any] = self._netlink.nlm_request_batch([_message(device, command, flags, *rest)])
+        return replies
+
+
+def _message(
+    device: _Device,
+    command: int,
+    flags: int,
+    handle: int = 0,
+    parent: int = 0,
+    kind: str = "",
+    options: bytes = b"",
+) -> nlmsg:
+    message = _Tc()
+    message["index"], message["handle"], message["parent"] = device.index, handle, parent
+    if kind:
+        message["attrs"] = [["TCA_KIND", kind], ["TCA_OPTIONS", options]]
+    message["header"]["type"], message["header"]["flags"] = command, flags
+    return message
+
+
+def _class(device: _Device, minor: int, rate_bps: int, leaf: str, new: bool) -> list[nlmsg]:
+    """The class and the queue in it."""
+    handle = _ROOT | minor
+    options = _fq_codel(rate_bps, new) if leaf == "fq_codel" else _bfifo(rate_bps)
+    return [
+        _message(device, RTM_NEWTCLASS, _SET, handle, _ROOT, "htb", _htb(rate_bps)),
+        _message(device, RTM_NEWQDISC, _SET, 0, handle, leaf, options),
+    ]
+
+
+def _octets(device: _Device, reply: Any) -> tuple[int, int]:
+    """IP octets and packets. HTB counts a frame when it leaves, an aggregated one with all its headers."""
+    stats = reply.get_attr("TCA_STATS2").get_attr("TCA_STATS_BASIC")
+    return max(0, stats["bytes"] - device.header_bytes * stats["packets"]), stats["packets"]
+
+
+def _joined(down: tuple[int, int], up: tuple[int, int]) -> Counters:
+    return Counters(down[0], up[0], down[1], up[1])
+
+
+def _attribute(kind: int, data: bytes) -> bytes:
+    """struct nlattr; all that is packed here is a multiple of four bytes."""
+    return struct.pack("=HH", 4 + len(data), kind) + data
+
+
+def _bytes_per_s(rate_bps: int) -> int:
+    return min(rate_bps // 8, _UNLIMITED_BYTES_S) or _UNLIMITED_BYTES_S
+
+
+def _htb(rate_bps: int) -> bytes:
+    """TCA_HTB_PARMS with struct tc_htb_opt; linklayer 1 (Ethernet) spares the kernel the old rate tables."""
+    rate = _bytes_per_s(rate_bps)
+    burst_s = max(_BURST_S, 2 * _FRAME_BYTES / rate)
+    ticks = int(burst_s * 1e9) >> 6  # PSCHED_SHIFT
+    spec = struct.pack("=BBHhHI", 0, 1, 0, 0, 0, rate)
+    quantum = min(max(rate // 100, _FRAME_BYTES), 60_000)
+    return _attribute(1, spec + spec + struct.pack("=IIIII", ticks, ticks, quantum, 0, 0))
+
+
+def _bfifo(rate_bps: int) -> bytes:
+    low, high = _QUEUE_BYTES
+    return struct.pack("=I", min(max(int(_bytes_per_s(rate_bps) * _QUEUE_S), low), high))
+
+
+def _fq_codel(rate_bps: int, new: bool) -> bytes:
+    """Little memory; where a frame takes longer than CoDel's target of 5 ms, a longer target.
+
+    The number of flows can be told only once.
+    """
+    target_us = max(5_000, int(1.5 * _FRAME_BYTES / _bytes_per_s(rate_bps) * 1e6))
+    values = {1: target_us, 2: 1000, 3: 100_000 + target_us, 4: 1, 9: 4 << 20}
+    if new:
+        values[5] = 16
+    return b"".join(_attribute(kind, struct.pack("=I", value)) for kind, value in values.items())
+
+
+def _refused(device: _Device, what: str, error: NetlinkError) -> KernelRefusal:
+    return KernelRefusal(f"{device.name}: the kernel refuses {what}: {error.args[-1]}")
