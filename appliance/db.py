@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import peewee
 
@@ -34,12 +34,13 @@ def connect(url: str, busy_timeout_ms: int = 5000, durable: bool = True, shared:
             thread_safe=not shared,
             check_same_thread=not shared,
         )
+    hosts = parse_qs(parts.query).get("host", [])  # a folder for a unix socket, as libpq's URLs have it
     return peewee.PostgresqlDatabase(
         unquote(parts.path)[1:],
         thread_safe=not shared,
         user=unquote(parts.username or "") or None,
         password=unquote(parts.password or "") or None,
-        host=parts.hostname,
+        host=parts.hostname or (hosts[0] if hosts else None),
         port=parts.port or 5432,
         options=f"-c lock_timeout={busy_timeout_ms} -c synchronous_commit={'on' if durable else 'off'}",
     )
@@ -106,7 +107,7 @@ def _apply(database: peewee.Database, step: Migration) -> None:
     words = _WORDS["sqlite" if isinstance(database, peewee.SqliteDatabase) else "postgresql"]
     sql = step.sql
     for word, meaning in words.items():
-        sql = sql.replace("{%s}" % word, meaning)
+        sql = sql.replace("{" + word + "}", meaning)
     with database.atomic():
         database.execute_sql(
             "CREATE TABLE IF NOT EXISTS schema_version (number INTEGER PRIMARY KEY, name TEXT NOT NULL)"

@@ -34,7 +34,7 @@ class Lookup:
         row = self._execute("ACCOUNT", name).fetchone()
         if row is None:
             return None
-        account = Account._make(row + (0, 0))
+        account = Account._make((*row, 0, 0))
         if account.quota_bytes is not None:
             first_day = period_start(account.quota_period, now, self._zone)
             account = account._replace(used_bytes=int(self._execute("USED", account.id, first_day).fetchone()[0]))

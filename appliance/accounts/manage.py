@@ -69,7 +69,7 @@ def _clash(model: Any, what: str, values: Mapping[str, Any]) -> str:
     address = values.get("address")
     if address and model.select().where(model.address == address).exists():
         return f"the address {address} belongs to another {what} already"
-    return f"there is a {what} {values.get('name')!r} already: use `gatehouse {what} set`"
+    return f"{what} {values.get('name')!r} exists already: use `gatehouse {what} set`"
 
 
 # Pools

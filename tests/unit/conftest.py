@@ -1,0 +1,68 @@
+"""The core database on both engines: SQLite in a file, and a real PostgreSQL that lives as long as the tests."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from appliance import db
+from appliance.accounts.models import core_db
+
+_BIN = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+
+
+@pytest.fixture(scope="session")
+def postgresql_folder() -> Iterator[Path]:
+    """A server on a unix socket only, run by the user `postgres`; yields the socket's folder."""
+    owner = pwd.getpwnam("postgres")
+    folder = Path(tempfile.mkdtemp(prefix="gatehouse-pg-", dir="/var/tmp"))
+    os.chown(folder, owner.pw_uid, owner.pw_gid)
+
+    def run(program: str, *words: str) -> None:
+        subprocess.run(
+            [str(_BIN[-1] / program), *words],
+            check=True,
+            user="postgres",
+            group="postgres",
+            extra_groups=(),
+            stdout=subprocess.DEVNULL,
+            cwd="/",
+        )
+
+    try:
+        run("initdb", "-D", f"{folder}/data", "-A", "trust", "--no-sync")
+        options = f"-k {folder} -c listen_addresses= -c fsync=off"
+        run("pg_ctl", "-D", f"{folder}/data", "-w", "-l", f"{folder}/log", "-o", options, "start")
+        yield folder
+        run("pg_ctl", "-D", f"{folder}/data", "-w", "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database on each engine."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'core.db'}"
+    folder = request.getfixturevalue("postgresql_folder")
+    connection = psycopg2.connect(host=str(folder), user="postgres", dbname="postgres")
+    connection.autocommit = True
+    name = f"test_{os.urandom(6).hex()}"
+    connection.cursor().execute(f"CREATE DATABASE {name}")
+    connection.close()
+    return f"postgresql://postgres@/{name}?host={folder}"
+
+
+@pytest.fixture
+def core(empty_url: str) -> Iterator[str]:
+    """A migrated core database, open and bound to the models; its URL."""
+    core_db.initialize(db.connect(empty_url))
+    with core_db.connection_context():
+        db.migrate(core_db.obj, db.migrations("appliance.migrations"))
+        yield empty_url
