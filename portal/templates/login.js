@@ -1,0 +1,10 @@
+(function () {
+  var field = document.getElementById("password"), button = document.getElementById("show");
+  button.hidden = false;
+  button.onclick = function () {
+    var hidden = field.type === "password";
+    field.type = hidden ? "text" : "password";
+    button.textContent = hidden ? button.dataset.hide : button.dataset.show;
+    field.focus();
+  };
+})();

@@ -1,0 +1,244 @@
+"""The pages a guest sees. No privileges and no database: it asks RADIUS and the gateway, and decides nothing.
+
+It stands behind nginx on a unix socket, so X-Real-IP is nginx's word.
+"""
+
+import argparse
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from ipaddress import AddressValueError, IPv4Address
+from pathlib import Path
+from typing import Any
+
+import waitress
+from bottle import Bottle, HTTPError, HTTPResponse, request
+
+from appliance.config import Config, load
+from appliance.errors import UserError
+from portal import capport
+from portal.dhcp import lease_file, lease_of
+from portal.guard import FormTokens, Tries, load_key
+from portal.pages import Pages, home_url
+from portal.protocol import Answer, GatewayClient, Logout, Request, Who
+from portal.radius import Accepted, RadiusClient, Rejected
+from portal.texts import ENGLISH
+
+MAX_BODY_BYTES = 4096
+THREADS = 8
+LOGINS_AT_ONCE = 6  # so that a silent RADIUS server leaves threads for the other pages
+RETRY_AFTER_S = 10
+
+Authenticate = Callable[[str, str, IPv4Address, str], Accepted | Rejected]
+Ask = Callable[[Request], Answer]
+Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+log = logging.getLogger(__name__)
+
+
+class Portal:
+    """One method a page; `clock` gives UTC seconds."""
+
+    def __init__(
+        self,
+        config: Config,
+        authenticate: Authenticate,
+        ask: Ask,
+        key: bytes,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._authenticate = authenticate
+        self._ask = ask
+        self._clock = clock
+        self._leases = lease_file(config)
+        self._secure = config.portal.certificate is not None
+        self._own_hosts = {config.portal.hostname, str(config.gateway.address.ip), "127.0.0.1", "localhost"}
+        self._home = home_url(config.portal.hostname, config.gateway.address.ip, self._secure)
+        self._texts = ENGLISH
+        self._pages = Pages(config.site, self._home, self._texts)
+        self._tokens = FormTokens(key)
+        self._tries = Tries()
+        self._logins = threading.BoundedSemaphore(LOGINS_AT_ONCE)
+
+    def app(self) -> Wsgi:
+        app = Bottle()
+        app.add_hook("before_request", self._admit)
+        app.route("/", "GET", self.start)
+        app.route("/login", "GET", lambda: _redirect("/"))
+        app.route("/login", "POST", self.login)
+        app.route("/status", "GET", self.status)
+        app.route("/logout", "POST", self.logout)
+        app.route(capport.PATH, "GET", self.captive)
+        app.default_error_handler = self._failure
+        return _with_headers(app, self._pages.content_security_policy)
+
+    def _admit(self) -> None:
+        """Guards before any page: who asks, how much, and whether it is the portal that is meant."""
+        try:
+            request.environ["gatehouse.ip"] = IPv4Address(request.get_header("X-Real-IP", ""))
+        except AddressValueError:
+            raise HTTPError(400) from None
+        if (request.content_length or 0) > MAX_BODY_BYTES:
+            raise HTTPError(413)
+        host = request.get_header("Host", "").partition(":")[0].lower().rstrip(".")
+        if host not in self._own_hosts:  # a page that was on its way elsewhere, or a phone's probe
+            raise _redirect(self._home, 302)
+        if self._secure and request.get_header("X-Forwarded-Proto") == "http":
+            raise _redirect(self._home, 302)
+
+    def start(self) -> HTTPResponse:
+        ip = _guest()
+        answer = self._asked(Who(ip))
+        if answer.online:
+            return self._status_page(ip, answer)
+        if lease_of(self._leases, ip) is None:
+            return HTTPResponse(self._pages.no_lease())
+        notice = ""
+        if answer.ended is not None:
+            notice = self._texts.ended.get(answer.ended, self._texts.ended_otherwise)
+        return self._login_page(200, ip, "", notice=notice)
+
+    def status(self) -> HTTPResponse:
+        ip = _guest()
+        answer = self._asked(Who(ip))
+        return self._status_page(ip, answer) if answer.online else _redirect("/")
+
+    def login(self) -> HTTPResponse:
+        ip, now = _guest(), self._clock()
+        user, password = _field("user").strip(), _field("password")
+        if not self._tokens.fits(_field("token"), "login", ip, now):
+            return self._login_page(403, ip, user, notice=self._texts.stale)
+        if user and not password:
+            return self._login_page(403, ip, user, self._texts.no_password)
+        lease = lease_of(self._leases, ip)
+        if lease is None:
+            return HTTPResponse(self._pages.no_lease())
+        if wait_s := self._tries.wait_s((lease.mac, str(ip)), now):
+            return self._login_page(429, ip, user, self._texts.too_many_tries.format(wait_s=wait_s))
+        return self._enter(user, password, ip, lease.mac)
+
+    def _enter(self, user: str, password: str, ip: IPv4Address, mac: str) -> HTTPResponse:
+        if not self._logins.acquire(timeout=1):
+            return self._outcome(user, ip, mac, 503, "too many logins at once", self._texts.unavailable)
+        try:
+            granted = self._authenticate(user, password, ip, mac)
+            if isinstance(granted, Rejected):
+                shown = granted.message or self._texts.wrong
+                return self._outcome(user, ip, mac, 403, f"rejected: {granted.message}", shown)
+            self._ask(granted)
+        except UserError as error:
+            return self._outcome(user, ip, mac, 503, str(error), self._texts.unavailable)
+        finally:
+            self._logins.release()
+        return self._outcome(user, ip, mac, 303, "accepted", "")
+
+    def _outcome(
+        self, user: str, ip: IPv4Address, mac: str, status: int, result: str, error: str
+    ) -> HTTPResponse:
+        """One line in the log for every login; ascii() escapes what a guest may have typed into it."""
+        log.info("login account=%s ip=%s mac=%s result=%s", ascii(user), ip, mac, ascii(result))
+        return self._login_page(status, ip, user, error) if error else _redirect("/status")
+
+    def logout(self) -> HTTPResponse:
+        ip = _guest()
+        if not self._tokens.fits(_field("token"), "logout", ip, self._clock()):
+            answer = self._asked(Who(ip))
+            return self._status_page(ip, answer, self._texts.stale) if answer.online else _redirect("/")
+        self._asked(Logout(ip))
+        return _redirect("/")
+
+    def captive(self) -> HTTPResponse:
+        return capport.respond(self._asked(Who(_guest())), self._home)
+
+    def _asked(self, question: Request) -> Answer:
+        try:
+            return self._ask(question)
+        except UserError as error:
+            log.warning("%s", error)
+            raise HTTPError(503) from None
+
+    def _login_page(
+        self, status: int, ip: IPv4Address, user: str, error: str = "", notice: str = ""
+    ) -> HTTPResponse:
+        token = self._tokens.make("login", ip, self._clock())
+        page = HTTPResponse(self._pages.login(token, user, error, notice), status)
+        if status in (429, 503):
+            page.set_header("Retry-After", RETRY_AFTER_S)
+        return page
+
+    def _status_page(self, ip: IPv4Address, answer: Answer, notice: str = "") -> HTTPResponse:
+        token = self._tokens.make("logout", ip, self._clock())
+        return HTTPResponse(self._pages.status(token, answer, notice))
+
+    def _failure(self, error: HTTPError) -> str:
+        return self._pages.failure(error.status_code)
+
+
+def _guest() -> IPv4Address:
+    ip: IPv4Address = request.environ["gatehouse.ip"]
+    return ip
+
+
+def _field(name: str) -> str:
+    text: str = request.forms.getunicode(name, "")
+    return text
+
+
+def _redirect(where: str, status: int = 303) -> HTTPResponse:
+    return HTTPResponse(status=status, headers={"Location": where})
+
+
+def _with_headers(app: Wsgi, content_security_policy: str) -> Wsgi:
+    """On every answer, also on those that bottle makes itself; a page may set its own Cache-Control."""
+    always = {
+        "Content-Security-Policy": content_security_policy,
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "no-store",
+    }
+
+    def wrapped(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+            present = {name.lower() for name, _ in headers}
+            added = [(name, value) for name, value in always.items() if name.lower() not in present]
+            return start_response(status, headers + added, *more)
+
+        return app(environ, start)
+
+    return wrapped
+
+
+def _serve(config: Config) -> None:
+    secret = (config.paths.run / "gateway.secret").read_text(encoding="ascii").strip().encode()
+    radius = RadiusClient(config, secret)
+    gateway = GatewayClient(config.paths.run / "gateway" / "gateway.sock")
+    portal = Portal(config, radius.authenticate, gateway.ask, load_key(config.paths.state / "portal"))
+    waitress.serve(
+        portal.app(),
+        unix_socket=str(config.paths.run / "portal" / "portal.sock"),
+        unix_socket_perms="660",
+        threads=THREADS,
+        connection_limit=1000,
+        channel_timeout=30,
+        max_request_body_size=MAX_BODY_BYTES,
+        max_request_header_size=16_384,
+        clear_untrusted_proxy_headers=False,  # nginx is the only one that can reach the socket
+        ident=None,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The pages of the captive portal.")
+    parser.add_argument("--config", type=Path)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        _serve(load(parser.parse_args().config))
+    except (UserError, OSError) as error:
+        sys.exit(f"gatehouse-portal: {error}")
+
+
+if __name__ == "__main__":
+    main()
