@@ -9,6 +9,7 @@ from appliance import apply as applying
 from appliance import config as configuration
 from appliance import modules, supervise, systemd_units
 from appliance.accounts import cli as accounts_cli
+from appliance.admin import links
 from appliance.config import Config
 from appliance.errors import UserError
 from appliance.nas import cli as nas_cli
@@ -48,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         words.add_argument("module")
         words.set_defaults(on=on)
     _simple(commands, "up", _up, "run all enabled services in the foreground, restarted when they die")
+    _simple(commands, "admin-link", _admin_link, "print a link to the admin page that works once, for 15 minutes")
     words = _simple(commands, "status", _status, "modules and their services")
     words.add_argument("--json", action="store_true")
     accounts_cli.add_parsers(commands)
@@ -93,6 +95,10 @@ def _up(args: argparse.Namespace, config: Config) -> str:
     applying.apply(config, restart=False)
     supervise.run_in_foreground(config)
     return ""
+
+
+def _admin_link(args: argparse.Namespace, config: Config) -> str:
+    return links.create(config)
 
 
 def _status(args: argparse.Namespace, config: Config) -> str:

@@ -4,6 +4,8 @@ import sys
 from pathlib import Path
 
 from appliance import launch
+from appliance.admin.service import ADMIN
+from appliance.admin.service import DIRECTORIES as ADMIN_DIRECTORIES
 from appliance.config import Config
 from appliance.crypto import load_box
 from appliance.errors import ConfigError, UserError
@@ -110,7 +112,7 @@ HOTSPOT = Module(
     name="hotspot",
     title="Hotspot",
     chapter="hotspot.md",
-    services=(*RADIUS, GATEWAY, DNSMASQ, PORTAL, WEB),
+    services=(*RADIUS, GATEWAY, DNSMASQ, PORTAL, ADMIN, WEB),
     directories=(
         Directory("state", "gateway", "gatehouse-gateway", "gatehouse-gateway", 0o700),
         Directory("state", "portal", "gatehouse-portal", "gatehouse-portal", 0o700),
@@ -118,6 +120,7 @@ HOTSPOT = Module(
         Directory("run", "gateway", "gatehouse-gateway", "gatehouse-gateway", 0o2750),
         Directory("run", "portal", "gatehouse-portal", "gatehouse-portal", 0o2750),
         Directory("run", "web", "gatehouse-web", "gatehouse-web", 0o700),
+        *ADMIN_DIRECTORIES,
     ),
     render=render,
     verify=verify,

@@ -16,12 +16,14 @@ class _Core(peewee.Model):
 class Pool(_Core):
     """A named set of addresses from which a plan's guests get theirs."""
 
+    id = peewee.AutoField()
     name = peewee.TextField(unique=True)
 
 
 class Plan(_Core):
     """What an account may do. None is no limit, a rate of 0 too; `windows` empty is always."""
 
+    id = peewee.AutoField()
     name = peewee.TextField(unique=True)
     rate_down_bps = peewee.BigIntegerField(default=0)
     rate_up_bps = peewee.BigIntegerField(default=0)
@@ -37,6 +39,7 @@ class Plan(_Core):
 class Account(_Core):
     """A person or device that logs in; times are UTC seconds, `password` is sealed (appliance/crypto.py)."""
 
+    id = peewee.AutoField()
     name = peewee.TextField(unique=True)
     password = peewee.BlobField()
     plan = peewee.ForeignKeyField(Plan, backref="accounts")
@@ -60,6 +63,7 @@ class PoolAddress(_Core):
 class Session(_Core):
     """What accounting told of one session. Input is from the guest, output to the guest (RFC 2866, 5.3)."""
 
+    id = peewee.AutoField()
     unique_id = peewee.TextField(unique=True)
     account_ref = peewee.ForeignKeyField(Account, null=True, column_name="account_id", on_delete="SET NULL")
     account = peewee.TextField()

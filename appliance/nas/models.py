@@ -11,6 +11,7 @@ KINDS = ("gateway", "mikrotik", "other")
 class Nas(peewee.Model):
     """`address` is an IP address or network, `secret` is sealed (appliance/crypto.py)."""
 
+    id = peewee.AutoField()
     name = peewee.TextField(unique=True)
     address = peewee.TextField(unique=True)
     secret = peewee.BlobField()

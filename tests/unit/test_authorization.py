@@ -1,4 +1,5 @@
 from datetime import datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -80,7 +81,7 @@ def test_the_last_second_of_a_window_is_inside_and_the_edge_is_not() -> None:
         ({"windows": "daily 00:00-24:00"}, None),
     ],
 )
-def test_the_nearest_edge_ends_the_session(limits: dict[str, object], timeout: int | None) -> None:
+def test_the_nearest_edge_ends_the_session(limits: dict[str, Any], timeout: int | None) -> None:
     assert granted(FREE._replace(**limits)).session_timeout_s == timeout
 
 

@@ -36,6 +36,7 @@ def test_every_earlier_version_is_brought_forward_with_its_rows(empty_url: str, 
         if start:
             account = Account.get(name="bob")
             assert account.plan.rate_down_bps == 20_000_000
+            assert account.plan.pool is not None
             assert account.plan.pool.name == "public"
             assert AccountUsage.get(account=account).output_octets == 9_000_000_000
             assert Session.get().account_ref == account
