@@ -68,6 +68,8 @@ http {{
     proxy_connect_timeout 2s;
     proxy_max_temp_file_size 0;
     proxy_set_header Connection "";
+    # All of them here: one in a location would hide these.
+    proxy_set_header Host $host;
     proxy_set_header X-Real-IP $remote_addr;
     proxy_set_header X-Forwarded-For $remote_addr;
     proxy_set_header X-Forwarded-Proto $scheme;
@@ -87,7 +89,6 @@ limit_req zone=requests burst=40 nodelay;
 
 location / {{
     proxy_pass http://unix:{socket};
-    proxy_set_header Host $host;
     proxy_read_timeout {PORTAL_ANSWERS_WITHIN_S}s;
 }}
 
@@ -115,7 +116,6 @@ client_max_body_size 10m;
 
 location / {{
     proxy_pass http://unix:{socket};
-    proxy_set_header Host $http_host;
     proxy_read_timeout 60s;
 }}
 
