@@ -59,6 +59,12 @@ def instantiate(_: Any) -> int:
     return 0
 
 
+def detach(_: Any = None) -> int:
+    """Called at the end: a connection left open aborts the process when the interpreter is taken down."""
+    state.database.close()
+    return int(radiusd.RLM_MODULE_OK)
+
+
 def authorize(p: Any) -> Result:
     """Hands the password to pap, chap and mschap; a refusal waits in Tmp-String-0 until the password was right."""
     request = pairs.by_name(p["request"])

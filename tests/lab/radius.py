@@ -99,7 +99,8 @@ class RadiusServer:
         self._processes[process].kill()
         self._processes[process].wait()
 
-    def stop(self) -> None:
+    def stop(self) -> dict[str, int]:
+        """Exit status by process."""
         for process in self._processes.values():
             process.terminate()
         for process in self._processes.values():
@@ -108,6 +109,7 @@ class RadiusServer:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        return {name: process.returncode for name, process in self._processes.items()}
 
     def radclient(
         self,

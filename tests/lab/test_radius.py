@@ -235,6 +235,16 @@ class TestLimits:
         assert "Received Access-Accept" in pap(server, "ghost", "secret", mac="AA-00-00-00-00-02")
 
 
+def test_a_stop_is_a_clean_end() -> None:
+    """An interpreter taken down with an open connection used to abort, and systemd to call that a failure."""
+    with radius_server() as server:
+        server.plan("home")
+        server.account("bob", "home", "secret")
+        server.start()
+        assert "Received Access-Accept" in pap(server, "bob", "secret")
+        assert server.stop() == {"authentication": 0, "accounting": 0}
+
+
 class TestAddresses:
     def test_fixed(self, server: RadiusServer) -> None:
         server.account("fixed", "home", "secret", address="198.51.100.9")
