@@ -59,17 +59,17 @@ class Appliance:
         self.cli("enable", "hotspot")
         self.up()
 
-    def up(self, timeout_s: float = 60) -> None:
+    def up(self, timeout_s: float = 30) -> None:
         """Starts every service and returns when guests can be served."""
         self._up = self._machine.popen(*self.words("-m", "appliance.cli", "up"), log="up.log")
         try:
             wait_until(self._ready, timeout_s, "the appliance")
         except TimeoutError as error:
-            raise TimeoutError(f"{error}\n{self._up_log()}") from None
+            raise TimeoutError(f"{error}\n{self.cli('status')}{self._last_words()}") from None
 
     def _ready(self) -> bool:
         if self._up and self._up.poll() is not None:
-            raise CommandFailed(f"`gatehouse up` ended with status {self._up.returncode}\n{self._up_log()}")
+            raise CommandFailed(f"`gatehouse up` ended with status {self._up.returncode}\n{self._last_words()}")
         config = self.config()
         listens = self._machine.listens
         return (
@@ -79,8 +79,11 @@ class Appliance:
             and listens(config.portal.http_port)
         )
 
-    def _up_log(self) -> str:
-        return (self._machine.directory / "up.log").read_text(encoding="utf-8")
+    def _last_words(self, lines: int = 8) -> str:
+        """The end of each log, for whoever wants to know why it doesn't run after all is removed."""
+        logs = [self._machine.directory / "up.log", *sorted(self.config().paths.log.glob("*.log"))]
+        texts = {path.name: path.read_text(encoding="utf-8", errors="replace").splitlines() for path in logs}
+        return "\n".join(f"{name}: {line}" for name, text in texts.items() for line in text[-lines:])
 
     def stop(self, timeout_s: float = 30) -> None:
         """Ends every service as a shutdown of the machine would."""
@@ -109,9 +112,7 @@ class Appliance:
         control = ("-W", "ignore", "-m", "supervisor.supervisorctl", "-c")
         printed = self.python(*control, str(self.config().paths.run / "supervisord.conf"), "pid", service)
         pid = int(printed)
-        if (
-            Path(f"/proc/{pid}/comm").read_text(encoding="utf-8") == "unshare\n"
-        ):  # it only waits for the real one
+        if Path(f"/proc/{pid}/comm").read_text(encoding="utf-8") == "unshare\n":  # it only waits for the real one
             pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8"))
         return pid
 
@@ -124,7 +125,7 @@ class Appliance:
 
     def words(self, *argv: str) -> tuple[str, ...]:
         """The command that runs this Python with our tree at a place that service users can read."""
-        python = Path(sys.prefix) / "bin" / "python"
+        python = Path(sys.prefix).resolve() / "bin" / "python"
         if python.is_relative_to(self._tree):
             python = self.app / python.relative_to(self._tree)
         variables = (f"PYTHONPATH={self.app}", f"GATEHOUSE_CONFIG={self.config_file}")

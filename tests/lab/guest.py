@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from tests.lab.addresses import LAN, WEB
-from tests.lab.namespace import Namespace, wait_until
+from tests.lab.namespace import CommandFailed, Namespace, wait_until
 
 _EVENTS = Path(__file__).with_name("udhcpc.sh")
 _IPERF_PORTS = iter(range(5201, 65_535))  # a fresh one each: a late packet of the last test finds nobody
@@ -124,19 +124,20 @@ class Guest(Namespace):
         self.iproute("route", "replace", "default", "via", str(LAN.ip))
         self._ip = ip
 
-    def curl(
-        self, url: str, *options: str, form: Mapping[str, str] | None = None, timeout_s: float = 10
-    ) -> Response:
+    def curl(self, url: str, *options: str, form: Mapping[str, str] | None = None, timeout_s: float = 10) -> Response:
         """GET, or POST of `form`; cookies are kept as a browser does, redirects aren't followed."""
         jar, headers = (str(self.directory / name) for name in ("cookies", "headers"))
         Path(headers).write_bytes(b"")
-        fields = [f"--data-urlencode={key}={value}" for key, value in (form or {}).items()]
+        pairs = [f"{key}={value}" for key, value in (form or {}).items()]
+        fields = [word for pair in pairs for word in ("--data-urlencode", pair)]
         done = self.run(
             *("curl", "-sS", "-b", jar, "-c", jar, "-D", headers, "-w", "%{stderr}%{json}"),
             *("--max-time", str(timeout_s), *fields, *options, url),
             check=False,
             timeout_s=timeout_s + 5,
         )
+        if "{" not in done.stderr:
+            raise CommandFailed(done.stderr)
         facts = json.loads(done.stderr[done.stderr.index("{") :])
         lines = Path(headers).read_text(encoding="latin-1").partition("\n")[2]
         return Response(
@@ -153,9 +154,7 @@ class Guest(Namespace):
         done = self.run("getent", "ahostsv4", name, check=False)
         return sorted({line.split()[0] for line in done.stdout.splitlines()})
 
-    def iperf(
-        self, direction: Literal["down", "up"], seconds: float = 3, udp_bps: int | None = None
-    ) -> float:
+    def iperf(self, direction: Literal["down", "up"], seconds: float = 3, udp_bps: int | None = None) -> float:
         """Bits per second that arrived at the far end of TCP, or of UDP sent at `udp_bps`."""
         port = str(next(_IPERF_PORTS))
         self._internet.popen("iperf3", "-s", "-1", "-B", str(WEB), "-p", port)

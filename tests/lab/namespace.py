@@ -34,9 +34,7 @@ def wait_until(condition: Callable[[], object], timeout_s: float, what: str) -> 
         time.sleep(0.02)
 
 
-def run(
-    *argv: str, check: bool = True, timeout_s: float = 30, stdin: str = ""
-) -> subprocess.CompletedProcess[str]:
+def run(*argv: str, check: bool = True, timeout_s: float = 30, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """A command in a session of its own: a Ctrl-C at the terminal is ours to handle, not its."""
     done = subprocess.run(
         argv,
@@ -196,3 +194,11 @@ def _remove_all(pid: int, names: list[str]) -> list[str]:
     remove({name for name in names if "-" in name})
     shutil.rmtree(spool(pid), ignore_errors=True)
     return names
+
+
+def traces(pid: int) -> list[str]:
+    """What is left of the world of process `pid`: names, mounts and commands; empty once it is removed."""
+    names = [str(path) for base in (_RUN, _ETC, SPOOL) for path in base.glob("gh*")]
+    mounts = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+    commands = run("ps", "-eo", "args=").stdout.splitlines()
+    return [line for line in (*names, *mounts, *commands) if re.search(rf"\bgh{pid}\b", line)]
