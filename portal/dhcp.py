@@ -123,15 +123,24 @@ def lease_of(path: Path, ip: IPv4Address) -> Lease | None:
     for read in range(READS):
         if read:
             time.sleep(READ_AGAIN_AFTER_S)
-        near = "".join(line for line in _text(path).splitlines(keepends=True) if f" {ip} " in line)
-        if lease := next((lease for lease in read_leases(near) if lease.ip == ip), None):
+        lines = "".join(_lines_with(_content(path), f" {ip} ".encode()))
+        if lease := next((lease for lease in read_leases(lines) if lease.ip == ip), None):
             return lease
     return None
 
 
-def _text(path: Path) -> str:
+def _lines_with(content: bytes, word: bytes) -> Iterator[str]:
+    """Found without parsing the others: with 16,000 leases that would take 30 ms a page."""
+    place = content.find(word)
+    while place >= 0:
+        end = content.find(b"\n", place) + 1 or len(content)
+        yield content[content.rfind(b"\n", 0, place) + 1 : end].decode(errors="replace")
+        place = content.find(word, end)
+
+
+def _content(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(MAX_LEASE_FILE_BYTES).decode(errors="replace")
+            return file.read(MAX_LEASE_FILE_BYTES)
     except FileNotFoundError:
-        return ""
+        return b""

@@ -122,8 +122,8 @@ def test_no_file_yet_means_no_lease(tmp_path: Path) -> None:
 
 
 def test_file_that_is_just_being_written_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    reads = iter(["", LINE[:30], LINE])
-    monkeypatch.setattr(dhcp, "_text", lambda path: next(reads))
+    reads = iter([b"", LINE[:-1].encode(), LINE.encode()])
+    monkeypatch.setattr(dhcp, "_content", lambda path: next(reads))
     assert lease_of(Path("leases"), LEASE.ip) == LEASE
 
 
