@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.lab import journey
 from tests.lab.addresses import LAN, PROVIDER, WAN, WEB
 from tests.lab.appliance import Appliance
 from tests.lab.guest import Guest
@@ -143,6 +144,19 @@ def test_a_thief_takes_address_and_mac(world: World, online: Guest) -> None:
     assert online.mac in thief.iproute("link", "show", "eth0")
     assert thief.curl(f"http://{WEB}/").body == str(WAN.ip)
     assert thief.ip == online.ip
+
+
+@pytest.mark.parametrize("step", [journey.find_https_untouched, journey.find_nothing_passes])
+def test_the_journey_sees_an_open_gateway(world: World, online: Guest, step: Callable[[Guest, World], str]) -> None:
+    with pytest.raises(AssertionError):
+        step(online, world)
+
+
+def test_the_journey_sees_a_missing_portal(online: Guest) -> None:
+    with pytest.raises(AssertionError, match="status 200"):
+        journey.meet_portal(online)
+    with pytest.raises(AssertionError, match=str(WAN.ip)):
+        journey.surf_with_own_address(online)
 
 
 def test_relay_makes_a_browser_the_guest(world: World, online: Guest) -> None:
