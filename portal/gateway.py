@@ -76,8 +76,15 @@ class Kernel:
             self._shaper.remove_class(minor)
         self._shaper.change_classes(wanted[minor] for minor in kept)
         self._shaper.add_classes(wanted[minor] for minor in wanted.keys() - kept)
-        _nft(ruleset.render(self._config, [(s, left) for s, left in online if left is None or left > 0]))
+        self._load_table([(session, left) for session, left in online if left is None or left > 0])
         _set_sysctls(self._config)
+
+    def _load_table(self, online: list[ruleset.Online]) -> None:
+        try:
+            _nft(ruleset.render(self._config, online))
+        except KernelRefusal as error:
+            log.info("%s: loading the table anew", error)
+            _nft(ruleset.render_anew(self._config, online))
 
     def admit(self, session: Session, remaining_s: float | None) -> None:
         self._shaper.add_classes([(session.minor, session.down_bps, session.up_bps)])
