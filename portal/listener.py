@@ -14,6 +14,7 @@ from appliance.errors import UserError
 from portal.protocol import MAX_LINE_BYTES, TIMEOUT_S
 
 MAX_CONNECTIONS = 64
+_BACKLOG = 1024  # who comes while the loop is at work waits; a full one refuses with EAGAIN (unix(7))
 _MODE = 0o117  # umask: read and write for owner and group
 
 
@@ -46,7 +47,7 @@ class Listener:
             raise UserError(f"{self._path}: {error.strerror}: run `gatehouse apply`") from None
         finally:
             os.umask(mask)
-        self._socket.listen(MAX_CONNECTIONS)
+        self._socket.listen(_BACKLOG)
         self._selector.register(self._socket, selectors.EVENT_READ, self._accept)
 
     def close(self) -> None:
