@@ -1,0 +1,215 @@
+"""The servers that are compared: ours, and FreeRADIUS's own `files` and `sql` with the same people and plan."""
+
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from appliance import db, launch
+from appliance.accounts.lookup import local_day
+from tests.bench import radius_load
+from tests.bench.report import progress
+from tests.lab.radius import READY, RadiusServer, free_ports, radius_server, wait_for
+
+ROUTER_SECRET = "0123456789abcdef"
+QUOTA_BYTES = 3_000_000_000  # below 4 GiB, which is all that the peer's rlm_sqlcounter can count to
+UP_BPS, DOWN_BPS = 5_000_000, 20_000_000
+USAGE_DAYS = 3
+USED_BYTES = 1_000_000  # a day, each way
+INTERIM_S = 300
+_CONFIGURATION = Path(__file__).with_name("radius_peers")
+_SCHEMA = Path("/etc/freeradius/3.0/mods-config/sql/main/sqlite/schema.sql")
+_CHUNK = 50_000
+_ACCOUNT = (
+    "INSERT INTO account (id, name, password, plan_id, enabled, first_login_at, created_at)"
+    " VALUES (?, ?, ?, (SELECT id FROM plan), ?, ?, ?)"
+)
+_RADCHECK = "INSERT INTO radcheck (username, attribute, op, value) VALUES (?, 'Cleartext-Password', ':=', ?)"
+_RADUSERGROUP = "INSERT INTO radusergroup (username, groupname) VALUES (?, 'bench')"
+_RADGROUPCHECK = "INSERT INTO radgroupcheck (groupname, attribute, op, value) VALUES ('bench', ?, ':=', ?)"
+_RADGROUPREPLY = "INSERT INTO radgroupreply (groupname, attribute, op, value) VALUES ('bench', ?, ':=', ?)"
+_RADACCT = (
+    "INSERT INTO radacct (acctsessionid, acctuniqueid, username, nasipaddress, acctstarttime, acctupdatetime,"
+    " acctstoptime, acctsessiontime, acctinputoctets, acctoutputoctets, callingstationid)"
+    " VALUES (?, ?, ?, '127.0.0.2', ?, ?, ?, 3600, ?, ?, ?)"
+)
+_CLASS = "0x0123456789abcdef"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A running server, and its packets: as many accounts as there are, in random order, each once."""
+
+    name: str
+    port: int
+    pid: int
+    packets: Sequence[bytes]
+
+
+def name(number: int) -> str:
+    return f"guest{number:07}"
+
+
+def password(number: int) -> str:
+    return f"pw{number * 7919 % 10**9:09}"
+
+
+def packets(accounts: int, count: int, secret: str) -> list[bytes]:
+    chosen = random.Random(accounts).sample(range(accounts), count)
+    return [radius_load.access_request(i, name(n), password(n), secret.encode()) for i, n in enumerate(chosen)]
+
+
+def hours(now: datetime) -> tuple[int, int]:
+    """A window that is open from an hour ago until twelve hours hence, so that it closes but not during the run."""
+    return (now.hour - 1) % 24, (now.hour + 12) % 24
+
+
+def _days(now: datetime) -> list[datetime]:
+    return [now - timedelta(days=days) for days in range(USAGE_DAYS)]
+
+
+@contextmanager
+def ours(label: str, accounts: int, count: int) -> Iterator[Target]:
+    with radius_server() as server:
+        _fill_ours(server, accounts)
+        server.start("authentication")
+        port = server.config.radius.authentication_port
+        yield Target(label, port, server.pid(), packets(accounts, count, server.secret))
+
+
+def _fill_ours(server: RadiusServer, accounts: int) -> None:
+    now = datetime.now(UTC)
+    first, last = hours(now)
+    server.plan(
+        "bench",
+        rate_up_bps=UP_BPS,
+        rate_down_bps=DOWN_BPS,
+        windows=f"daily {first:02}:00-{last:02}:00",
+        quota_bytes=QUOTA_BYTES,
+        quota_period="month",
+    )
+    at = int(now.timestamp())
+    days = [local_day(int(day.timestamp()), server.config.site.timezone) for day in _days(now)]
+    file = db.sqlite_path(server.config.database_url)
+    seal = server.box.seal
+
+    def people(numbers: range) -> Iterator[tuple[object, ...]]:
+        return ((n + 1, name(n), seal(password(n)), 1, at, at) for n in numbers)
+
+    def usage(numbers: range) -> Iterator[tuple[object, ...]]:
+        return ((n + 1, day, USED_BYTES, USED_BYTES) for n in numbers for day in days)
+
+    _insert(file, accounts, _ACCOUNT, people)
+    _insert(file, accounts, "INSERT INTO account_usage VALUES (?, ?, ?, ?)", usage)
+
+
+def _insert(file: object, accounts: int, sql: str, rows: Callable[[range], Iterator[tuple[object, ...]]]) -> None:
+    with closing(sqlite3.connect(str(file))) as database:
+        for start in range(0, accounts, _CHUNK):
+            with database:
+                database.executemany(sql, rows(range(start, min(start + _CHUNK, accounts))))
+            if start % (5 * _CHUNK) == 0 and accounts > _CHUNK:
+                progress(f"  {sql.split()[2]}: {start:,} of {accounts:,} accounts")
+
+
+@contextmanager
+def files(accounts: int, count: int) -> Iterator[Target]:
+    with _peer("files", _write_users, accounts, count) as target:
+        yield target
+
+
+@contextmanager
+def sql(accounts: int, count: int) -> Iterator[Target]:
+    with _peer("sql", _fill_sql, accounts, count) as target:
+        yield target
+
+
+def _write_users(folder: Path, accounts: int) -> None:
+    reply = ",\n\t".join(
+        f"{attribute} := {value}"
+        for attribute, value in (
+            *_plan_reply(),
+            ("Session-Timeout", str(12 * 3600)),
+            ("Mikrotik-Total-Limit", str(QUOTA_BYTES)),
+            ("Mikrotik-Total-Limit-Gigawords", "0"),
+        )
+    )
+    people = (f'{name(n)}\tCleartext-Password := "{password(n)}"\n\t{reply}\n' for n in range(accounts))
+    (folder / "users").write_text("\n".join(people))
+
+
+def _plan_reply() -> tuple[tuple[str, str], ...]:
+    return (
+        ("Class", _CLASS),
+        ("Acct-Interim-Interval", str(INTERIM_S)),
+        ("Mikrotik-Rate-Limit", f'"{UP_BPS // 10**6}M/{DOWN_BPS // 10**6}M"'),
+        ("WISPr-Bandwidth-Max-Up", str(UP_BPS)),
+        ("WISPr-Bandwidth-Max-Down", str(DOWN_BPS)),
+    )
+
+
+def _fill_sql(folder: Path, accounts: int) -> None:
+    now = datetime.now(UTC)
+    first, last = hours(now)
+    checks = (("Login-Time", f"Al{first:02}00-{last:02}00"), ("Max-Monthly-Octets", str(QUOTA_BYTES)))
+    replies = (*_plan_reply(), ("Mikrotik-Total-Limit-Gigawords", "0"))
+    with closing(sqlite3.connect(folder / "radius.db")) as database, database:
+        database.execute("PRAGMA journal_mode = wal")
+        database.executescript(_SCHEMA.read_text())
+        for statement, rows in (
+            (_RADCHECK, ((name(n), password(n)) for n in range(accounts))),
+            (_RADUSERGROUP, ((name(n),) for n in range(accounts))),
+            (_RADGROUPCHECK, iter(checks)),
+            (_RADGROUPREPLY, ((attribute, value.strip('"')) for attribute, value in replies)),
+            (_RADACCT, _sessions(range(accounts), now)),
+        ):
+            database.executemany(statement, rows)
+
+
+def _sessions(numbers: range, now: datetime) -> Iterator[tuple[object, ...]]:
+    """Epochs, as the shipped queries write them."""
+    for number in numbers:
+        for day in _days(now):
+            began = int(day.timestamp()) - 3600
+            key = f"{number:07x}{began:08x}"
+            yield key, key, name(number), began, began + 3600, began + 3600, USED_BYTES, USED_BYTES, "02:00:00:00:00:01"
+
+
+@contextmanager
+def _peer(kind: str, fill: Callable[[Path, int], None], accounts: int, count: int) -> Iterator[Target]:
+    folder = Path(tempfile.mkdtemp(prefix="gatehouse-peer-", dir="/var/tmp"))
+    try:
+        fill(folder, accounts)
+        for path in (folder, *folder.iterdir()):
+            shutil.chown(path, "freerad", "freerad")
+        (port,) = free_ports(1)
+        with _running(kind, folder, port) as pid:
+            yield Target(kind, port, pid, packets(accounts, count, ROUTER_SECRET))
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def _running(kind: str, folder: Path, port: int) -> Iterator[int]:
+    log = folder / "log"
+    server = ["/usr/sbin/freeradius", "-f", "-l", "stdout", "-d", str(_CONFIGURATION), "-n", kind]
+    given = {"BENCH_FOLDER": str(folder), "BENCH_PORT": str(port), "BENCH_SECRET": ROUTER_SECRET}
+    environment = {"PATH": os.defpath, "TZ": "UTC", **given}
+    words = [*launch.as_user("freerad", ()), *server]
+    with log.open("wb") as out:
+        process = subprocess.Popen(words, env=environment, cwd="/", stdout=out, stderr=out)
+    try:
+        wait_for(lambda: READY in log.read_text() or process.poll() is not None, f"{kind} to start", 60)
+        if process.poll() is not None:
+            raise RuntimeError(f"{kind} ended at once: {log.read_text()}")
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
