@@ -1,0 +1,37 @@
+"""The handbook's commands work as they are printed: every `sh` block runs, in order, on a running appliance."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.lab.appliance import Appliance
+from tests.lab.world import World
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def blocks(chapter: str) -> list[str]:
+    return re.findall(r"^```sh\n(.*?)^```", (DOCS / chapter).read_text(encoding="utf-8"), re.M | re.S)
+
+
+@pytest.fixture(scope="module")
+def shell(appliance: Appliance) -> Path:
+    """A folder with `gatehouse` in it, for the appliance of the lab."""
+    folder = appliance.directory / "bin"
+    folder.mkdir()
+    command = folder / "gatehouse"
+    *_, python = appliance.words()
+    command.write_text(f'#!/bin/sh\nexec {python} -m appliance.cli "$@"\n')
+    command.chmod(0o755)
+    return folder
+
+
+@pytest.mark.parametrize("chapter", ["configuration.md", "hotspot.md"])
+def test_a_chapters_commands(world: World, appliance: Appliance, shell: Path, chapter: str) -> None:
+    assert blocks(chapter)
+    for block in blocks(chapter):
+        script = f"export PATH={shell}:$PATH\nset -eu\n{block}"
+        run = f"import subprocess, sys; sys.exit(subprocess.call(['sh', '-c', {script!r}]))"
+        done = world.gw.run(*appliance.words("-c", run), check=False)
+        assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
