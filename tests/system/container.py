@@ -5,6 +5,7 @@ Each has a network of its own, always: nspawn would otherwise let its daemons ac
 
 import contextlib
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 from tests.lab.namespace import Namespace, run, start, wait_until
 
 _COMMON = (
-    *("setpriv", "--pdeathsig", "KILL"),  # it ends with us, and its system with it
+    *("setpriv", "--pdeathsig", "TERM"),  # should we be killed, it shuts its system down
     *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--resolv-conf=off", "--timezone=off"),
     *("--console=pipe", "--setenv=LANG=C.UTF-8"),
 )
@@ -57,21 +58,28 @@ class Machine:
 
     def shut_down(self, timeout_s: float = 60) -> None:
         """As by `systemctl poweroff`; nspawn(1) passes SIGTERM on in this sense."""
-        if self._nspawn is None:
-            return
-        self._nspawn.terminate()
-        try:
-            self._nspawn.wait(timeout_s)
-        finally:
+        if self._nspawn is not None:
+            self._nspawn.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._nspawn.wait(timeout_s)
+            self.cut_power()
+
+    def cut_power(self) -> None:
+        """Every process ends at once, unasked: the kernel takes them with the first (pid_namespaces(7))."""
+        if self._nspawn is not None:
+            with contextlib.suppress(RuntimeError, ProcessLookupError):
+                os.kill(self._leader(), signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._nspawn.wait(10)
             self._nspawn.kill()
             self._nspawn.wait()
             self._nspawn = None
 
-    def run(self, *argv: str, check: bool = True, timeout_s: float = 60) -> str:
+    def run(self, *argv: str, stdin: str = "", check: bool = True, timeout_s: float = 60) -> str:
         """What a command prints inside; raises CommandFailed."""
         inside = ("nsenter", f"--target={self._leader()}", "--mount", "--uts", "--ipc", "--net", "--pid")
         clean = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8")
-        return run(*inside, *clean, *argv, check=check, timeout_s=timeout_s).stdout
+        return run(*inside, *clean, *argv, stdin=stdin, check=check, timeout_s=timeout_s).stdout
 
     def _is_up(self) -> bool:
         if self._nspawn is None or self._nspawn.poll() is not None:
@@ -82,10 +90,9 @@ class Machine:
 
     def _leader(self) -> int:
         """The process that is the system's number 1; raises RuntimeError while there is none."""
-        assert self._nspawn is not None
-        pid = self._nspawn.pid
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split():
-            with contextlib.suppress(FileNotFoundError):
+        pid = self._nspawn.pid if self._nspawn else 0
+        with contextlib.suppress(FileNotFoundError):
+            for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split():
                 if Path(f"/proc/{child}/comm").read_text(encoding="ascii") == "systemd\n":
                     return int(child)
         raise RuntimeError("there is no system yet")

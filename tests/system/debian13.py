@@ -7,7 +7,6 @@ kernel removes them whatever happens to us.
 import ast
 import fcntl
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -100,7 +99,7 @@ def _bootstrap(root: Path) -> None:
         *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(wanted)}"),
         *(f"--aptopt={option}" for option in _apt_options()),
         *(f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in excluded),
-        *("--customize-hook=chroot \"$1\" systemctl --quiet disable " + " ".join(_PACKAGED_SERVICES),),
+        f'--customize-hook=chroot "$1" systemctl --quiet disable {" ".join(_PACKAGED_SERVICES)}',
         *(CODENAME, str(root), *_sources()),
     )
 
@@ -161,10 +160,11 @@ def _pip(root: Path, *command: str) -> None:
     settings = _pip_settings()
     places = ["/etc/resolv.conf", *_named_paths(settings)]
     inherited = {key: value for key, value in os.environ.items() if key.lower().endswith("_proxy")}
+    own = {"PATH": _PATH, "LANG": "C.UTF-8", "HOME": "/root", "PYTHONDONTWRITEBYTECODE": "1"}
     _run(
         *("unshare", "--mount", "--propagation", "private", "sh", "-c", _PIP, "sh", str(root)),
         *(*dict.fromkeys(places), "--", *command),
-        env={**inherited, **settings, "PATH": _PATH, "LANG": "C.UTF-8", "HOME": "/root", "PYTHONDONTWRITEBYTECODE": "1"},
+        env=inherited | settings | own,
     )
 
 

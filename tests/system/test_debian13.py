@@ -17,7 +17,7 @@ def outcome(root: Path, *argv: str) -> tuple[dict[str, int], str]:
     done = run_once(
         root, PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "--junitxml=/var/tmp/report.xml", *argv, directory=TESTS
     )
-    suite = ElementTree.parse(root / "var/tmp/report.xml").getroot().find("testsuite")
+    suite = ElementTree.parse(root / "var/tmp/report.xml").getroot().find("testsuite")  # noqa: S314 (pytest's)
     assert suite is not None, done.stdout
     return {key: int(suite.attrib[key]) for key in ("tests", "failures", "errors", "skipped")}, done.stdout
 
