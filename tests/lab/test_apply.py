@@ -1,0 +1,102 @@
+"""From the configuration to files: verified first, installed whole, readable by those who need them."""
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.appliance import Appliance
+from tests.lab.namespace import CommandFailed
+from tests.lab.world import World
+
+NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
+
+
+@pytest.fixture(scope="module")
+def appliance(world: World) -> Appliance:
+    """Prepared and enabled, but not running."""
+    made = Appliance(world.gw, world.directory / "appliance")
+    made.prepare('[gateway]\nlan = "lan0"\nwan = "wan0"')
+    made.cli("enable", "hotspot")
+    made.cli("nas", "add", "attic", "--address", "192.0.2.7", "--secret-stdin", stdin="0123456789abcdef\n")
+    made.cli("apply")
+    return made
+
+
+@pytest.fixture
+def toml(appliance: Appliance) -> Iterator[Path]:
+    """The configuration file, as it was before once the test is over."""
+    before = appliance.config_file.read_text()
+    yield appliance.config_file
+    appliance.config_file.write_text(before)
+    appliance.cli("apply")
+
+
+def rendered(appliance: Appliance) -> dict[str, str]:
+    run = appliance.directory / "run"
+    return {str(p.relative_to(run)): p.read_text() for p in sorted(run.rglob("*")) if p.is_file()}
+
+
+def test_a_second_run_changes_nothing(appliance: Appliance) -> None:
+    assert "all is well" in appliance.cli("check")
+    before = rendered(appliance)
+    assert appliance.cli("apply").strip() == "nothing changed"
+    assert rendered(appliance) == before
+
+
+def test_only_what_reads_a_changed_file_is_restarted(appliance: Appliance, toml: Path) -> None:
+    toml.write_text(toml.read_text() + "[radius]\nauthentication_port = 11812\n")
+    assert appliance.cli("apply").strip() == "changed: radius-authentication"
+    toml.write_text(toml.read_text() + '[dhcp]\ndns = ["192.0.2.53"]\n')
+    assert appliance.cli("apply").strip() == "changed: dnsmasq"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (
+            '[portal]\ncertificate = "/none.pem"\nkey = "/none.key"\n',
+            "[portal] certificate: there is no file /none.pem",
+        ),
+        ('[portal]\ncertificate = "/etc/hostname"\nkey = "/etc/hostname"\n', "nginx refuses its configuration"),
+        ("[radius]\nauthentication_portt = 1\n", "[radius] authentication_portt: unknown key"),
+    ],
+)
+def test_what_a_program_refuses_changes_nothing(appliance: Appliance, toml: Path, more: str, said: str) -> None:
+    before = rendered(appliance)
+    toml.write_text(toml.read_text() + more)
+    for command in ("check", "apply"):
+        with pytest.raises(CommandFailed) as error:
+            appliance.cli(command)
+        assert said in str(error.value)
+    assert rendered(appliance) == before
+
+
+def test_only_those_who_need_it_read_it(appliance: Appliance, world: World) -> None:
+    paths = appliance.config().paths
+    core = paths.state / "core" / "core.db"
+    assert stat.S_IMODE(core.stat().st_mode) == 0o660
+    assert core.group() == "gatehouse-core"
+    assert stat.S_IMODE(core.parent.stat().st_mode) == 0o2770
+    key = paths.state / "keys" / "password.key"
+    assert (stat.S_IMODE(key.stat().st_mode), key.stat().st_size) == (0o640, 32)
+    secret = (paths.run / "gateway.secret").read_text().strip()
+    for path in (core, key, paths.run / "gateway.secret", paths.run / "raddb" / "clients.conf"):
+        assert world.gw.run(*NOBODY, "cat", str(path), check=False).returncode != 0, path
+    for root in (paths.run, paths.state, paths.log):
+        for path in root.rglob("*"):
+            if path.is_file() and world.gw.run(*NOBODY, "test", "-r", str(path), check=False).returncode == 0:
+                assert secret not in path.read_text(errors="replace"), path
+
+
+def test_secrets_are_sealed_in_the_database(appliance: Appliance) -> None:
+    core = appliance.config().paths.state / "core"
+    written = b"".join(path.read_bytes() for path in core.iterdir())
+    assert b"attic" in written
+    assert b"0123456789abcdef" not in written
+
+
+def test_a_module_without_a_name(appliance: Appliance) -> None:
+    with pytest.raises(CommandFailed, match="there is no module 'hotspott'; there are: hotspot"):
+        appliance.cli("enable", "hotspott")
