@@ -16,6 +16,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv4Network
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,18 +29,20 @@ from appliance import config as configuration
 from appliance.config import Config
 from appliance.errors import UserError
 from portal import protocol, ruleset
+from portal.class_reader import KernelRefusal
 from portal.limits import Clock
 from portal.listener import Listener
 from portal.models import Counters, Session, Store
 from portal.outbox import Sender
 from portal.radius import BadPacket, RadiusClient, answer_dynamic, decode_dynamic
 from portal.sessions import Sessions
-from portal.shaping import KernelRefusal, Shaper
+from portal.shaping import Rates, Shaper
 
 NFT_TIMEOUT_S = 30
 WATCH_S = 10.0  # between two looks whether the kernel still has what we put there
 STOP_PATIENCE_S = 4.0
 MAX_PACKET_BYTES = 4096  # RFC 2865, 3
+ADMITTED_AT_ONCE = 100
 REMEMBERED_ANSWERS = 64
 ROUTE_PROTOCOL = 71  # marks our routes; unassigned in /etc/iproute2/rt_protos
 LOCAL_TABLE, HOST_SCOPE = 255, 254
@@ -68,16 +71,19 @@ class Kernel:
         self._conntrack.close()
         self._shaper.close()
 
-    def rebuild(self, online: Sequence[tuple[Session, float | None]]) -> None:
-        """Forwarding is switched on last: after a boot nobody passes before the table is there."""
-        wanted = {session.minor: (session.minor, session.down_bps, session.up_bps) for session, _ in online}
-        kept = wanted.keys() & self._shaper.all_counters().keys()
-        for minor in self._shaper.minors() - kept:
-            self._shaper.remove_class(minor)
-        self._shaper.change_classes(wanted[minor] for minor in kept)
-        self._shaper.add_classes(wanted[minor] for minor in wanted.keys() - kept)
-        self._load_table([(session, left) for session, left in online if left is None or left > 0])
-        _set_sysctls(self._config)
+    def rebuild(self, online: Sequence[ruleset.Online]) -> None:
+        """Sessions that still have their classes, all but after a boot, never notice; the others follow by the
+        hundred, as with 10,000 of them the kernel takes half a minute (each new class looks at all the others).
+        """
+        began_s = time.monotonic()
+        missing = {minor for minor, _, _ in self._shaper.reconcile(_rates(session) for session, _ in online)}
+        self._load_table(_left([one for one in online if one[0].minor not in missing], 0))
+        _set_sysctls(self._config)  # forwarding only now: after a boot nobody passes before the table is there
+        waiting = iter([one for one in online if one[0].minor in missing])
+        while some := list(islice(waiting, ADMITTED_AT_ONCE)):
+            self._shaper.add_classes(_rates(session) for session, _ in some)
+            left = _left(some, time.monotonic() - began_s)
+            _nft("".join(ruleset.add(session, left_s) for session, left_s in left))
 
     def _load_table(self, online: list[ruleset.Online]) -> None:
         try:
@@ -87,7 +93,7 @@ class Kernel:
             _nft(ruleset.render_anew(self._config, online))
 
     def admit(self, session: Session, remaining_s: float | None) -> None:
-        self._shaper.add_classes([(session.minor, session.down_bps, session.up_bps)])
+        self._shaper.add_classes([_rates(session)])
         self._forget_flows(session)
         _nft(ruleset.add(session, remaining_s))
 
@@ -95,7 +101,7 @@ class Kernel:
         _nft(ruleset.retime(session, remaining_s))
 
     def reshape(self, session: Session) -> None:
-        self._shaper.change_classes([(session.minor, session.down_bps, session.up_bps)])
+        self._shaper.change_classes([_rates(session)])
 
     def withdraw(self, sessions: Sequence[Session]) -> None:
         _nft("".join(ruleset.remove(session) for session in sessions))
@@ -115,9 +121,8 @@ class Kernel:
         """Raises KernelRefusal when somebody took away the table or a device (a modem that was plugged anew)."""
         if self._devices != self._indexes():
             raise KernelRefusal("a network device has gone or is a new one")
-        listed = _run_nft(["list", "chain", *ruleset.TABLE.split(), "forward"])
-        if listed.returncode:
-            raise KernelRefusal(f"the table {ruleset.TABLE} has gone: {_last_line(listed.stderr)}")
+        if f"table {ruleset.TABLE}" not in _run_nft(["list", "tables"]).stdout.splitlines():
+            raise KernelRefusal(f"the table {ruleset.TABLE} has gone")
 
     def _indexes(self) -> dict[str, int]:
         present = {name: index for index, name in socket.if_nameindex()}
@@ -144,6 +149,16 @@ class Kernel:
             list(self._conntrack.request(message, conntrack.IPCTNL_MSG_CT_DELETE, msg_flags=flags))
 
 
+def _left(online: Sequence[ruleset.Online], later_s: float) -> list[ruleset.Online]:
+    """Those who still have time, so many seconds later."""
+    left = [(session, None if left_s is None else left_s - later_s) for session, left_s in online]
+    return [(session, left_s) for session, left_s in left if left_s is None or left_s > 0]
+
+
+def _rates(session: Session) -> Rates:
+    return session.minor, session.down_bps, session.up_bps
+
+
 @contextlib.contextmanager
 def _told(what: str) -> Iterator[None]:
     try:
@@ -155,7 +170,8 @@ def _told(what: str) -> Iterator[None]:
 def _nft(text: str) -> None:
     done = _run_nft(["-f", "-"], text)
     if done.returncode:
-        raise KernelRefusal(f"nft refuses a transaction: {_first_line(done.stderr)}")
+        complaint = done.stderr.partition("\n")[0]
+        raise KernelRefusal(f"nft refuses a transaction: {complaint}")
 
 
 def _run_nft(arguments: list[str], text: str = "") -> subprocess.CompletedProcess[str]:
@@ -165,14 +181,6 @@ def _run_nft(arguments: list[str], text: str = "") -> subprocess.CompletedProces
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise KernelRefusal(f"nft can't be run: {error}") from None
-
-
-def _first_line(text: str) -> str:
-    return text.partition("\n")[0]
-
-
-def _last_line(text: str) -> str:
-    return text.rstrip().rpartition("\n")[2]
 
 
 def _set_address(routes: Any, config: Config) -> None:
@@ -236,10 +244,11 @@ class Gateway:
         self._config = config
         self._secret = secret
         self._selector = selectors.DefaultSelector()
-        self._store = Store(config.paths.state / "gateway" / "gateway.db")
+        database = config.paths.state / "gateway" / "gateway.db"
+        self._store = Store(database)
         self._kernel = Kernel(config)
         self._sessions = Sessions(config, self._store, self._kernel, Clock())
-        self._sender = Sender(self._store, RadiusClient(config, secret).account)
+        self._sender = Sender(Store(database, durable=False), RadiusClient(config, secret).account)
         self._listener = Listener(config.paths.run / "gateway" / "gateway.sock", self._reply, self._selector)
         self._answers: OrderedDict[tuple[object, bytes], bytes] = OrderedDict()
         self._stopping = False

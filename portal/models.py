@@ -79,10 +79,10 @@ class Event(NamedTuple):
 
 
 class Store:
-    """SQLite; each method is one durable transaction unless it runs inside `batch`. Safe in threads."""
+    """SQLite; each method is one transaction unless it runs inside `batch`, durable if the store is."""
 
-    def __init__(self, path: Path) -> None:
-        self._database: Any = db.connect(f"sqlite:///{path}")
+    def __init__(self, path: Path, durable: bool = True) -> None:
+        self._database: Any = db.connect(f"sqlite:///{path}", durable=durable)
         self._queued = False
 
     def open(self) -> None:
@@ -91,7 +91,6 @@ class Store:
         db.migrate(self._database, db.migrations("portal.migrations"))
 
     def close(self) -> None:
-        """Closes this thread's connection."""
         self._database.close()
 
     def batch(self) -> AbstractContextManager[Any]:

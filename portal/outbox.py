@@ -16,7 +16,10 @@ log = logging.getLogger(__name__)
 
 
 class Sender:
-    """One thread. An event leaves the outbox when it is acknowledged; one that isn't holds up only its session."""
+    """One thread. An event leaves the outbox when it is acknowledged; one that isn't holds up only its session.
+
+    `store` needn't be durable: an event that comes back after a power cut is sent twice, which changes nothing.
+    """
 
     def __init__(self, store: Store, send: Callable[[AccountingRecord], None]) -> None:
         self._store = store

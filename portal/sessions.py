@@ -175,6 +175,8 @@ class Sessions:
                 yield live
 
     def _report(self, sessions: Sequence[Session]) -> None:
+        if not sessions:
+            return
         with self._store.batch():
             for session in sessions:
                 self._stamp(session)

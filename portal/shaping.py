@@ -6,7 +6,7 @@ The kernel finds a packet's class by its priority, which nftables sets, so there
 
 import logging
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -15,8 +15,6 @@ from pyroute2 import IPRoute
 from pyroute2.netlink import (
     NLM_F_ACK,
     NLM_F_CREATE,
-    NLM_F_DUMP,
-    NLM_F_ECHO,
     NLM_F_REPLACE,
     NLM_F_REQUEST,
     nlmsg,
@@ -24,14 +22,12 @@ from pyroute2.netlink import (
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl import (
     RTM_DELTCLASS,
-    RTM_GETQDISC,
-    RTM_GETTCLASS,
     RTM_NEWQDISC,
     RTM_NEWTCLASS,
     TC_H_ROOT,
 )
 
-from appliance.errors import UserError
+from portal.class_reader import Class, ClassReader, KernelRefusal
 from portal.models import FIRST_MINOR, LAST_MINOR, Counters
 
 DEFAULT_MINOR = 1
@@ -52,10 +48,6 @@ log = logging.getLogger(__name__)
 
 Rates = tuple[int, int, int]
 """Minor, download and upload in bit/s, 0 for no limit."""
-
-
-class KernelRefusal(UserError):
-    """The kernel doesn't do, or no longer has, what sessions need."""
 
 
 class _Tc(nlmsg):  # type: ignore[misc]
@@ -87,20 +79,23 @@ class Shaper:
 
     def __init__(self, lan: str, wan: str) -> None:
         self._names = {"lan": lan, "wan": wan}
+        self._reader = ClassReader()
         self._fq_codel = True
 
     def open(self) -> None:
         """Raises KernelRefusal when a device is missing."""
         self._netlink = IPRoute()
+        self._reader.open()
         self._lan, self._wan = (self._find(key, name) for key, name in self._names.items())
 
     def close(self) -> None:
+        self._reader.close()
         self._netlink.close()
 
     def prepare(self) -> None:
         """Roots where there are none. WAN traffic without a class, the appliance's own, isn't held up."""
         for device, default in ((self._lan, DEFAULT_MINOR), (self._wan, 0)):
-            if not self._has_root(device):
+            if self._reader.root(device.index) != (_ROOT, "htb"):
                 self._set_root(device, default)
         self._fq_codel = self._has_fq_codel()
 
@@ -121,17 +116,34 @@ class Shaper:
 
     def counters(self, minor: int) -> Counters | None:
         """None when one of the classes isn't there."""
-        down, up = (self._read(device, minor) for device in (self._lan, self._wan))
-        return _joined(down, up) if down and up else None
+        down, up = (self._reader.one(device.index, _ROOT | minor) for device in (self._lan, self._wan))
+        return self._joined(down, up) if down and up else None
 
     def all_counters(self) -> dict[int, Counters]:
-        """By minor; sessions that have only one of their classes are left out. Takes 50 µs a class."""
-        down, up = dict(self._dump(self._lan)), dict(self._dump(self._wan))
-        return {minor: _joined(down[minor], up[minor]) for minor in down.keys() & up.keys()}
+        """By minor; sessions that have only one of their classes are left out."""
+        down, up = self._sessions(self._lan), self._sessions(self._wan)
+        return {minor: self._joined(down[minor], up[minor]) for minor in down.keys() & up.keys()}
 
-    def minors(self) -> set[int]:
-        """Every session class on either device."""
-        return {minor for device in (self._lan, self._wan) for minor, _ in self._dump(device)}
+    def reconcile(self, rates: Iterable[Rates]) -> list[Rates]:
+        """Classes of an earlier run: removes those not wanted, gives the others their rates; returns the missing."""
+        down, up = self._sessions(self._lan), self._sessions(self._wan)
+        wanted = {rate[0]: rate for rate in rates}
+        kept = wanted.keys() & down.keys() & up.keys()
+        for minor in (down.keys() | up.keys()) - kept:
+            self.remove_class(minor)
+        had = {minor: (down[minor].rate_bytes_s, up[minor].rate_bytes_s) for minor in kept}
+        self.change_classes(wanted[m] for m in kept if had[m] != tuple(map(_bytes_per_s, wanted[m][1:])))
+        return [rate for minor, rate in wanted.items() if minor not in kept]
+
+    def _sessions(self, device: _Device) -> dict[int, Class]:
+        classes = self._reader.all(device.index)
+        return {one.minor: one for one in classes if FIRST_MINOR <= one.minor <= LAST_MINOR}
+
+    def _joined(self, down: Class, up: Class) -> Counters:
+        """Octets of IP; an aggregated frame was counted with the headers of all its parts."""
+        down_octets = down.octets - self._lan.header_bytes * down.packets
+        up_octets = up.octets - self._wan.header_bytes * up.packets
+        return Counters(max(0, down_octets), max(0, up_octets), down.packets, up.packets)
 
     def _find(self, key: str, name: str) -> _Device:
         found = list(self._netlink.link_lookup(ifname=name))
@@ -140,11 +152,6 @@ class Shaper:
         link = self._netlink.get_links(found[0])[0]
         kind, header_bytes = _ETHERNET
         return _Device(name, found[0], header_bytes if link["ifi_type"] == kind else 0)
-
-    def _has_root(self, device: _Device) -> bool:
-        replies = self._send(device, RTM_GETQDISC, NLM_F_REQUEST | NLM_F_DUMP)  # of all devices
-        roots = [reply for reply in replies if (reply["index"], reply["handle"]) == (device.index, _ROOT)]
-        return any(root.get_attr("TCA_KIND") == "htb" for root in roots)
 
     def _set_root(self, device: _Device, default: int) -> None:
         glob = struct.pack("=IIIII", 3, 10, default, 0, 0)  # tc_htb_glob: version, r2q, default class
@@ -175,26 +182,8 @@ class Shaper:
             except NetlinkError as error:
                 raise KernelRefusal(f"the kernel refuses HTB class 1:{some[0][0]:x} or a later one: {error}") from None
 
-    def _read(self, device: _Device, minor: int) -> tuple[int, int] | None:
-        handle = _ROOT | minor
-        flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_ECHO  # without ECHO only multicast listeners get the answer
-        try:
-            replies = self._send(device, RTM_GETTCLASS, flags, handle, _ROOT)
-        except NetlinkError as error:
-            if error.code == _NO_SUCH_CLASS:
-                return None
-            raise _refused(device, f"reading class 1:{minor:x}", error) from None
-        return next((_octets(device, reply) for reply in replies if reply.get("handle") == handle), None)
-
-    def _dump(self, device: _Device) -> Iterator[tuple[int, tuple[int, int]]]:
-        for reply in self._send(device, RTM_GETTCLASS, NLM_F_REQUEST | NLM_F_DUMP):
-            minor = reply["handle"] & 0xFFFF
-            if FIRST_MINOR <= minor <= LAST_MINOR:
-                yield minor, _octets(device, reply)
-
-    def _send(self, device: _Device, command: int, flags: int, *rest: Any) -> list[Any]:
-        replies: list[Any] = self._netlink.nlm_request_batch([_message(device, command, flags, *rest)])
-        return replies
+    def _send(self, device: _Device, command: int, flags: int, *rest: Any) -> None:
+        self._netlink.nlm_request_batch([_message(device, command, flags, *rest)])
 
 
 def _message(
@@ -222,16 +211,6 @@ def _class(device: _Device, minor: int, rate_bps: int, leaf: str, new: bool) -> 
         _message(device, RTM_NEWTCLASS, _SET, handle, _ROOT, "htb", _htb(rate_bps)),
         _message(device, RTM_NEWQDISC, _SET, 0, handle, leaf, options),
     ]
-
-
-def _octets(device: _Device, reply: Any) -> tuple[int, int]:
-    """IP octets and packets. HTB counts a frame when it leaves, an aggregated one with all its headers."""
-    stats = reply.get_attr("TCA_STATS2").get_attr("TCA_STATS_BASIC")
-    return max(0, stats["bytes"] - device.header_bytes * stats["packets"]), stats["packets"]
-
-
-def _joined(down: tuple[int, int], up: tuple[int, int]) -> Counters:
-    return Counters(down[0], up[0], down[1], up[1])
 
 
 def _attribute(kind: int, data: bytes) -> bytes:

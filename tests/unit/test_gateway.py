@@ -17,6 +17,7 @@ from appliance.config import Config, Gateway
 from appliance.errors import Unavailable, UserError
 from portal import listener as listening
 from portal import protocol
+from portal.class_reader import KernelRefusal
 from portal.gateway import read_secret
 from portal.limits import Cause, Clock, Live, next_check_at_s, rebase, verdict
 from portal.listener import Listener
@@ -25,7 +26,6 @@ from portal.outbox import Sender
 from portal.protocol import Allow, Answer
 from portal.radius import AccountingRecord, DynamicRequest
 from portal.sessions import ErrorCause, Sessions
-from portal.shaping import KernelRefusal
 from tests.lab.namespace import wait_until
 
 IP, OTHER = IPv4Address("10.10.0.50"), IPv4Address("10.10.0.51")
@@ -477,7 +477,7 @@ class TestStore:
 
 class TestSender:
     def start(self, rig: Rig, send: Callable[[AccountingRecord], None]) -> Sender:
-        sender = Sender(rig.store, send)
+        sender = Sender(Store(rig.path, durable=False), send)
         sender.start()
         return sender
 
