@@ -63,18 +63,25 @@ def _check_same_answers(targets: Sequence[Target]) -> None:
 def _measure(targets: Sequence[Target]) -> Rounds:
     samples: Rounds = {target.name: [] for target in targets}
     for target in targets:
-        radius_load.measure(target.port, target.pid, target.packets[:WARM_UP])
+        _round(target, 0, WARM_UP)
     for number in range(ROUNDS):
         for target in random.sample(targets, len(targets)):
             # Other accounts each round, until all have had their turn: nobody's are in a cache by chance.
             first = number * PER_ROUND % len(target.packets)
-            sample = radius_load.measure(target.port, target.pid, target.packets[first : first + PER_ROUND])
+            sample = _round(target, first, PER_ROUND)
             samples[target.name].append(sample)
             progress(
                 f"round {number + 1}/{ROUNDS}  {target.name:9}  {sample.per_s:7,.0f}/s  {sample.cpu_us:6.1f} us"
                 f"  generator {sample.generator_share:.0%} of a core"
             )
     return samples
+
+
+def _round(target: Target, first: int, count: int) -> Sample:
+    try:
+        return radius_load.measure(target.port, target.pid, target.packets[first : first + count])
+    except OSError as error:
+        raise RuntimeError(f"{target.name}: {error}") from error
 
 
 def _comparisons(samples: Rounds) -> list[Comparison]:
