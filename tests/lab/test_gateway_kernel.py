@@ -166,13 +166,34 @@ class TestOnline:
             assert ask_tcp(bench.other) == f"{PUBLIC} hello"
             fails(lambda: say(old))
 
-    def test_the_page_that_logs_in_keeps_its_connection(self, bench: Bench) -> None:
-        with connect(bench.guest, GATEWAY, 80) as page, connect(bench.guest, OUTSIDE, 80) as redirected:
-            say(page)
+    def test_an_address_given_back_takes_no_old_flows_along(self, bench: Bench) -> None:
+        bench.serve(bench.guest, socket.SOCK_STREAM, ANY, 7002, "guest ")
+        bench.allow(address=_public())
+        with connect(bench.outside, PUBLIC, 7002) as incoming:
+            say(incoming)
+            bench.logout()
+            bench.allow()
+            fails(lambda: say(incoming))
+
+    def test_the_page_that_logs_in_gets_its_answer_through(self, bench: Bench) -> None:
+        """The answer is the first packet after the guest's flows were forgotten."""
+        with inside(bench.gateway):
+            listening = socket.create_server((GATEWAY, 8443))
+        with listening, connect(bench.guest, GATEWAY, 443) as page:
+            page.sendall(b"name and password")
+            serving, _ = listening.accept()
+            with serving:
+                serving.recv(100)
+                bench.allow()
+                serving.sendall(b"welcome")
+                assert page.recv(100) == b"welcome"
+
+    def test_what_was_redirected_isnt_after_login(self, bench: Bench) -> None:
+        with connect(bench.guest, OUTSIDE, 80) as redirected:
             assert say(redirected) == f"portal {GUEST} hello"
             bench.allow()
-            assert say(page) == f"portal {GUEST} hello"
             fails(lambda: say(redirected))
+        assert ask_tcp(bench.guest, OUTSIDE, 80) == f"{WAN} hello"
 
     def test_another_device_with_the_same_address_gets_nothing_and_costs_nothing(self, bench: Bench) -> None:
         bench.allow()
