@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pyrad import packet as codec
 from pyrad.dictionary import Dictionary
 
+import appliance
 from appliance.config import Config
 from appliance.errors import Unavailable, UserError
 from portal.protocol import Allow
@@ -358,4 +359,4 @@ def _mac(text: str) -> str:
 
 @cache
 def _dictionary() -> Any:
-    return Dictionary(str(Path(__file__).with_name("dictionary")))
+    return Dictionary(str(Path(appliance.__file__).parent / "nas" / "dictionary"))

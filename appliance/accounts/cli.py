@@ -14,6 +14,7 @@ from appliance.accounts.models import Account, Plan, Pool
 from appliance.config import Config
 from appliance.crypto import load_box, new_password
 from appliance.errors import UserError
+from appliance.nas.sessions import cut
 from appliance.tables import show
 from appliance.units import format_bytes, format_duration, parse_bytes, parse_duration
 from rlm_python import time_windows
@@ -264,12 +265,24 @@ def _session(parser: argparse.ArgumentParser) -> None:
     words.add_argument("--all", action="store_true", help="also those that have ended")
     words.add_argument("--json", action="store_true")
     words.set_defaults(run=_session_list)
+    words = verbs.add_parser("remove", help="let the sessions of an account go, wherever it is online")
+    words.add_argument("account")
+    words.set_defaults(run=_session_remove)
 
 
 def _session_list(args: argparse.Namespace, config: Config) -> str:
     rows = [_session_row(session, config) for session in manage.open_sessions(args.account, args.all)]
     columns = ("account", "nas", "mac", "address", "started", "online", "down", "up", "ended", "cause")
     return show(rows, columns, args.json)
+
+
+def _session_remove(args: argparse.Namespace, config: Config) -> str:
+    """Each session is told to its router; the router's own Stop then ends it here."""
+    sessions = manage.open_sessions(args.account)
+    if not sessions:
+        raise UserError(f"{args.account!r} isn't online: see `gatehouse session list`")
+    box = load_box(config.paths.state)
+    return "\n".join(cut(session, box) for session in sessions)
 
 
 def _session_row(session: Any, config: Config) -> dict[str, object]:

@@ -18,7 +18,7 @@ from tests.lab import journey
 from tests.lab.addresses import LAN, POOL, WEB
 from tests.lab.appliance import Appliance
 from tests.lab.guest import Guest
-from tests.lab.namespace import wait_until
+from tests.lab.namespace import CommandFailed, wait_until
 from tests.lab.world import World
 
 ZONE = ZoneInfo("Europe/Prague")
@@ -202,6 +202,15 @@ class TestRadiusOrders:
         assert "Disconnect-ACK" in self.order(appliance, world, "disconnect", Acct_Session_Id=session)
         assert not passes(guest)
         assert await_stop(appliance, "anna")["cause"] == "Admin-Reset"
+
+    def test_the_operators_command_lets_a_session_go(self, appliance: Appliance, guest: Guest) -> None:
+        log_in(guest, "anna")
+        wait_until(lambda: not sessions(appliance, "anna")[0]["ended"], 10, "the Start")
+        assert "anna at gateway" in appliance.cli("session", "remove", "anna")
+        assert not passes(guest)
+        await_stop(appliance, "anna")
+        with pytest.raises(CommandFailed, match="isn't online"):
+            appliance.cli("session", "remove", "anna")
 
     def test_coa_changes_the_speed(self, appliance: Appliance, world: World, guest: Guest) -> None:
         log_in(guest, "anna")
