@@ -12,7 +12,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,16 +49,21 @@ exec chroot "$root" "$@"
 
 @contextmanager
 def debian13() -> Iterator[Path]:
-    """A root file system of one's own with the product from this tree; removed at the end."""
-    made = _cached()
-    folder = Path(tempfile.mkdtemp(prefix="gatehouse-debian13-", dir="/var/tmp"))
-    try:
-        root = folder / "root"
-        _run("cp", "-a", "--reflink=auto", str(made), str(root))
-        _install_product(root)
-        yield root
-    finally:
-        shutil.rmtree(folder)
+    """A root file system of one's own with the product from this tree; removed at the end.
+
+    One user at a time, so that what a killed one left can be told from what is in use.
+    """
+    _CACHE.mkdir(parents=True, exist_ok=True)
+    root = _CACHE / "in-use"
+    with (_CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        shutil.rmtree(root, ignore_errors=True)
+        try:
+            _run("cp", "-a", "--reflink=auto", str(_cached()), str(root))
+            _install_product(root)
+            yield root
+        finally:
+            shutil.rmtree(root, ignore_errors=True)
 
 
 def packages(text: str) -> list[str]:
@@ -69,17 +73,14 @@ def packages(text: str) -> list[str]:
 
 def _cached() -> Path:
     """The root file system with everything but the product; older ones make room for it."""
-    _CACHE.mkdir(parents=True, exist_ok=True)
     made = _CACHE / f"debian13-{_digest()}"
-    with (_CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.exists():
-            for old in _CACHE.glob("debian13-*"):
-                shutil.rmtree(old)
-            new = made.with_suffix(".new")
-            _bootstrap(new)
-            _install_libraries(new)
-            new.rename(made)
+    if not made.exists():
+        for old in _CACHE.glob("debian13-*"):
+            shutil.rmtree(old)
+        new = made.with_suffix(".new")
+        _bootstrap(new)
+        _install_libraries(new)
+        new.rename(made)
     return made
 
 
