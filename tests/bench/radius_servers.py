@@ -24,6 +24,10 @@ UP_BPS, DOWN_BPS = 5_000_000, 20_000_000
 USAGE_DAYS = 3
 USED_BYTES = 1_000_000  # a day, each way
 INTERIM_S = 300
+PLAN = (
+    f"plan: {UP_BPS // 10**6}M/{DOWN_BPS // 10**6}M, one window a day, {QUOTA_BYTES // 10**9} GB a month, no limit of"
+    f" devices; each account has logged in before and has {USAGE_DAYS} days of usage (the peer: sessions)"
+)
 _CONFIGURATION = Path(__file__).with_name("radius_peers")
 _SCHEMA = Path("/etc/freeradius/3.0/mods-config/sql/main/sqlite/schema.sql")
 _CHUNK = 50_000
@@ -45,12 +49,13 @@ _CLASS = "0x0123456789abcdef"
 
 @dataclass(frozen=True)
 class Target:
-    """A running server, and its packets: as many accounts as there are, in random order, each once."""
+    """A running server, and its packets: accounts in random order, none twice. Only a peer may be started anew."""
 
     name: str
     port: int
-    pid: int
+    pid: Callable[[], int]
     packets: Sequence[bytes]
+    restart: Callable[[], None] | None = None
 
 
 def name(number: int) -> str:
@@ -81,7 +86,7 @@ def ours(label: str, accounts: int, count: int) -> Iterator[Target]:
         _fill_ours(server, accounts)
         server.start("authentication")
         port = server.config.radius.authentication_port
-        yield Target(label, port, server.pid(), packets(accounts, count, server.secret))
+        yield Target(label, port, server.pid, packets(accounts, count, server.secret))
 
 
 def _fill_ours(server: RadiusServer, accounts: int) -> None:
@@ -185,31 +190,50 @@ def _sessions(numbers: range, now: datetime) -> Iterator[tuple[object, ...]]:
 @contextmanager
 def _peer(kind: str, fill: Callable[[Path, int], None], accounts: int, count: int) -> Iterator[Target]:
     folder = Path(tempfile.mkdtemp(prefix="gatehouse-peer-", dir="/var/tmp"))
+    peer = Peer(kind, folder)
     try:
         fill(folder, accounts)
         for path in (folder, *folder.iterdir()):
             shutil.chown(path, "freerad", "freerad")
-        (port,) = free_ports(1)
-        with _running(kind, folder, port) as pid:
-            yield Target(kind, port, pid, packets(accounts, count, ROUTER_SECRET))
+        peer.start()
+        yield Target(kind, peer.port, peer.pid, packets(accounts, count, ROUTER_SECRET), peer.restart)
     finally:
+        peer.stop()
         shutil.rmtree(folder)
 
 
-@contextmanager
-def _running(kind: str, folder: Path, port: int) -> Iterator[int]:
-    log = folder / "log"
-    server = ["/usr/sbin/freeradius", "-f", "-l", "stdout", "-d", str(_CONFIGURATION), "-n", kind]
-    given = {"BENCH_FOLDER": str(folder), "BENCH_PORT": str(port), "BENCH_SECRET": ROUTER_SECRET}
-    environment = {"PATH": os.defpath, "TZ": "UTC", **given}
-    words = [*launch.as_user("freerad", ()), *server]
-    with log.open("wb") as out:
-        process = subprocess.Popen(words, env=environment, cwd="/", stdout=out, stderr=out)
-    try:
-        wait_for(lambda: READY in log.read_text() or process.poll() is not None, f"{kind} to start", 60)
+class Peer:
+    """FreeRADIUS with the configuration `kind`.conf of radius_peers/ on the data in `folder`."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self.kind = kind
+        self.folder = folder
+        (self.port,) = free_ports(1)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        server = ["/usr/sbin/freeradius", "-f", "-l", "stdout", "-d", str(_CONFIGURATION), "-n", self.kind]
+        words = [*launch.as_user("freerad", ()), *server]
+        given = {"BENCH_FOLDER": str(self.folder), "BENCH_PORT": str(self.port), "BENCH_SECRET": ROUTER_SECRET}
+        log = self.folder / "log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                words, env={"PATH": os.defpath, "TZ": "UTC", **given}, cwd="/", stdout=out, stderr=out
+            )
+        self._process = process
+        wait_for(lambda: READY in log.read_text() or process.poll() is not None, f"{self.kind} to start", 60)
         if process.poll() is not None:
-            raise RuntimeError(f"{kind} ended at once: {log.read_text()}")
-        yield process.pid
-    finally:
-        process.kill()
-        process.wait()
+            raise RuntimeError(f"{self.kind} ended at once: {log.read_text()}")
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
