@@ -10,6 +10,9 @@ import peewee
 
 from appliance.errors import UserError
 
+# Pages of a large database come from the kernel's cache without a copy (https://sqlite.org/mmap.html).
+MMAP_BYTES = 2**30
+
 
 def connect(url: str, busy_timeout_ms: int = 5000, durable: bool = True, shared: bool = False) -> peewee.Database:
     """An unopened database for `sqlite:////path` or `postgresql://…`.
@@ -25,6 +28,7 @@ def connect(url: str, busy_timeout_ms: int = 5000, durable: bool = True, shared:
             "synchronous": "full" if durable else "normal",
             "foreign_keys": 1,
             "busy_timeout": busy_timeout_ms,
+            "mmap_size": MMAP_BYTES,
         }
         # sqlite3's own timeout would set busy_timeout again on each open
         return peewee.SqliteDatabase(

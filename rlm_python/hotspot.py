@@ -4,6 +4,7 @@ Both radiusd processes load this file; which of the callbacks each calls stands 
 module that the embedding server provides.
 """
 
+import gc
 import os
 import time
 from typing import Any
@@ -56,6 +57,7 @@ def instantiate(_: Any) -> int:
     except (UserError, peewee.PeeweeException) as error:
         radiusd.radlog(radiusd.L_ERR, f"gatehouse: {error}")
         return -1
+    gc.freeze()  # what is loaded now stays for good, so no collection need look at it again
     return 0
 
 
@@ -67,7 +69,7 @@ def detach(_: Any = None) -> int:
 
 def authorize(p: Any) -> Result:
     """Hands the password to pap, chap and mschap; a refusal waits in Tmp-String-0 until the password was right."""
-    request = pairs.by_name(p["request"])
+    request = pairs.by_name(p)
     now = int(time.time())
     mac = pairs.mac(request.get("Calling-Station-Id", ""))
     try:
@@ -86,13 +88,13 @@ def authorize(p: Any) -> Result:
 
 def post_auth(p: Any) -> Result:
     """Called when a login must be written down: its pool's address, or the account's first login."""
-    control = pairs.by_name(p["config"])
-    mac = pairs.mac(pairs.by_name(p["request"]).get("Calling-Station-Id", ""))
-    account_id, now = int(control["Tmp-Integer-0"]), int(time.time())
-    if "Tmp-Integer-1" not in control:
+    request = pairs.by_name(p)
+    mac = pairs.mac(request.get("Calling-Station-Id", ""))
+    account_id, now = int(request["Tmp-Integer-0"]), int(time.time())
+    if "Tmp-Integer-1" not in request:
         state.login_writes.note_first_login(account_id, now)
         return int(radiusd.RLM_MODULE_OK)
-    pool_id = int(control["Tmp-Integer-1"])
+    pool_id = int(request["Tmp-Integer-1"])
     try:
         address = state.login_writes.reserve_address(pool_id, account_id, mac, now, state.silent_s)
     except peewee.PeeweeException as error:
@@ -106,7 +108,7 @@ def post_auth(p: Any) -> Result:
 def accounting(p: Any) -> Result:
     """OK only when it is on disk; anything else is no answer, and the NAS sends the packet again."""
     try:
-        packet = pairs.accounting_packet(pairs.by_name(p["request"]), int(time.time()))
+        packet = pairs.accounting_packet(pairs.by_name(p), int(time.time()))
     except (KeyError, ValueError) as error:
         radiusd.radlog(radiusd.L_ERR, f"gatehouse: accounting packet dropped, this is missing or no number: {error}")
         return int(radiusd.RLM_MODULE_INVALID)

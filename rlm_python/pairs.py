@@ -21,7 +21,7 @@ def mac(calling_station_id: str) -> str:
     digits = _NOT_HEX.sub("", calling_station_id.lower())
     if len(digits) != 12 or len(calling_station_id) > 17:
         return calling_station_id[:64]
-    return ":".join(digits[i : i + 2] for i in range(0, 12, 2))
+    return bytes.fromhex(digits).hex(":")
 
 
 def reply_pairs(grant: Grant, session_class: bytes, interim_interval_s: int) -> tuple[Pair, ...]:

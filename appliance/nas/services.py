@@ -1,6 +1,9 @@
 """The two FreeRADIUS processes as services."""
 
+import sysconfig
+
 from appliance.config import Config
+from appliance.launch import TREE
 from appliance.nas.raddb import PROCESSES
 from appliance.service import Service
 
@@ -27,7 +30,11 @@ def _service(process: str) -> Service:
         user="freerad",
         groups=("gatehouse-core",),
         command=lambda config: command(config, process),
-        environment=(("GATEHOUSE_RADIUS", process),),
+        # rlm_python3 3.2.1 appends its python_path, so a library of the distribution's would win over ours.
+        environment=(
+            ("GATEHOUSE_RADIUS", process),
+            ("PYTHONPATH", f"{TREE}:{sysconfig.get_path('purelib')}"),
+        ),
         writes=lambda config: [config.paths.state / "core"],
     )
 
