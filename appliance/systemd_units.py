@@ -56,9 +56,9 @@ def update(units: dict[str, str], restart: Iterable[str]) -> None:
     _systemctl("daemon-reload")
     _systemctl("enable", *units)
     names = {f"gatehouse-{name}.service" for name in restart} | set(changed)
-    _systemctl("start", *units)
     if again := sorted(names & set(units) - {"gatehouse-apply.service"}):
-        _systemctl("restart", *again)
+        _systemctl("try-restart", *again)
+    _systemctl("start", *units)
 
 
 def status(services: Iterable[Service]) -> dict[str, str]:

@@ -27,7 +27,7 @@ def _service(process: str) -> Service:
     return Service(
         name=f"radius-{process}",
         description=f"FreeRADIUS, {process}",
-        user="freerad",
+        user="gatehouse-radius",  # Debian puts freerad into the groups shadow and ssl-cert
         groups=("gatehouse-core",),
         command=lambda config: command(config, process),
         # rlm_python3 3.2.1 appends its python_path, so a library of the distribution's would win over ours.
