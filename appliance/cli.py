@@ -80,6 +80,9 @@ def _switch(args: argparse.Namespace, config: Config) -> str:
     before = module in modules.enabled(config)
     modules.set_enabled(config, module, args.on)
     try:
+        if before and not args.on and module.close:
+            applying.check(config)  # what apply would refuse isn't closed
+            module.close(config)
         applying.apply(config)
     except UserError:
         modules.set_enabled(config, module, before)

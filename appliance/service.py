@@ -61,7 +61,7 @@ class Module:
     """A part of the product that is activated on its own.
 
     `render` reads the open core database; `verify` raises UserError before anything is installed: the rendered
-    files lie below the `paths.run` that it is given.
+    files lie below the `paths.run` that it is given. `close` ends what users have going on, before the services stop.
     """
 
     name: str
@@ -71,3 +71,4 @@ class Module:
     directories: tuple[Directory, ...]
     render: Callable[[Config], list[File]]
     verify: Callable[[Config], None]
+    close: Callable[[Config], None] | None = None

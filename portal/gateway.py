@@ -10,11 +10,10 @@ import logging
 import selectors
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import IPv4Network
 from itertools import islice
 from pathlib import Path
@@ -28,19 +27,20 @@ from pyroute2.netlink.nfnetlink import nfctsocket as conntrack
 from appliance import config as configuration
 from appliance.config import Config
 from appliance.errors import UserError
-from portal import protocol, ruleset
-from portal.class_reader import KernelRefusal
+from portal import host, nft, protocol, ruleset
 from portal.limits import Clock
 from portal.listener import Listener
-from portal.models import Counters, Session, Store
+from portal.models import Amount, Counters, Session, Store, closed_mark
+from portal.netlink import KernelRefusal
 from portal.outbox import Sender
 from portal.radius import BadPacket, RadiusClient, answer_dynamic, decode_dynamic
+from portal.sent_reader import SentReader
 from portal.sessions import Sessions
 from portal.shaping import Rates, Shaper
 
-NFT_TIMEOUT_S = 30
 WATCH_S = 10.0  # between two looks whether the kernel still has what we put there
 STOP_PATIENCE_S = 4.0
+CLOSE_PATIENCE_S = 2.0  # for RADIUS to hear of the sessions that a closing ends; what it doesn't waits in the outbox
 MAX_PACKET_BYTES = 4096  # RFC 2865, 3
 ADMITTED_AT_ONCE = 100
 REMEMBERED_ANSWERS = 64
@@ -56,19 +56,23 @@ class Kernel:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._shaper = Shaper(config.gateway.lan, config.gateway.wan)
+        self._sent = SentReader()
 
     def open(self) -> None:
         """Devices and queues. Raises UserError that names what is missing."""
         self._shaper.open()
+        self._sent.open()
         self._devices = self._indexes()
         self._conntrack = NFCTSocket()
         with _told("the LAN address or a route"), IPRoute() as routes:
             _set_address(routes, self._config)
             _set_routes(routes, self._config.gateway.addresses)
         self._shaper.prepare()
+        host.receive_each_packet(self._config.gateway.lan)
 
     def close(self) -> None:
         self._conntrack.close()
+        self._sent.close()
         self._shaper.close()
 
     def rebuild(self, online: Sequence[ruleset.Online]) -> None:
@@ -77,51 +81,58 @@ class Kernel:
         """
         began_s = time.monotonic()
         missing = {minor for minor, _, _ in self._shaper.reconcile(_rates(session) for session, _ in online)}
-        self._load_table(_left([one for one in online if one[0].minor not in missing], 0))
-        _set_sysctls(self._config)  # forwarding only now: after a boot nobody passes before the table is there
+        stale = self._sent.all().keys() - {(session.ip, session.minor) for session, _ in online}
+        self._load_table(_left([one for one in online if one[0].minor not in missing], 0), stale)
+        host.set_sysctls(self._config)  # forwarding only now: after a boot nobody passes before the table is there
         waiting = iter([one for one in online if one[0].minor in missing])
         while some := list(islice(waiting, ADMITTED_AT_ONCE)):
             self._shaper.add_classes(_rates(session) for session, _ in some)
             left = _left(some, time.monotonic() - began_s)
-            _nft("".join(ruleset.add(session, left_s) for session, left_s in left))
+            nft.load("".join(ruleset.add(session, left_s) for session, left_s in left))
 
-    def _load_table(self, online: list[ruleset.Online]) -> None:
+    def _load_table(self, online: list[ruleset.Online], stale: Iterable[ruleset.Counted]) -> None:
         try:
-            _nft(ruleset.render(self._config, online))
+            nft.load(ruleset.render(self._config, online, stale))
         except KernelRefusal as error:
             log.info("%s: loading the table anew", error)
-            _nft(ruleset.render_anew(self._config, online))
+            nft.load(ruleset.render_anew(self._config, online))
 
     def admit(self, session: Session, remaining_s: float | None) -> None:
         self._shaper.add_classes([_rates(session)])
         self._forget_flows(session)
-        _nft(ruleset.add(session, remaining_s))
+        nft.load(ruleset.add(session, remaining_s))
 
     def retime(self, session: Session, remaining_s: float | None) -> None:
-        _nft(ruleset.retime(session, remaining_s))
+        nft.load(ruleset.retime(session, remaining_s))
 
     def reshape(self, session: Session) -> None:
         self._shaper.change_classes([_rates(session)])
 
     def withdraw(self, sessions: Sequence[Session]) -> None:
-        _nft("".join(ruleset.remove(session) for session in sessions))
+        nft.load("".join(ruleset.remove(session) for session in sessions))
         for session in sessions:
             self._forget_flows(session)
 
-    def counters(self, session: Session) -> Counters | None:
-        return self._shaper.counters(session.minor)
+    def counters(self, session: Session) -> Counters:
+        return Counters.of(self._shaper.received(session.minor), self._sent.one(session.ip))
 
     def all_counters(self) -> dict[int, Counters]:
-        return self._shaper.all_counters()
+        """By minor."""
+        down = self._shaper.all_received()
+        up = {minor: amount for (_, minor), amount in self._sent.all().items()}
+        nothing = Amount()
+        return {m: Counters.of(down.get(m, nothing), up.get(m, nothing)) for m in down.keys() | up.keys()}
 
-    def release(self, session: Session) -> None:
-        self._shaper.remove_class(session.minor)
+    def release(self, sessions: Sequence[Session]) -> None:
+        nft.load("".join(ruleset.forget(session) for session in sessions))
+        for session in sessions:
+            self._shaper.remove_class(session.minor)
 
     def check(self) -> None:
         """Raises KernelRefusal when somebody took away the table or a device (a modem that was plugged anew)."""
         if self._devices != self._indexes():
             raise KernelRefusal("a network device has gone or is a new one")
-        if f"table {ruleset.TABLE}" not in _run_nft(["list", "tables"]).stdout.splitlines():
+        if ruleset.TABLE not in nft.tables():
             raise KernelRefusal(f"the table {ruleset.TABLE} has gone")
 
     def _indexes(self) -> dict[str, int]:
@@ -167,22 +178,6 @@ def _told(what: str) -> Iterator[None]:
         raise KernelRefusal(f"the kernel refuses {what}: {error.args[-1]}") from None
 
 
-def _nft(text: str) -> None:
-    done = _run_nft(["-f", "-"], text)
-    if done.returncode:
-        complaint = done.stderr.partition("\n")[0]
-        raise KernelRefusal(f"nft refuses a transaction: {complaint}")
-
-
-def _run_nft(arguments: list[str], text: str = "") -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            ["nft", *arguments], input=text, text=True, capture_output=True, check=False, timeout=NFT_TIMEOUT_S
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise KernelRefusal(f"nft can't be run: {error}") from None
-
-
 def _set_address(routes: Any, config: Config) -> None:
     address = config.gateway.address
     index = socket.if_nametoindex(config.gateway.lan)
@@ -214,27 +209,6 @@ def _suppress_existing() -> Iterator[None]:
     except NetlinkError as error:
         if error.code != 17:  # EEXIST
             raise
-
-
-def _set_sysctls(config: Config) -> None:
-    """Guests aren't told about each other by redirects, and the neighbour table holds all of them."""
-    base = Path("/proc/sys/net/ipv4")
-    for device in (config.gateway.lan, config.gateway.wan, "all"):
-        _sysctl(base / "conf" / device / "send_redirects", 0)
-    for name, share in (("gc_thresh1", 2), ("gc_thresh2", 4), ("gc_thresh3", 8)):
-        limit = base / "neigh" / "default" / name  # of the first namespace only
-        if limit.exists():
-            wanted = min(config.gateway.address.network.num_addresses, 65_536) * share // 4
-            _sysctl(limit, max(wanted, int(limit.read_text(encoding="ascii"))))
-    _sysctl(base / "ip_forward", 1)
-
-
-def _sysctl(path: Path, value: int) -> None:
-    try:
-        if path.read_text(encoding="ascii").strip() != str(value):
-            path.write_text(str(value), encoding="ascii")
-    except OSError as error:
-        raise KernelRefusal(f"{path} can't be set to {value}: {error.strerror}") from None
 
 
 class Gateway:
@@ -276,7 +250,9 @@ class Gateway:
         stack.callback(self._store.close)
         self._kernel.open()
         stack.callback(self._kernel.close)
-        self._sessions.restore()
+        mark = closed_mark(self._config.paths.state)
+        self._sessions.restore(_written_at(mark))
+        mark.unlink(missing_ok=True)
         self._listener.open()
         stack.callback(self._listener.close)
         self._orders = stack.enter_context(_bound(self._config.gateway.coa_port))
@@ -323,6 +299,17 @@ class Gateway:
                 return self._sessions.logout(request.ip)
             case protocol.Who():
                 return self._sessions.who(request.ip)
+            case protocol.Close():
+                return self._close()
+
+    def _close(self) -> protocol.Answer:
+        """The loop stands still meanwhile: there is nobody left to serve."""
+        self._sessions.close()
+        self._sender.wake()
+        until_s = time.monotonic() + CLOSE_PATIENCE_S
+        while self._store.waiting(1) and time.monotonic() < until_s:
+            time.sleep(0.02)
+        return protocol.Answer(online=False)
 
     def _obey(self) -> None:
         """An order that comes again, because our answer was lost, gets the same answer (RFC 5176, 2.3)."""
@@ -357,6 +344,13 @@ def _bound(port: int) -> socket.socket:
         orders.close()
         raise UserError(f"[gateway] coa_port: UDP port {port} can't be used: {error.strerror}") from None
     return orders
+
+
+def _written_at(path: Path) -> int | None:
+    try:
+        return int(path.stat().st_mtime)
+    except FileNotFoundError:
+        return None
 
 
 def read_secret(path: Path) -> bytes:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
-from portal.models import Counters, Session
+from portal.models import Session
 from portal.radius import DynamicRequest
 
 FASTEST_BPS = 1_000_000_000  # what a guest without a speed limit can use up of a quota
@@ -76,15 +76,11 @@ def next_check_at_s(live: Live, now_s: float) -> float:
     return math.ceil(max(min(due), now_s + 0.5))
 
 
-def rebase(session: Session, counted: Counters | None, clock: Clock) -> None:
-    """Takes a session from the table into this run: same boot, same clock and classes; else by wall time.
+def rebase(session: Session, clock: Clock) -> None:
+    """Takes a session of another boot from the table into this one, by wall time.
 
     A wall clock that is behind the last write (a box without a battery, before NTP) prolongs nothing.
     """
-    if session.boot_id == clock.boot_id and counted is not None:
-        session.used = session.base.plus(counted)
-        return
-    session.base = session.used
     if session.boot_id == clock.boot_id:
         return
     away_s = max(0, clock.wall() - session.saved_at)
@@ -93,6 +89,12 @@ def rebase(session: Session, counted: Counters | None, clock: Clock) -> None:
     if session.deadline_boot_s is not None:
         session.deadline_boot_s += shift_s
     session.boot_id, session.saved_at, session.saved_boot_s = clock.boot_id, clock.wall(), clock.boot()
+
+
+def end_before(session: Session, at: int, clock: Clock) -> None:
+    """Moves the deadline to that wall time, if it is later."""
+    at_boot_s = clock.boot() - (clock.wall() - at)
+    session.deadline_boot_s = min(session.deadline_boot_s or at_boot_s, at_boot_s)
 
 
 def apply_change(session: Session, request: DynamicRequest, now_s: float) -> None:

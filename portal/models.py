@@ -16,6 +16,18 @@ KEEP_ENDED_S = 3600
 FIRST_MINOR, LAST_MINOR = 0x10, 0xFFFE  # HTB classes for sessions
 
 
+def closed_mark(state: Path) -> Path:
+    """Stands there when the hotspot was closed while no gateway ran."""
+    return state / "gateway" / "closed"
+
+
+class Amount(NamedTuple):
+    """IP octets and packets in one direction."""
+
+    octets: int = 0
+    packets: int = 0
+
+
 class Counters(NamedTuple):
     """IP octets and packets as the guest sees them: down is what came to the guest."""
 
@@ -24,12 +36,22 @@ class Counters(NamedTuple):
     down_packets: int = 0
     up_packets: int = 0
 
+    @classmethod
+    def of(cls, down: Amount, up: Amount) -> "Counters":
+        return cls(down.octets, up.octets, down.packets, up.packets)
+
     @property
     def octets(self) -> int:
         return self.down_octets + self.up_octets
 
     def plus(self, other: "Counters") -> "Counters":
         return Counters(*(mine + its for mine, its in zip(self, other, strict=True)))
+
+    def minus(self, other: "Counters") -> "Counters":
+        return Counters(*(mine - its for mine, its in zip(self, other, strict=True)))
+
+    def at_least(self, other: "Counters") -> "Counters":
+        return Counters(*map(max, self, other))
 
 
 ZERO = Counters()
@@ -40,7 +62,7 @@ class Session:
     """One guest online. `*_boot_s` are seconds of CLOCK_BOOTTIME within the boot named by `boot_id`.
 
     `minor` is the number of its HTB classes. `used` is the last total that was read, `base` what was used
-    before those classes were made. `quota_bytes` is the total at which the session ends.
+    before the kernel's counters began. `quota_bytes` is the total at which the session ends.
     """
 
     id: str
@@ -62,6 +84,11 @@ class Session:
     saved_boot_s: float = 0.0
     used: Counters = ZERO
     base: Counters = ZERO
+
+    def count(self, counted: Counters) -> None:
+        """What the kernel's counters show now. One that began anew, or is gone and shows 0, takes nothing away."""
+        self.used = self.used.at_least(self.base.plus(counted))
+        self.base = self.used.minus(counted)
 
 
 @dataclass(frozen=True)

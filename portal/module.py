@@ -8,12 +8,16 @@ from appliance.admin.service import ADMIN
 from appliance.admin.service import DIRECTORIES as ADMIN_DIRECTORIES
 from appliance.config import Config
 from appliance.crypto import load_box
-from appliance.errors import ConfigError, UserError
+from appliance.errors import ConfigError, Unavailable, UserError
 from appliance.nas import clients, raddb
 from appliance.nas import services as radius
 from appliance.nas.services import RADIUS
 from appliance.service import Directory, File, Module, Service
-from portal import dhcp, nginx
+from portal import dhcp, nft, nginx, ruleset
+from portal.models import closed_mark
+from portal.protocol import Close, GatewayClient
+
+CLOSE_TIMEOUT_S = 120.0  # thousands of sessions
 
 
 def _python(module: str) -> list[str]:
@@ -108,6 +112,16 @@ def _complain(program: str, output: str) -> None:
         raise UserError(f"{program} refuses its configuration, nothing was changed: {' | '.join(lines[-3:])}")
 
 
+def close(config: Config) -> None:
+    """Ends every session. Where no gateway runs, the kernel forgets them at once and the next run sends the Stops."""
+    socket = config.paths.run / "gateway" / "gateway.sock"
+    try:
+        GatewayClient(socket, CLOSE_TIMEOUT_S).ask(Close())
+    except Unavailable:
+        closed_mark(config.paths.state).touch()
+        nft.load(ruleset.render_anew(config, []))
+
+
 HOTSPOT = Module(
     name="hotspot",
     title="Hotspot",
@@ -124,4 +138,5 @@ HOTSPOT = Module(
     ),
     render=render,
     verify=verify,
+    close=close,
 )

@@ -75,8 +75,13 @@ class Who:
     ip: IPv4Address
 
 
-Request = Allow | Logout | Who
-_VERBS: dict[str, type[Request]] = {"allow": Allow, "logout": Logout, "who": Who}
+@dataclass(frozen=True)
+class Close:
+    """End every session and let nobody in until the gateway is started anew."""
+
+
+Request = Allow | Logout | Who | Close
+_VERBS: dict[str, type[Request]] = {"allow": Allow, "logout": Logout, "who": Who, "close": Close}
 
 
 @dataclass(frozen=True)
@@ -169,14 +174,15 @@ def _typed(hint: Any, value: object) -> object:
 class GatewayClient:
     """The portal's side of the socket; a fresh connection a request, so that a restarted gateway isn't noticed."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, timeout_s: float = TIMEOUT_S) -> None:
         self._path = path
+        self._timeout_s = timeout_s
 
     def ask(self, request: Request) -> Answer:
         """Raises Unavailable when the gateway doesn't answer in time, UserError when it refuses."""
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                connection.settimeout(TIMEOUT_S)
+                connection.settimeout(self._timeout_s)
                 connection.connect(str(self._path))
                 connection.sendall(encode(request))
                 with connection.makefile("rb") as answers:

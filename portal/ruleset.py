@@ -2,9 +2,13 @@
 
 One table, no rule per guest: sets and maps whose elements time out in the kernel by themselves. No packet
 passes because its flow is established: each one is looked up, so that a lost element cuts running flows too.
+
+The map `up` doesn't time out: its elements count what each guest sent (IP octets, before any queue drops it),
+until the last read of an ended session; what may pass is decided by `auth` before.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address
 
 from appliance.config import Config
 from portal.models import Session
@@ -13,20 +17,24 @@ TABLE = "inet gatehouse"
 OWN_FLOW = 1  # conntrack mark of a guest's flows to the gateway itself, which survive login and logout
 DNS_QUERIES = "5/second burst 50 packets"  # per guest that isn't online: a page opens, a tunnel crawls
 DNS_BYTES = 160  # UDP length of a query with a name of about 120 letters; tunnels need longer ones
+PORTAL_CONNECTIONS = 40  # per guest; nginx counts a connection only once it has read a whole request
 _DAY_S = 86_400
 
 _SETS = {
     "auth": ("set", "type ether_addr . ipv4_addr; size 65535; flags timeout;"),
-    "up": ("map", "type ipv4_addr : classid; size 65535; flags timeout;"),
+    "up": ("map", "type ipv4_addr : classid; size 65535; counter;"),
     "down": ("map", "type ipv4_addr : classid; size 65535; flags timeout;"),
     "out": ("map", "type ipv4_addr : ipv4_addr; size 65535; flags timeout;"),
     "in": ("map", "type ipv4_addr : ipv4_addr; size 65535; flags timeout;"),
     "asked": ("set", "type ipv4_addr; size 65535; flags dynamic,timeout; timeout 1m;"),
+    "callers": ("set", "type ipv4_addr; size 65535; flags dynamic;"),
 }
+_TIMED = ("auth", "down", "out", "in")
 _CHAINS = {
     "early": "type filter hook prerouting priority raw; policy accept;",
     "prerouting": "type nat hook prerouting priority dstnat; policy accept;",
     "input": "type filter hook input priority filter; policy accept;",
+    "portal": "",
     "dns": "",
     "forward": "type filter hook forward priority filter; policy drop;",
     "postrouting": "type nat hook postrouting priority srcnat; policy accept;",
@@ -36,18 +44,22 @@ _CHAINS = {
 Online = tuple[Session, float | None]
 """A session and the seconds it has left, None for no limit."""
 
+Counted = tuple[IPv4Address, int]
+"""An element of `up`: a guest's address and the minor of its class."""
 
-def render(config: Config, online: Iterable[Online]) -> str:
+
+def render(config: Config, online: Iterable[Online], stale: Iterable[Counted] = ()) -> str:
     """One transaction that leaves exactly this, from whatever an earlier run of the same version left.
 
+    `stale` are elements of `up` that have to go; the others go on counting.
     The base chains stay: deleting and adding the table in one transaction drops a packet now and then, as a new
     chain's hook is there before its rules are (seen on Linux 6.18, in 42 of 100 transactions under load).
     """
-    return _declarations() + _rules(config) + "".join(_fill(list(online)))
+    return _declarations() + "".join(map(_stop_counting, stale)) + _rules(config) + "".join(_fill(online))
 
 
 def render_anew(config: Config, online: Iterable[Online]) -> str:
-    """For a table that another version declared in another way."""
+    """For a table that another version declared in another way; counters start again."""
     return f"add table {TABLE}\ndelete table {TABLE}\n{render(config, online)}"
 
 
@@ -56,8 +68,17 @@ def add(session: Session, remaining_s: float | None) -> str:
 
 
 def remove(session: Session) -> str:
-    """Deleting an element that has timed out would fail the transaction, so that it is added first."""
+    """Nothing passes any more, but the counter stays.
+
+    Deleting an element that has timed out would fail the transaction, so that it is added first.
+    """
     return _elements("add", session) + _elements("delete", session)
+
+
+def forget(session: Session) -> str:
+    """The counter too."""
+    element = _counted(session.ip, session.minor)
+    return f"add element {TABLE} up {{ {element} }}\ndelete element {TABLE} up {{ {element} }}\n"
 
 
 def retime(session: Session, remaining_s: float | None) -> str:
@@ -65,28 +86,35 @@ def retime(session: Session, remaining_s: float | None) -> str:
     return remove(session) + add(session, remaining_s)
 
 
-def _fill(online: list[Online]) -> Iterable[str]:
+def _fill(online: Iterable[Online]) -> Iterator[str]:
     members: dict[str, list[str]] = {}
     for session, remaining_s in online:
-        for name, key, data in _members(session):
+        members.setdefault("up", []).append(_counted(session.ip, session.minor))
+        for name, key, data in _timed(session):
             members.setdefault(name, []).append(f"{key}{_timeout(remaining_s)}{data}")
     for name, elements in members.items():
         yield f"add element {TABLE} {name} {{ {', '.join(elements)} }}\n"
 
 
 def _elements(verb: str, session: Session) -> str:
-    members = _members(session)
-    return "".join(f"{verb} element {TABLE} {name} {{ {key}{data} }}\n" for name, key, data in members)
+    return "".join(f"{verb} element {TABLE} {name} {{ {key}{data} }}\n" for name, key, data in _timed(session))
 
 
-def _members(session: Session) -> Iterable[tuple[str, str, str]]:
+def _timed(session: Session) -> Iterator[tuple[str, str, str]]:
     """Set or map, key, and ` : data` of a map."""
     yield "auth", f"{session.mac} . {session.ip}", ""
-    yield "up", f"{session.ip}", f" : 1:{session.minor:x}"
     yield "down", f"{session.ip}", f" : 1:{session.minor:x}"
     if session.address:
         yield "out", f"{session.ip}", f" : {session.address}"
         yield "in", f"{session.address}", f" : {session.ip}"
+
+
+def _counted(ip: IPv4Address, minor: int) -> str:
+    return f"{ip} : 1:{minor:x}"
+
+
+def _stop_counting(counted: Counted) -> str:
+    return f"delete element {TABLE} up {{ {_counted(*counted)} }}\n"
 
 
 def _timeout(remaining_s: float | None) -> str:
@@ -101,7 +129,7 @@ def _timeout(remaining_s: float | None) -> str:
 def _declarations() -> str:
     sets = "".join(f"\t{kind} {name} {{ {text} }}\n" for name, (kind, text) in _SETS.items())
     chains = "".join(f"\tchain {name} {{ {hook} }}\n" for name, hook in _CHAINS.items())
-    flushes = "".join(f"flush {kind} {TABLE} {name}\n" for name, (kind, _) in _SETS.items())
+    flushes = "".join(f"flush {_SETS[name][0]} {TABLE} {name}\n" for name in _TIMED)
     return f"table {TABLE} {{\n{sets}{chains}}}\nflush table {TABLE}\n{flushes}"
 
 
@@ -135,8 +163,12 @@ def _rules(config: Config) -> str:
 		ip daddr != {gateway} drop
 		icmp type {{ echo-request, echo-reply }} accept
 		meta l4proto {{ tcp, udp }} th dport 53 goto dns
-		tcp dport {{ {http}, {https} }} accept
+		tcp dport {{ {http}, {https} }} goto portal
 		drop
+	}}
+	chain portal {{
+		ct state new add @callers {{ ip saddr ct count over {PORTAL_CONNECTIONS} }} reject with tcp reset
+		accept
 	}}
 	chain dns {{
 		ether saddr . ip saddr @auth accept

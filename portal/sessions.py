@@ -20,8 +20,8 @@ from typing import Literal, Protocol
 
 from appliance.config import Config
 from appliance.errors import UserError
-from portal.limits import Cause, Clock, Live, apply_change, next_check_at_s, rebase, verdict
-from portal.models import FIRST_MINOR, LAST_MINOR, Counters, Session, Store
+from portal.limits import Cause, Clock, Live, apply_change, end_before, next_check_at_s, rebase, verdict
+from portal.models import FIRST_MINOR, LAST_MINOR, ZERO, Counters, Session, Store
 from portal.protocol import Allow, Answer
 from portal.radius import AccountingRecord, DynamicRequest
 
@@ -50,11 +50,11 @@ class Enforcer(Protocol):
 
     def withdraw(self, sessions: Sequence[Session]) -> None: ...
 
-    def counters(self, session: Session) -> Counters | None: ...
+    def counters(self, session: Session) -> Counters: ...
 
     def all_counters(self) -> dict[int, Counters]: ...
 
-    def release(self, session: Session) -> None: ...
+    def release(self, sessions: Sequence[Session]) -> None: ...
 
 
 class Sessions:
@@ -68,22 +68,31 @@ class Sessions:
         self._online: dict[IPv4Address, Live] = {}
         self._checks: list[tuple[float, str, IPv4Address]] = []
         self._free_minors: deque[int] = deque()
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._online)
 
-    def restore(self) -> None:
-        """Brings the kernel to what the table says; what has run out meanwhile is cut by the next `tick`."""
-        now_s, kept = self._clock.boot(), self._enforcer.all_counters()
-        sessions = self._store.online()
+    def restore(self, closed_at: int | None = None) -> None:
+        """Brings the kernel to what the table says; what has run out meanwhile is cut by the next `tick`.
+
+        `closed_at` is when the hotspot was closed without us (UTC seconds): nobody is let in again.
+        """
+        now_s, sessions = self._clock.boot(), self._store.online()
+        for session in sessions:
+            rebase(session, self._clock)
+        self._count_all(sessions)
         for place, session in enumerate(sessions):
-            rebase(session, kept.get(session.minor), self._clock)
             spread_s = session.interim_interval_s * (place + 1) / len(sessions)  # not all interims at once
             self._enter(now_s, Live(session, now_s + spread_s, now_s, session.used.up_packets))
         taken = {session.minor for session in sessions}
         self._free_minors = deque(m for m in range(FIRST_MINOR, LAST_MINOR + 1) if m not in taken)
-        self._enforcer.rebuild([(session, self._remaining_s(session)) for session in sessions])
-        self._end([(session, Cause.NAS_REQUEST) for session in sessions if not self._has_place(session)])
+        kept = sessions if closed_at is None else []
+        self._enforcer.rebuild([(session, self._remaining_s(session)) for session in kept])
+        self._count_all(sessions)  # what had to be made anew counts from 0
+        self._end([(session, Cause.NAS_REQUEST) for session in kept if not self._has_place(session)])
+        if closed_at is not None:
+            self._end_all(closed_at)
 
     def allow(self, request: Allow) -> Answer:
         """Raises UserError with one line when it can't be."""
@@ -97,6 +106,11 @@ class Sessions:
             self._end([(session, Cause.NAS_ERROR)])
             raise UserError(f"the gateway can't let {request.ip} online: {error}") from None
         return self._answer(session)
+
+    def close(self) -> None:
+        """Ends every session, and lets nobody in until the next run."""
+        self._closed = True
+        self._end_all(self._clock.wall())
 
     def logout(self, ip: IPv4Address) -> Answer:
         if live := self._online.get(ip):
@@ -185,6 +199,8 @@ class Sessions:
     def _refusal(self, request: Allow) -> str:
         """Why it can't be, or nothing."""
         network, address = self._config.gateway.address.network, request.address
+        if self._closed:
+            return "the hotspot is being closed"
         if not self._is_guest(request.ip):
             return f"{request.ip} is no guest's address in {network}"
         if request.session_timeout_s == 0 or request.quota_bytes == 0:
@@ -258,17 +274,30 @@ class Sessions:
                 self._stamp(session)
                 stop = self._record(session, "Stop", cause)
                 self._store.end(session, stop.event_at, cause, stop)
+        self._enforcer.release([session for session, _ in endings])
         for session, _ in endings:
-            self._enforcer.release(session)
             self._free_minors.append(session.minor)
             del self._online[session.ip]
 
+    def _end_all(self, at: int) -> None:
+        sessions = [live.session for live in self._online.values()]
+        for session in sessions:
+            end_before(session, at, self._clock)
+        self._end([(session, Cause.ADMIN_RESET) for session in sessions])
+
+    def _count_all(self, sessions: Sequence[Session]) -> None:
+        """Saves whose counters began anew, so that another run doesn't add them to the old base."""
+        counted = self._enforcer.all_counters()
+        bases = [session.base for session in sessions]
+        for session in sessions:
+            session.count(counted.get(session.minor, ZERO))
+        with self._store.batch():
+            for session, base in zip(sessions, bases, strict=True):
+                if session.base != base:
+                    self._save(session)
+
     def _read(self, live: Live) -> None:
-        """Classes that are gone leave the last known total."""
-        counted = self._enforcer.counters(live.session)
-        if counted is None:
-            return
-        live.session.used = live.session.base.plus(counted)
+        live.session.count(self._enforcer.counters(live.session))
         if live.session.used.up_packets != live.seen_packets:
             live.seen_packets, live.active_at_s = live.session.used.up_packets, self._clock.boot()
 

@@ -1,5 +1,5 @@
-"""HTB classes on the LAN device (download) and the WAN device (upload), one of each a session; they also
-count what passes.
+"""HTB classes on the LAN device (download) and the WAN device (upload), one of each a session; those on the LAN
+device also count what reached the guest.
 
 The kernel finds a packet's class by its priority, which nftables sets, so there are no tc filters.
 """
@@ -27,8 +27,9 @@ from pyroute2.netlink.rtnl import (
     TC_H_ROOT,
 )
 
-from portal.class_reader import Class, ClassReader, KernelRefusal
-from portal.models import FIRST_MINOR, LAST_MINOR, Counters
+from portal.class_reader import Class, ClassReader
+from portal.models import FIRST_MINOR, LAST_MINOR, Amount
+from portal.netlink import KernelRefusal, attribute
 
 DEFAULT_MINOR = 1
 DEFAULT_DOWN_BPS = 20_000_000  # of the LAN's default class: portal pages and DNS for all guests together
@@ -114,15 +115,14 @@ class Shaper:
                 if error.code != _NO_SUCH_CLASS:
                     raise _refused(device, f"class 1:{minor:x}", error) from None
 
-    def counters(self, minor: int) -> Counters | None:
-        """None when one of the classes isn't there."""
-        down, up = (self._reader.one(device.index, _ROOT | minor) for device in (self._lan, self._wan))
-        return self._joined(down, up) if down and up else None
+    def received(self, minor: int) -> Amount:
+        """What the guest got; nothing where there is no class."""
+        found = self._reader.one(self._lan.index, _ROOT | minor)
+        return self._amount(found) if found else Amount()
 
-    def all_counters(self) -> dict[int, Counters]:
-        """By minor; sessions that have only one of their classes are left out."""
-        down, up = self._sessions(self._lan), self._sessions(self._wan)
-        return {minor: self._joined(down[minor], up[minor]) for minor in down.keys() & up.keys()}
+    def all_received(self) -> dict[int, Amount]:
+        """By minor."""
+        return {minor: self._amount(found) for minor, found in self._sessions(self._lan).items()}
 
     def reconcile(self, rates: Iterable[Rates]) -> list[Rates]:
         """Classes of an earlier run: removes those not wanted, gives the others their rates; returns the missing."""
@@ -139,11 +139,9 @@ class Shaper:
         classes = self._reader.all(device.index)
         return {one.minor: one for one in classes if FIRST_MINOR <= one.minor <= LAST_MINOR}
 
-    def _joined(self, down: Class, up: Class) -> Counters:
-        """Octets of IP; an aggregated frame was counted with the headers of all its parts."""
-        down_octets = down.octets - self._lan.header_bytes * down.packets
-        up_octets = up.octets - self._wan.header_bytes * up.packets
-        return Counters(max(0, down_octets), max(0, up_octets), down.packets, up.packets)
+    def _amount(self, found: Class) -> Amount:
+        """An aggregated frame was counted with the headers of all its parts."""
+        return Amount(max(0, found.octets - self._lan.header_bytes * found.packets), found.packets)
 
     def _find(self, key: str, name: str) -> _Device:
         found = list(self._netlink.link_lookup(ifname=name))
@@ -155,7 +153,7 @@ class Shaper:
 
     def _set_root(self, device: _Device, default: int) -> None:
         glob = struct.pack("=IIIII", 3, 10, default, 0, 0)  # tc_htb_glob: version, r2q, default class
-        options = _attribute(2, glob) + _attribute(5, struct.pack("=I", 1000))  # TCA_HTB_INIT, _DIRECT_QLEN
+        options = attribute(2, glob) + attribute(5, struct.pack("=I", 1000))  # TCA_HTB_INIT, _DIRECT_QLEN
         try:
             self._send(device, RTM_NEWQDISC, _SET, _ROOT, TC_H_ROOT, "htb", options)
         except NetlinkError as error:
@@ -213,11 +211,6 @@ def _class(device: _Device, minor: int, rate_bps: int, leaf: str, new: bool) -> 
     ]
 
 
-def _attribute(kind: int, data: bytes) -> bytes:
-    """struct nlattr; all that is packed here is a multiple of four bytes."""
-    return struct.pack("=HH", 4 + len(data), kind) + data
-
-
 def _bytes_per_s(rate_bps: int) -> int:
     return min(rate_bps // 8, _UNLIMITED_BYTES_S) or _UNLIMITED_BYTES_S
 
@@ -229,7 +222,7 @@ def _htb(rate_bps: int) -> bytes:
     ticks = int(burst_s * 1e9) >> 6  # PSCHED_SHIFT
     spec = struct.pack("=BBHhHI", 0, 1, 0, 0, 0, rate)
     quantum = min(max(rate // 100, _FRAME_BYTES), 60_000)
-    return _attribute(1, spec + spec + struct.pack("=IIIII", ticks, ticks, quantum, 0, 0))
+    return attribute(1, spec + spec + struct.pack("=IIIII", ticks, ticks, quantum, 0, 0))
 
 
 def _bfifo(rate_bps: int) -> bytes:
@@ -246,7 +239,7 @@ def _fq_codel(rate_bps: int, new: bool) -> bytes:
     values = {1: target_us, 2: 1000, 3: 100_000 + target_us, 4: 1, 9: 4 << 20}
     if new:
         values[5] = 16
-    return b"".join(_attribute(kind, struct.pack("=I", value)) for kind, value in values.items())
+    return b"".join(attribute(kind, struct.pack("=I", value)) for kind, value in values.items())
 
 
 def _refused(device: _Device, what: str, error: NetlinkError) -> KernelRefusal:

@@ -310,11 +310,3 @@ def fails(call: Callable[[], object]) -> float:
     except OSError:
         return time.monotonic() - began
     raise AssertionError("it got through")
-
-
-def ip_octets(namespace: Namespace) -> tuple[int, int]:
-    """What the guest's own kernel counted: in, out (IpExt)."""
-    lines = namespace.run("cat", "/proc/net/netstat").stdout.splitlines()
-    names, values = (line.split() for line in lines if line.startswith("IpExt"))
-    counts = dict(zip(names[1:], map(int, values[1:]), strict=True))
-    return counts["InOctets"], counts["OutOctets"]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from tests.lab.addresses import LAN, WEB
 from tests.lab.namespace import CommandFailed, Namespace, wait_until
@@ -54,13 +54,6 @@ class Response:
     redirect: str
     error: str
     seconds: float
-
-
-class Octets(NamedTuple):
-    """IP octets without link headers, as the guest's kernel counted them."""
-
-    received: int
-    sent: int
 
 
 class Guest(Namespace):
@@ -166,9 +159,3 @@ class Guest(Namespace):
             timeout_s=seconds + 30,
         )
         return float(json.loads(done.stdout)["end"]["sum_received"]["bits_per_second"])
-
-    def ip_octets(self) -> Octets:
-        lines = self.run("cat", "/proc/net/netstat").stdout.splitlines()
-        names, values = (line.split()[1:] for line in lines if line.startswith("IpExt:"))
-        counters = dict(zip(names, map(int, values), strict=True))
-        return Octets(counters["InOctets"], counters["OutOctets"])

@@ -14,11 +14,18 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 SPOOL = Path("/var/tmp")  # on a real disk, where fsync means something; /tmp may be memory
 _ETC = Path("/etc/netns")
 _RUN = Path("/run/netns")
+_ETHERNET_BYTES = 14
 _NO_OFFLOADS = ("tso", "off", "gso", "off", "gro", "off", "tx", "off", "rx", "off")
+
+
+class Octets(NamedTuple):
+    received: int
+    sent: int
 
 
 class CommandFailed(AssertionError):
@@ -113,6 +120,14 @@ class Namespace:
     def await_listener(self, *ports: int, udp: bool = False, timeout_s: float = 10) -> None:
         for port in ports:
             wait_until(partial(self.listens, port, udp), timeout_s, f"{self.name}: a listener on {port}")
+
+    def ip_octets(self, device: str = "eth0") -> Octets:
+        """Of packets as they were on the cable, without link headers. (The protocol counters in /proc/net/netstat
+        count TCP before it is cut into packets: one header for many.)"""
+        lines = self.run("cat", "/proc/net/dev").stdout.splitlines()
+        fields = next(line for line in lines if line.strip().startswith(f"{device}:")).partition(":")[2].split()
+        received, received_packets, sent, sent_packets = (int(fields[place]) for place in (0, 1, 8, 9))
+        return Octets(received - _ETHERNET_BYTES * received_packets, sent - _ETHERNET_BYTES * sent_packets)
 
     def reap(self) -> None:
         """Ends our own children, wherever they are by now, and leaves no zombie."""

@@ -15,6 +15,7 @@ from pyrad import packet as codec
 from appliance.errors import UserError
 from portal import radius
 from portal.limits import Cause
+from portal.ruleset import PORTAL_CONNECTIONS
 from portal.sessions import ErrorCause
 from tests.lab.gateway_bench import (
     GATEWAY,
@@ -34,7 +35,6 @@ from tests.lab.gateway_bench import (
     connect,
     fails,
     inside,
-    ip_octets,
     say,
 )
 from tests.lab.namespace import Namespace, wait_until
@@ -63,6 +63,16 @@ def bench(module_bench: Bench) -> Iterator[Bench]:
     for ip in (GUEST, OTHER):
         module_bench.logout(ip)
     module_bench.accounting.silent = False
+
+
+@contextlib.contextmanager
+def iperf_server(bench: Bench) -> Iterator[None]:
+    bench.outside.popen("iperf3", "-s", log="iperf3.log")
+    bench.outside.await_listener(5201)
+    try:
+        yield
+    finally:
+        bench.outside.reap()
 
 
 def stopped(bench: Bench, account: str) -> dict[str, object]:
@@ -105,6 +115,18 @@ class TestNotOnline:
     @pytest.mark.parametrize(("address", "port"), [(GATEWAY, 22), (WAN, 22), (WAN, 8080), (PUBLIC, 22), (PUBLIC, 8080)])
     def test_nothing_else_of_the_appliance_can_be_reached(self, bench: Bench, address: str, port: int) -> None:
         fails(lambda: connect(bench.guest, address, port, timeout_s=0.5).close())
+
+    def test_one_guest_cant_take_all_the_portals_connections(self, bench: Bench) -> None:
+        """Connections on which nothing is said; nginx would count none of them."""
+        with contextlib.ExitStack() as idle:
+            for _ in range(PORTAL_CONNECTIONS):
+                idle.enter_context(connect(bench.guest, OUTSIDE, 80))
+            assert fails(lambda: connect(bench.guest, GATEWAY, 80).close()) < 0.5
+            assert ask_tcp(bench.other, GATEWAY, 80) == f"portal {OTHER} hello"
+            bench.kill()
+            bench.start()
+            assert fails(lambda: connect(bench.guest, GATEWAY, 80).close()) < 0.5
+        wait_until(lambda: _reaches_portal(bench.guest), 10, "a place after the others have gone")
 
     def test_a_source_address_from_elsewhere_reaches_not_even_the_portal(self, bench: Bench) -> None:
         bench.guest.iproute("addr", "add", "192.0.2.9/32", "dev", "eth0")
@@ -306,30 +328,39 @@ class TestLimits:
     def test_rates(self, bench: Bench, down: int, up: int) -> None:
         """iperf3 counts TCP payload, 4.4 % less than frames."""
         bench.allow(down_bps=down * 1_000_000, up_bps=up * 1_000_000)
-        bench.outside.popen("iperf3", "-s", log="iperf3.log")
-        bench.outside.await_listener(5201)
-        try:
+        with iperf_server(bench):
             for rate, words in ((down, ["-R"]), (up, [])):
                 measured = _iperf(bench.guest, *words) / 1_000_000
                 assert rate * 0.9 <= measured <= rate * 1.05, f"{measured} of {rate} Mbit/s {words}"
-        finally:
-            bench.outside.reap()
 
-    def test_octets_are_what_the_guest_got_under_udp_at_twice_the_plan(self, bench: Bench) -> None:
-        bench.allow(account="ivan", down_bps=10_000_000, up_bps=10_000_000)
-        before = ip_octets(bench.guest)
-        bench.outside.popen("iperf3", "-s", log="iperf3.log")
-        bench.outside.await_listener(5201)
-        try:
-            bench.guest.run("iperf3", "-c", OUTSIDE, "-R", "-u", "-b", "20M", "-t", "4", "-l", "1200", "-J")
-            bench.guest.run("iperf3", "-c", OUTSIDE, "-u", "-b", "8M", "-t", "3", "-l", "300", "-J")
-        finally:
-            bench.outside.reap()
-        after = ip_octets(bench.guest)
+    @pytest.mark.parametrize("words", [["-u", "-b", "20M", "-l", "1200"], []], ids=["udp-at-twice-the-plan", "tcp"])
+    @pytest.mark.parametrize("direction", [["-R"], []], ids=["down", "up"])
+    def test_octets_are_what_the_guest_got_and_sent(
+        self, bench: Bench, direction: list[str], words: list[str], request: pytest.FixtureRequest
+    ) -> None:
+        account = request.node.name
+        bench.allow(account=account, down_bps=10_000_000, up_bps=10_000_000)
+        before = bench.guest.ip_octets()
+        with iperf_server(bench):
+            bench.guest.run("iperf3", "-c", OUTSIDE, *direction, *words, "-t", "4", "-J")
+        after = bench.guest.ip_octets()
         bench.logout()
-        stop = stopped(bench, "ivan")
-        assert stop["Acct-Output-Octets"] == pytest.approx(after[0] - before[0], rel=0.01)
-        assert stop["Acct-Input-Octets"] == pytest.approx(after[1] - before[1], rel=0.01)
+        stop = stopped(bench, account)
+        assert stop["Acct-Output-Octets"] == pytest.approx(after.received - before.received, rel=0.01)
+        assert stop["Acct-Input-Octets"] == pytest.approx(after.sent - before.sent, rel=0.01)
+
+    def test_packets_that_a_card_would_join_are_counted_one_by_one(self, bench: Bench) -> None:
+        """With receive offload, which cards have switched on, headers would be missing: 3 % of an upload."""
+        bench.kill()
+        bench.gateway.run("ethtool", "-K", "lan0", "gro", "on")
+        bench.start()
+        bench.allow(account="gero", up_bps=0, down_bps=0)
+        before = bench.guest.ip_octets()
+        with iperf_server(bench):
+            bench.guest.run("iperf3", "-c", OUTSIDE, "-n", "50M", "-J")
+        sent = bench.guest.ip_octets().sent - before.sent
+        bench.logout()
+        assert stopped(bench, "gero")["Acct-Input-Octets"] == pytest.approx(sent, rel=0.01)
 
 
 class TestOrders:
@@ -424,6 +455,19 @@ class TestRestart:
         assert after.remaining_s is not None and 290 < after.remaining_s <= 300
         assert len(_start(bench, "nora")) <= 1
 
+    def test_not_an_octet_is_lost_or_counted_twice(self, bench: Bench) -> None:
+        bench.allow(account="otto", up_bps=0, down_bps=0)
+        before = bench.guest.ip_octets()
+        with iperf_server(bench):
+            upload = bench.guest.popen("iperf3", "-c", OUTSIDE, "-t", "5", "-b", "20M")
+            for _ in range(3):
+                assert bench.order(COA, User_Name="otto", Session_Timeout=300).code == COA_ACK
+                _restart(bench, 1)
+            assert upload.wait(20) == 0
+        sent = bench.guest.ip_octets().sent - before.sent
+        bench.logout()
+        assert stopped(bench, "otto")["Acct-Input-Octets"] == pytest.approx(sent, rel=0.001)
+
     def test_stopped_politely_it_leaves_sessions_to_the_kernel(self, bench: Bench) -> None:
         bench.allow(account="olga")
         with connect(bench.guest, OUTSIDE, TCP_PORT) as flow:
@@ -443,11 +487,17 @@ class TestRestart:
     def test_a_table_that_was_flushed_comes_back(self, bench: Bench) -> None:
         """The daemon ends, and whoever supervises it starts it anew."""
         bench.allow()
+        assert ask_udp(bench.guest)
+        bench.order(COA, User_Name="anna", Idle_Timeout=300)  # writes the counters
+        used = bench.who()
+        assert used.up_octets == 20 + 8 + len("hello")
         bench.gateway.run("nft", "flush", "ruleset")
         wait_until(bench.daemon_ended, 15, "the daemon's end")
         bench.start()
+        assert (bench.who().up_octets, bench.who().down_octets) == (used.up_octets, used.down_octets)
         assert ask_tcp(bench.guest) == f"{WAN} hello"
         assert fails(lambda: ask_tcp(bench.other)) < 0.5
+        assert used.up_octets + 200 < bench.who().up_octets < used.up_octets + 500
 
     def test_accounting_waits_for_the_server_and_keeps_its_order(self, bench: Bench) -> None:
         bench.accounting.silent = True
@@ -537,6 +587,13 @@ def _answers(bench: Bench) -> bool:
     try:
         return not bench.who().online
     except UserError:
+        return False
+
+
+def _reaches_portal(guest: Namespace) -> bool:
+    try:
+        return ask_tcp(guest, GATEWAY, 80).startswith("portal")
+    except OSError:
         return False
 
 

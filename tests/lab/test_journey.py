@@ -226,21 +226,24 @@ class TestRadiusOrders:
 
 
 class TestAccounting:
-    @pytest.mark.parametrize("udp_bps", [None, int(2 * DOWN_BPS)], ids=["tcp", "udp-at-twice-the-plan"])
-    def test_stop_carries_what_the_guest_counted(self, appliance: Appliance, guest: Guest, udp_bps: int | None) -> None:
+    @pytest.mark.parametrize("times_the_plan", [None, 2], ids=["tcp", "udp-at-twice-the-plan"])
+    def test_stop_carries_what_the_guest_counted(
+        self, appliance: Appliance, guest: Guest, times_the_plan: int | None
+    ) -> None:
+        """Both directions are dropped from at twice the plan: download counts what is left, upload what came in."""
         log_in(guest, "bob")
         before = guest.ip_octets()
-        guest.iperf("down", seconds=5, udp_bps=udp_bps)
-        if udp_bps is None:
-            guest.iperf("up", seconds=4)
+        for direction, plan_bps, seconds in (("down", DOWN_BPS, 5), ("up", UP_BPS, 8)):
+            udp_bps = times_the_plan and int(times_the_plan * plan_bps)
+            guest.iperf("down" if direction == "down" else "up", seconds, udp_bps)
         after = guest.ip_octets()
         log_out(guest)
         stop = await_stop(appliance, "bob")
         received, sent = after.received - before.received, after.sent - before.sent
         assert received > 10e6
+        assert sent > 0.9 * (times_the_plan or 1) * UP_BPS / 8 * 8
         assert as_int(stop["output_octets"]) == pytest.approx(received, rel=0.01)
-        if udp_bps is None:
-            assert as_int(stop["input_octets"]) == pytest.approx(sent, rel=0.01)
+        assert as_int(stop["input_octets"]) == pytest.approx(sent, rel=0.01)
 
 
 def as_int(value: object) -> int:
@@ -291,7 +294,7 @@ class TestCrashes:
         log_in(outsider, "bob")
         log_out(outsider)
         await_stop(appliance, "bob")
-        assert [s["ended"] for s in sessions(appliance, "anna")][0] is None
+        assert sessions(appliance, "anna")[0]["ended"] is None
 
     def test_stopped_and_started_again_the_guest_is_still_online(self, appliance: Appliance, guest: Guest) -> None:
         log_in(guest, "anna")
@@ -351,12 +354,24 @@ class TestModuleSwitch:
         log_in(guest, "dora")
         assert "its data stays" in appliance.cli("disable", "hotspot")
         assert not passes(guest)
+        assert sessions(appliance, "dora")[0]["cause"] == "Admin-Reset"
         listening = world.gw.run("ss", "-Hltun").stdout
         for port in (1812, 1813, 67, 8080, 8090):
             assert f":{port} " not in listening
         assert [row["name"] for row in appliance.json("account", "list")]
-        assert sessions(appliance, "dora")
         appliance.cli("enable", "hotspot")
-        wait_until(lambda: guest.curl(journey.ANYWHERE, timeout_s=2).status == 302, 20, "the login page")
+        wait_until(lambda: "<form" in guest.curl(f"http://{LAN.ip}/", timeout_s=2).body, 20, "the login page")
+        assert not passes(guest)
         log_in(guest, "dora")
         assert passes(guest)
+
+    def test_disabled_while_nothing_runs(self, appliance: Appliance, guest: Guest) -> None:
+        log_in(guest, "dora")
+        appliance.stop()
+        assert passes(guest)
+        appliance.cli("disable", "hotspot")
+        assert not passes(guest)
+        appliance.cli("enable", "hotspot")
+        appliance.up()
+        assert not passes(guest)
+        assert await_stop(appliance, "dora")["cause"] == "Admin-Reset"

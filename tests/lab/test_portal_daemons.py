@@ -19,7 +19,7 @@ from pyrad import packet as codec
 
 from appliance.config import Config, load, parse
 from portal import dhcp, nginx
-from portal.protocol import Allow, Answer, Logout, decode_request, encode
+from portal.protocol import Allow, Answer, Close, Logout, decode_request, encode
 from tests.lab.guest import Guest, Response
 from tests.lab.namespace import SPOOL, Namespace, cable, remove, run, wait_until
 from tests.unit.test_radius_client import SECRET, FakeServer
@@ -52,6 +52,7 @@ class FakeGateway(socketserver.ThreadingUnixStreamServer):
                 online[asked.ip] = asked
             if isinstance(asked, Logout):
                 online.pop(asked.ip, None)
+            assert not isinstance(asked, Close), "no guest may ask for that"
             session = online.get(asked.ip)
             answer = Answer(online=True, account=session.account) if session else Answer(online=False, ended=1)
             self.wfile.write(encode(answer))

@@ -17,11 +17,11 @@ from appliance.config import Config, Gateway
 from appliance.errors import Unavailable, UserError
 from portal import listener as listening
 from portal import protocol
-from portal.class_reader import KernelRefusal
 from portal.gateway import read_secret
 from portal.limits import Cause, Clock, Live, next_check_at_s, rebase, verdict
 from portal.listener import Listener
 from portal.models import Counters, Event, Session, Store
+from portal.netlink import KernelRefusal
 from portal.outbox import Sender
 from portal.protocol import Allow, Answer
 from portal.radius import AccountingRecord, DynamicRequest
@@ -87,14 +87,15 @@ class FakeKernel:
         for session in sessions:
             self.online.pop(session.ip, None)
 
-    def counters(self, session: Session) -> Counters | None:
-        return self.classes.get(session.minor)
+    def counters(self, session: Session) -> Counters:
+        return self.classes.get(session.minor, Counters())
 
     def all_counters(self) -> dict[int, Counters]:
         return dict(self.classes)
 
-    def release(self, session: Session) -> None:
-        self.classes.pop(session.minor, None)
+    def release(self, sessions: Sequence[Session]) -> None:
+        for session in sessions:
+            self.classes.pop(session.minor, None)
 
 
 class Rig:
@@ -105,11 +106,11 @@ class Rig:
         self.clock, self.kernel = FakeClock(), FakeKernel()
         self.restart()
 
-    def restart(self, config: Config = CONFIG) -> None:
+    def restart(self, config: Config = CONFIG, closed_at: int | None = None) -> None:
         self.store = Store(self.path)
         self.store.open()
         self.sessions = Sessions(config, self.store, self.kernel, self.clock)
-        self.sessions.restore()
+        self.sessions.restore(closed_at)
 
     def allow(self, ip: IPv4Address = IP, mac: str = MAC, account: str = "anna", **more: Any) -> Answer:
         rates = {"down_bps": 8_000_000, "up_bps": 8_000_000, "session_class": "c1"}
@@ -338,7 +339,7 @@ class TestCounting:
         rig.restart()
         assert rig.sessions.who(IP).up_octets == 1200
 
-    def test_classes_that_somebody_removed_lose_only_what_wasnt_read(self, rig: Rig) -> None:
+    def test_counters_that_somebody_removed_lose_only_what_wasnt_read(self, rig: Rig) -> None:
         rig.allow()
         rig.use(1000)
         rig.sessions.change(order(account="anna", idle_timeout_s=900))
@@ -346,6 +347,85 @@ class TestCounting:
         rig.restart()
         rig.use(10)
         assert rig.sessions.who(IP).up_octets == 1010
+
+    def test_one_direction_alone_can_begin_anew(self, rig: Rig) -> None:
+        """A table that was flushed takes the counters of uploads along, but not those of downloads."""
+        rig.allow()
+        rig.use(1000)
+        rig.sessions.change(order(account="anna", idle_timeout_s=900))
+        rig.use(100)
+        (minor,) = rig.kernel.classes
+        rig.kernel.classes[minor] = rig.kernel.classes[minor]._replace(up_octets=0, up_packets=0)
+        rig.restart()
+        rig.use(5000)
+        rig.restart()
+        answer = rig.sessions.who(IP)
+        assert (answer.up_octets, answer.down_octets) == (6000, 6100)
+
+    def test_a_base_that_moved_outlives_a_kill(self, rig: Rig) -> None:
+        rig.allow()
+        rig.use(1000)
+        rig.sessions.change(order(account="anna", idle_timeout_s=900))
+        rig.kernel.classes.clear()
+        rig.restart()
+        rig.use(10)
+        rig.restart()
+        rig.use(10)
+        assert rig.sessions.who(IP).up_octets == 1020
+
+    def test_what_is_made_anew_while_starting_isnt_taken_for_old(self, rig: Rig) -> None:
+        rig.allow()
+        rig.use(1000)
+        rebuild = rig.kernel.rebuild
+
+        def anew(online: Sequence[tuple[Session, float | None]]) -> None:
+            rig.kernel.classes.clear()
+            rebuild(online)
+
+        rig.kernel.rebuild = anew  # type: ignore[method-assign]
+        rig.restart()
+        rig.use(3000)
+        assert rig.sessions.who(IP).up_octets == 4000
+
+
+class TestClosing:
+    def test_everybody_leaves_and_nobody_comes_in(self, rig: Rig) -> None:
+        rig.allow()
+        rig.allow(OTHER, OTHER_MAC, "boris")
+        rig.use(1000)
+        rig.sessions.close()
+        assert rig.kernel.online == {}
+        assert rig.kernel.classes == {}
+        stops = [(r.account, r.terminate_cause, r.up_octets) for r in rig.records() if r.status == "Stop"]
+        assert stops == [("anna", Cause.ADMIN_RESET, 1000), ("boris", Cause.ADMIN_RESET, 0)]
+        with pytest.raises(UserError, match="closed"):
+            rig.allow()
+        rig.restart()
+        assert len(rig.sessions) == 0
+        rig.allow()
+
+    def test_closed_while_nobody_was_there(self, rig: Rig) -> None:
+        """The end is when it was closed, and not even for a moment is anybody let in again."""
+        rig.allow(session_timeout_s=600)
+        rig.use(1000)
+        rig.clock.pass_s(100)
+        closed_at = rig.clock.wall()
+        rig.clock.pass_s(300)
+        rig.kernel.online.clear()
+        rebuild, let_in = rig.kernel.rebuild, list[object]()
+
+        def watched(online: Sequence[tuple[Session, float | None]]) -> None:
+            let_in.extend(online)
+            rebuild(online)
+
+        rig.kernel.rebuild = watched  # type: ignore[method-assign]
+        rig.restart(closed_at=closed_at)
+        assert let_in == []
+        assert len(rig.sessions) == 0
+        stop = rig.records()[-1]
+        assert (stop.status, stop.terminate_cause) == ("Stop", Cause.ADMIN_RESET)
+        assert (stop.event_at, stop.session_s, stop.up_octets) == (closed_at, 100, 1000)
+        rig.allow()
 
 
 class TestReboot:
@@ -455,9 +535,9 @@ class TestLimits:
         rig.allow(session_timeout_s=600)
         session = rig.sessions._online[IP].session
         rig.clock.boot_id, rig.clock.boot_s = "boot 2", 7.0
-        rebase(session, None, rig.clock)
+        rebase(session, rig.clock)
         first = dataclasses.replace(session)
-        rebase(session, None, rig.clock)
+        rebase(session, rig.clock)
         assert session == first
 
 

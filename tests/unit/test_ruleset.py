@@ -95,8 +95,9 @@ def test_rendering_twice_leaves_the_same(loaded: Nft) -> None:
 
 
 def test_rendering_forgets_who_isnt_online_any_more(loaded: Nft) -> None:
-    loaded.run(ruleset.render(CONFIG, [(session(), None), (ONE_TO_ONE, 60)]))
-    loaded.run(ruleset.render(CONFIG, []))
+    online: list[ruleset.Online] = [(session(), None), (ONE_TO_ONE, 60)]
+    loaded.run(ruleset.render(CONFIG, online))
+    loaded.run(ruleset.render(CONFIG, [], stale=[(session.ip, session.minor) for session, _ in online]))
     for name, (kind, _) in ruleset._SETS.items():
         assert loaded.elements(kind, name) == []
 
@@ -121,9 +122,9 @@ def test_adding_and_removing_leaves_the_others(loaded: Nft) -> None:
     loaded.run(ruleset.add(session(), None))
     between = loaded.run("", "list", "ruleset")
     loaded.run(ruleset.add(ONE_TO_ONE, 60))
-    loaded.run(ruleset.remove(ONE_TO_ONE))
+    loaded.run(ruleset.remove(ONE_TO_ONE) + ruleset.forget(ONE_TO_ONE))
     assert loaded.run("", "list", "ruleset") == between
-    loaded.run(ruleset.remove(session()))
+    loaded.run(ruleset.remove(session()) + ruleset.forget(session()))
     assert loaded.run("", "list", "ruleset") == before
 
 
@@ -132,10 +133,20 @@ def test_removing_what_has_timed_out_is_no_error(loaded: Nft) -> None:
     loaded.run(ruleset.remove(ONE_TO_ONE))
 
 
+def test_neither_a_new_time_nor_the_cut_nor_a_new_table_resets_the_counter(loaded: Nft) -> None:
+    counted = "10.10.0.3 counter packets 7 bytes 7000 : 1:11"
+    loaded.run(f"add element {ruleset.TABLE} up {{ {counted} }}")
+    loaded.run(ruleset.add(ONE_TO_ONE, 10))
+    loaded.run(ruleset.retime(ONE_TO_ONE, 100))
+    loaded.run(ruleset.remove(ONE_TO_ONE))
+    loaded.run(ruleset.render(CONFIG, [(ONE_TO_ONE, 60)]))
+    assert counted in loaded.run("", "list", "map", *ruleset.TABLE.split(), "up")
+
+
 def test_a_new_time_replaces_the_old_one_in_every_set(loaded: Nft) -> None:
     loaded.run(ruleset.add(ONE_TO_ONE, 10))
     loaded.run(ruleset.retime(ONE_TO_ONE, 100_000))
-    for kind, name in (("set", "auth"), ("map", "up"), ("map", "down"), ("map", "out"), ("map", "in")):
+    for kind, name in (("set", "auth"), ("map", "down"), ("map", "out"), ("map", "in")):
         (element,) = loaded.elements(kind, name)
         timed = element["elem"] if kind == "set" else element[0]["elem"]
         assert timed["timeout"] == 100_000
