@@ -18,6 +18,7 @@ from appliance.crypto import key_file
 from appliance.errors import UserError
 from appliance.service import Directory, File, Module, Service
 
+KEPT = "gatehouse.toml"  # below `paths.state`: the last configuration that could be applied
 COMMON = (
     Directory("state", "core", "root", "gatehouse-core", 0o2770),
     Directory("state", "keys", "root", "gatehouse-core", 0o750),
@@ -41,6 +42,7 @@ def apply(config: Config, restart: bool = True) -> list[str]:
     prepare(config, active)
     _verify(config, active)
     changed = install(config, [*_rendered(config, active), supervise.render(config, services(active))])
+    _keep(config)
     if systemd_units.is_running():
         units = systemd_units.render(config, services(active))
         if restart:
@@ -107,7 +109,23 @@ def _verify(config: Config, active: Sequence[Module]) -> None:
 
 def _rendered(config: Config, active: Sequence[Module]) -> list[File]:
     with open_core(config):
-        return [file for module in active for file in module.render(config)]
+        files = [file for module in active for file in module.render(config)]
+    return [*_settings(config, services(active)), *files]
+
+
+def _settings(config: Config, running: Iterable[Service]) -> list[File]:
+    """The configuration as services read it, and for each a note of its sections: it differs when they do."""
+    files = [File(launch.settled(config).name, config.text, "root", (), mode=0o644)]
+    for service in running:
+        text = "".join(f"{getattr(config, section)!r}\n" for section in service.reads)
+        files.append(File(f"settings/{service.name}", text, "root", (service.name,), mode=0o600))
+    return files
+
+
+def _keep(config: Config) -> None:
+    """For a boot after which the configuration can't be used any more."""
+    with _written(config.paths.state / KEPT, 0o644, "root", "root") as file:
+        file.write(config.text.encode())
 
 
 def install(config: Config, files: Sequence[File]) -> list[str]:

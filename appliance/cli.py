@@ -20,7 +20,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Exit status 0 when it was done, 1 with one line on standard error when not, 2 for a wrong command line."""
     args = _parser().parse_args(words)
     try:
-        config = configuration.load(args.config)
+        config = Config() if args.run is _boot else configuration.load(args.config)
         if args.needs_core:
             with applying.open_core(config):
                 text = args.run(args, config)
@@ -43,7 +43,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _simple(commands, "check", _check, "verify what `apply` would install, and change nothing")
     words = _simple(commands, "apply", _apply, "render, verify and install the configuration, restart what changed")
-    words.add_argument("--boot", action="store_true", help="only write the files: the services start afterwards")
+    boot = "only write the files, from the last configuration that worked if need be: services start afterwards"
+    words.add_argument("--boot", action="store_const", dest="run", const=_boot, help=boot)
     for verb, on in (("enable", True), ("disable", False)):
         words = _simple(commands, verb, _switch, f"{verb} a module" + ("" if on else "; its data stays"))
         words.add_argument("module")
@@ -71,8 +72,19 @@ def _check(args: argparse.Namespace, config: Config) -> str:
 
 
 def _apply(args: argparse.Namespace, config: Config) -> str:
-    changed = applying.apply(config, restart=not args.boot)
+    changed = applying.apply(config)
     return f"changed: {', '.join(changed)}" if changed else "nothing changed"
+
+
+def _boot(args: argparse.Namespace, config: Config) -> str:
+    """A mistake in the file must not keep the hotspot down after a power cut."""
+    try:
+        applying.apply(configuration.load(args.config), restart=False)
+    except UserError as error:
+        kept = configuration.salvage_paths(args.config).state / applying.KEPT
+        print(f"gatehouse: {error}; going on with {kept}", file=sys.stderr)
+        applying.apply(configuration.load(kept), restart=False)
+    return ""
 
 
 def _switch(args: argparse.Namespace, config: Config) -> str:

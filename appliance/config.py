@@ -138,6 +138,7 @@ class Config:
     portal: Portal = field(default_factory=Portal)
     admin: Admin = field(default_factory=Admin)
     file: Path = DEFAULT_FILE
+    text: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         network = self.gateway.address.network
@@ -210,9 +211,18 @@ def parse(text: str, file: Path = DEFAULT_FILE) -> Config:
             raise ConfigError(f"{file}: {name}: a section is needed: write [{name}] on a line of its own")
         values[name] = _section(typing.cast(type, sections[name]), name, table, file)
     try:
-        return Config(**values, file=file)
+        return Config(**values, file=file, text=text)
     except ValueError as error:
         raise ConfigError(f"{file}: {error}") from None
+
+
+def salvage_paths(path: Path | None) -> Paths:
+    """Where things lie according to a file that can't be used otherwise; the defaults if even that can't be told."""
+    try:
+        table = tomllib.loads((path or DEFAULT_FILE).read_text(encoding="utf-8")).get("paths", {})
+        return typing.cast(Paths, _section(Paths, "paths", table, path or DEFAULT_FILE))
+    except (OSError, ValueError, AttributeError, ConfigError):
+        return Paths()
 
 
 def _section(cls: type, name: str, table: Mapping[str, object], file: Path) -> Any:

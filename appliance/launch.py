@@ -12,6 +12,11 @@ from appliance.service import Service
 TREE = Path(appliance.__file__).parents[1]
 
 
+def settled(config: Config) -> Path:
+    """The copy of the configuration that services read: what apply has verified, whatever is edited meanwhile."""
+    return config.paths.run / "gatehouse.toml"
+
+
 def environment(config: Config, service: Service | None = None) -> dict[str, str]:
     """What a service's process sees; nothing is inherited but the path to programs."""
     shared = {
@@ -20,7 +25,7 @@ def environment(config: Config, service: Service | None = None) -> dict[str, str
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
         "LANG": "C.UTF-8",
-        "GATEHOUSE_CONFIG": str(config.file),
+        "GATEHOUSE_CONFIG": str(settled(config)),
     }
     return shared | dict(service.environment if service else ())
 

@@ -13,7 +13,8 @@ class Service:
     """One long-running process, started alike by systemd and by supervisor.
 
     `command` is given the configuration; capabilities are names without `CAP_`; `groups` are supplementary.
-    `forks` marks a program whose workers outlive a killed parent.
+    `reads` names the sections of the configuration that the process itself reads: it is restarted when they
+    change. `forks` marks a program whose workers outlive a killed parent.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Service:
     groups: tuple[str, ...] = ()
     capabilities: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
     writes: Callable[[Config], list[Path]] = lambda config: []
     environment: tuple[tuple[str, str], ...] = ()
     umask: int = 0o007

@@ -29,7 +29,8 @@ GATEWAY = Service(
     description="sessions, shaping and address translation",
     user="gatehouse-gateway",
     capabilities=("net_admin",),
-    command=lambda config: [*_python("portal.gateway"), "--config", str(config.file)],
+    command=lambda config: _python("portal.gateway"),
+    reads=("site", "paths", "radius", "gateway", "portal"),
     writes=lambda config: [config.paths.state / "gateway", config.paths.run / "gateway"],
 )
 PORTAL = Service(
@@ -38,7 +39,8 @@ PORTAL = Service(
     user="gatehouse-portal",
     groups=("gatehouse-gateway",),
     after=("gateway",),
-    command=lambda config: [*_python("portal.web"), "--config", str(config.file)],
+    command=lambda config: _python("portal.web"),
+    reads=("site", "paths", "radius", "gateway", "portal"),
     writes=lambda config: [config.paths.state / "portal", config.paths.run / "portal"],
 )
 DNSMASQ = Service(

@@ -9,7 +9,8 @@ ADMIN = Service(
     description="the admin's pages",
     user="gatehouse-admin",
     groups=("gatehouse-core",),
-    command=lambda config: [sys.executable, "-m", "appliance.admin.web", "--config", str(config.file)],
+    command=lambda config: [sys.executable, "-m", "appliance.admin.web"],
+    reads=("site", "paths", "database"),
     writes=lambda config: [config.paths.state / "core", config.paths.state / "admin", config.paths.run / "admin"],
 )
 DIRECTORIES = (

@@ -31,6 +31,7 @@ def _service(process: str) -> Service:
         groups=("gatehouse-core",),
         command=lambda config: command(config, process),
         # rlm_python3 3.2.1 appends its python_path, so a library of the distribution's would win over ours.
+        reads=("site", "paths", "database", "radius"),
         environment=(
             ("GATEHOUSE_RADIUS", process),
             ("PYTHONPATH", f"{TREE}:{sysconfig.get_path('purelib')}"),

@@ -1,5 +1,6 @@
 """From the configuration to files: verified first, installed whole, readable by those who need them."""
 
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,9 +48,12 @@ def test_a_second_run_changes_nothing(appliance: Appliance) -> None:
 
 def test_only_what_reads_a_changed_file_is_restarted(appliance: Appliance, toml: Path) -> None:
     toml.write_text(toml.read_text() + "[radius]\nauthentication_port = 11812\n")
-    assert appliance.cli("apply").strip() == "changed: radius-authentication"
+    changed = "changed: radius-authentication, radius-accounting, gateway, portal"  # portal and gateway ask there
+    assert appliance.cli("apply").strip() == changed
     toml.write_text(toml.read_text() + '[dhcp]\ndns = ["192.0.2.53"]\n')
     assert appliance.cli("apply").strip() == "changed: dnsmasq"
+    toml.write_text(toml.read_text() + '[admin]\nport = 18090\n')
+    assert appliance.cli("apply").strip() == "changed: web"
 
 
 @pytest.mark.parametrize(
@@ -71,6 +75,19 @@ def test_what_a_program_refuses_changes_nothing(appliance: Appliance, toml: Path
             appliance.cli(command)
         assert said in str(error.value)
     assert rendered(appliance) == before
+
+
+def test_services_read_what_was_verified_and_a_boot_survives_a_mistake(appliance: Appliance, toml: Path) -> None:
+    paths, before = appliance.config().paths, toml.read_text()
+    toml.write_text(before + "[site]\nnaame = 1\n")
+    assert (paths.run / "gatehouse.toml").read_text() == before
+    shutil.rmtree(paths.run)
+    paths.run.mkdir(mode=0o755)
+    with pytest.raises(CommandFailed, match="unknown key"):
+        appliance.cli("apply")
+    appliance.cli("--config", str(toml), "apply", "--boot")
+    assert (paths.run / "gatehouse.toml").read_text() == before
+    assert (paths.run / "dnsmasq.conf").exists()
 
 
 def test_only_those_who_need_it_read_it(appliance: Appliance, world: World) -> None:
