@@ -110,10 +110,10 @@ def _verify(config: Config, active: Sequence[Module]) -> None:
 def _rendered(config: Config, active: Sequence[Module]) -> list[File]:
     with open_core(config):
         files = [file for module in active for file in module.render(config)]
-    return [*_settings(config, services(active)), *files]
+    return [*settings(config, services(active)), *files]
 
 
-def _settings(config: Config, running: Iterable[Service]) -> list[File]:
+def settings(config: Config, running: Iterable[Service]) -> list[File]:
     """The configuration as services read it, and for each a note of its sections: it differs when they do."""
     files = [File(launch.settled(config).name, config.text, "root", (), mode=0o644)]
     for service in running:

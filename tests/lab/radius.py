@@ -71,7 +71,8 @@ class RadiusServer:
     def start(self, *processes: str) -> None:
         """Starts the named processes, or both, and waits until they answer."""
         with self.core():
-            apply.install(self.config, raddb.render(self.config, clients.read(self.box)))
+            files = raddb.render(self.config, clients.read(self.box))
+        apply.install(self.config, [*apply.settings(self.config, RADIUS), *files])
         for service in RADIUS:
             process = service.name.removeprefix("radius-")
             if not processes or process in processes:
