@@ -19,15 +19,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
-from pyroute2 import IPRoute, NFCTSocket
-from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST
+from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.nfnetlink import nfctsocket as conntrack
 
 from appliance import config as configuration
 from appliance.config import Config
 from appliance.errors import UserError
 from portal import host, nft, protocol, ruleset
+from portal.flows import Flows
 from portal.limits import Clock
 from portal.listener import Listener
 from portal.models import Amount, Counters, Session, Store, closed_mark
@@ -57,13 +56,14 @@ class Kernel:
         self._config = config
         self._shaper = Shaper(config.gateway.lan, config.gateway.wan)
         self._sent = SentReader()
+        self._flows = Flows()
 
     def open(self) -> None:
         """Devices and queues. Raises UserError that names what is missing."""
         self._shaper.open()
         self._sent.open()
         self._devices = self._indexes()
-        self._conntrack = NFCTSocket()
+        self._flows.open()
         with _told("the LAN address or a route"), IPRoute() as routes:
             _set_address(routes, self._config)
             _set_routes(routes, self._config.gateway.addresses)
@@ -71,7 +71,7 @@ class Kernel:
         host.receive_each_packet(self._config.gateway.lan)
 
     def close(self) -> None:
-        self._conntrack.close()
+        self._flows.close()
         self._sent.close()
         self._shaper.close()
 
@@ -142,22 +142,9 @@ class Kernel:
     def _forget_flows(self, session: Session) -> None:
         """So that the next holder of an address gets none of them; flows to the gateway itself stay, as the page
         that the guest is looking at comes over one of them."""
-        self._flush(conntrack.NFCTAttrTuple(saddr=str(session.ip)))
+        self._flows.forget_from(session.ip)
         if session.address:
-            self._flush(conntrack.NFCTAttrTuple(daddr=str(session.address)))
-
-    def _flush(self, original: Any) -> None:
-        """One message, filtered in the kernel (Linux 5.8); the conntrack program would fetch the whole table."""
-        original.attrs()  # sets its flags
-        message = conntrack.nfct_msg.create_from(
-            tuple_orig=original,
-            cta_filter={"attrs": [["CTA_FILTER_ORIG_FLAGS", original.flags]]},
-            mark=0,
-            mark_mask=ruleset.OWN_FLOW,
-        )
-        flags = NLM_F_REQUEST | NLM_F_ACK
-        with _told("to forget flows"):
-            list(self._conntrack.request(message, conntrack.IPCTNL_MSG_CT_DELETE, msg_flags=flags))
+            self._flows.forget_to(session.address)
 
 
 def _left(online: Sequence[ruleset.Online], later_s: float) -> list[ruleset.Online]:

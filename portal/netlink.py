@@ -1,6 +1,6 @@
-"""Questions to the kernel straight over netlink(7).
+"""Requests to the kernel straight over netlink(7).
 
-pyroute2 takes half a millisecond to ask one and to decode the answer, and with 10,000 sessions a hundred are asked
+pyroute2 takes half a millisecond to make one and to decode the answer, and with 10,000 sessions a hundred are asked
 in a second; this takes a tenth of that.
 """
 
@@ -14,6 +14,7 @@ from appliance.errors import UserError
 
 REQUEST, ACK, ECHO, DUMP = 1, 4, 8, 0x300
 NESTED = 0x8000
+NETFILTER = 12  # NETLINK_NETFILTER
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 _ERROR, _DONE = 2, 3
 _BUFFER_BYTES = 65_536
@@ -28,7 +29,7 @@ class KernelRefusal(UserError):
 
 
 class Netlink:
-    """One socket of a netlink family. `what` is asked about, for complaints."""
+    """One socket of a netlink family; `what` it is about stands in complaints."""
 
     def __init__(self, family: int, what: str) -> None:
         self._family = family
@@ -51,7 +52,7 @@ class Netlink:
             self._socket.send(_HEADER.pack(size, command, REQUEST | flags, self._sequence, 0) + body)
             return list(self._replies())
         except OSError as error:
-            raise KernelRefusal(f"the kernel doesn't tell about {self._what}: {error}") from None
+            raise KernelRefusal(f"netlink, {self._what}: {error}") from None
 
     def _replies(self) -> Iterator[Reply]:
         while True:

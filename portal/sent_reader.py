@@ -9,10 +9,9 @@ from ipaddress import IPv4Address
 
 from portal import netlink
 from portal.models import Amount
-from portal.netlink import NESTED, Netlink, attribute, attribute_list, attributes
+from portal.netlink import NESTED, NETFILTER, Netlink, attribute, attribute_list, attributes
 from portal.ruleset import TABLE, Counted
 
-_NETLINK_NETFILTER = 12
 _NEW_ELEMENTS, _GET_ELEMENTS = 0xA0C, 0xA0D  # NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_*
 _NFGENMSG = struct.pack("=BBH", 1, 0, 0)  # NFPROTO_INET
 _TABLE, _SET, _ELEMENTS = 1, 2, 3
@@ -25,7 +24,7 @@ _MAP = _NFGENMSG + attribute(_TABLE, TABLE.split()[1].encode() + b"\0") + attrib
 
 class SentReader:
     def __init__(self) -> None:
-        self._netlink = Netlink(_NETLINK_NETFILTER, "what guests sent")
+        self._netlink = Netlink(NETFILTER, "what guests sent")
 
     def open(self) -> None:
         self._netlink.open()

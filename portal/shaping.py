@@ -21,13 +21,12 @@ from pyroute2.netlink import (
 )
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl import (
-    RTM_DELTCLASS,
     RTM_NEWQDISC,
     RTM_NEWTCLASS,
     TC_H_ROOT,
 )
 
-from portal.class_reader import Class, ClassReader
+from portal.classes import Class, Classes
 from portal.models import FIRST_MINOR, LAST_MINOR, Amount
 from portal.netlink import KernelRefusal, attribute
 
@@ -41,7 +40,6 @@ _QUEUE_S = 0.1
 _QUEUE_BYTES = (70_000, 4_000_000)  # at least one aggregated packet (64 KiB), else TCP with GSO would starve
 _ETHERNET = 1, 14  # ARPHRD_ETHER, bytes of its header
 _SET = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE
-_NO_SUCH_CLASS = 2  # ENOENT
 _BATCH = 100
 
 log = logging.getLogger(__name__)
@@ -80,23 +78,23 @@ class Shaper:
 
     def __init__(self, lan: str, wan: str) -> None:
         self._names = {"lan": lan, "wan": wan}
-        self._reader = ClassReader()
+        self._classes = Classes()
         self._fq_codel = True
 
     def open(self) -> None:
         """Raises KernelRefusal when a device is missing."""
         self._netlink = IPRoute()
-        self._reader.open()
+        self._classes.open()
         self._lan, self._wan = (self._find(key, name) for key, name in self._names.items())
 
     def close(self) -> None:
-        self._reader.close()
+        self._classes.close()
         self._netlink.close()
 
     def prepare(self) -> None:
         """Roots where there are none. WAN traffic without a class, the appliance's own, isn't held up."""
         for device, default in ((self._lan, DEFAULT_MINOR), (self._wan, 0)):
-            if self._reader.root(device.index) != (_ROOT, "htb"):
+            if self._classes.root(device.index) != (_ROOT, "htb"):
                 self._set_root(device, default)
         self._fq_codel = self._has_fq_codel()
 
@@ -109,15 +107,11 @@ class Shaper:
 
     def remove_class(self, minor: int) -> None:
         for device in (self._lan, self._wan):
-            try:
-                self._send(device, RTM_DELTCLASS, NLM_F_REQUEST | NLM_F_ACK, _ROOT | minor, _ROOT)
-            except NetlinkError as error:
-                if error.code != _NO_SUCH_CLASS:
-                    raise _refused(device, f"class 1:{minor:x}", error) from None
+            self._classes.remove(device.index, _ROOT | minor)
 
     def received(self, minor: int) -> Amount:
         """What the guest got; nothing where there is no class."""
-        found = self._reader.one(self._lan.index, _ROOT | minor)
+        found = self._classes.one(self._lan.index, _ROOT | minor)
         return self._amount(found) if found else Amount()
 
     def all_received(self) -> dict[int, Amount]:
@@ -136,7 +130,7 @@ class Shaper:
         return [rate for minor, rate in wanted.items() if minor not in kept]
 
     def _sessions(self, device: _Device) -> dict[int, Class]:
-        classes = self._reader.all(device.index)
+        classes = self._classes.all(device.index)
         return {one.minor: one for one in classes if FIRST_MINOR <= one.minor <= LAST_MINOR}
 
     def _amount(self, found: Class) -> Amount:

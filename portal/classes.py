@@ -1,4 +1,4 @@
-"""Traffic control as rtnetlink(7) tells it."""
+"""What has to be quick of traffic control: looking at classes and removing them."""
 
 import socket
 import struct
@@ -9,7 +9,7 @@ from portal import netlink
 from portal.netlink import Netlink, Reply
 
 _TCMSG = struct.Struct("=BBHiIII")  # family, two pads, index, handle, parent, info
-_GET_QDISC, _NEW_QDISC, _GET_CLASS, _NEW_CLASS = 38, 36, 42, 40
+_GET_QDISC, _NEW_QDISC, _GET_CLASS, _NEW_CLASS, _DELETE_CLASS = 38, 36, 42, 40, 41
 _ONE = netlink.ACK | netlink.ECHO  # without ECHO the answer to a single question goes to multicast listeners only
 _ROOT = 0xFFFFFFFF
 _KIND, _OPTIONS, _STATS2 = 1, 2, 7
@@ -26,9 +26,9 @@ class Class(NamedTuple):
     rate_bytes_s: int
 
 
-class ClassReader:
+class Classes:
     def __init__(self) -> None:
-        self._netlink = Netlink(socket.NETLINK_ROUTE, "its queues")
+        self._netlink = Netlink(socket.NETLINK_ROUTE, "queues")
 
     def open(self) -> None:
         self._netlink.open()
@@ -44,6 +44,10 @@ class ClassReader:
         for kind, reply in self._ask(_GET_CLASS, netlink.DUMP, index):
             if kind == _NEW_CLASS:
                 yield _class(reply)
+
+    def remove(self, index: int, handle: int) -> None:
+        """It may have gone already."""
+        self._ask(_DELETE_CLASS, netlink.ACK, index, handle)
 
     def root(self, index: int) -> tuple[int, str]:
         """Handle and kind of the device's root qdisc; 0 and nothing where it has none of its own."""
