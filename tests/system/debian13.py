@@ -35,8 +35,11 @@ _PIP = """
 set -eu
 root=$1
 shift
+mount --bind "$root" "$root"
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
+mount --rbind /sys "$root/sys"
+mount -t tmpfs tmpfs "$root/run"
 while [ "$1" != -- ]; do
     if [ -d "$1" ]; then mkdir -p "$root$1"; else mkdir -p "$root${1%/*}"; touch "$root$1"; fi
     mount --bind "$1" "$root$1"
@@ -78,7 +81,7 @@ def _cached() -> Path:
         for old in _CACHE.glob("debian13-*"):
             shutil.rmtree(old)
         new = made.with_suffix(".new")
-        _bootstrap(new)
+        _make(new)
         _install_libraries(new)
         new.rename(made)
     return made
@@ -91,22 +94,29 @@ def _digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def _bootstrap(root: Path) -> None:
-    """mmdebstrap(1) keeps daemons from starting while it installs."""
+def _make(root: Path) -> None:
     wanted = [*packages((_TREE / "appliance" / "packages.txt").read_text(encoding="utf-8")), *_SYSTEM]
     excluded = ("man", "doc", "locale")
-    _run(
-        *("unshare", "--mount", "--propagation", "private"),
-        *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(wanted)}"),
-        *(f"--aptopt={option}" for option in _apt_options()),
+    bootstrap(
+        root,
+        CODENAME,
+        *("--variant=minbase", f"--include={','.join(wanted)}"),
         *(f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in excluded),
         f'--customize-hook=chroot "$1" systemctl --quiet disable {" ".join(_PACKAGED_SERVICES)}',
-        *(CODENAME, str(root), *_sources()),
     )
 
 
-def _sources() -> list[str]:
-    """Debian's own suites at this machine's mirrors, one release later."""
+def bootstrap(root: Path, codename: str, *options: str) -> None:
+    """A Debian of that name; mmdebstrap(1) keeps daemons from starting while it installs."""
+    _run(
+        *("unshare", "--mount", "--propagation", "private", "mmdebstrap", "--quiet", "--mode=root", *options),
+        *(f"--aptopt={option}" for option in _apt_options()),
+        *(codename, str(root), *_sources(codename)),
+    )
+
+
+def _sources(codename: str) -> list[str]:
+    """Debian's own suites at this machine's mirrors, for another release."""
     shown = _run(
         *("apt-get", "indextargets", "--format", "$(ORIGIN) $(COMPONENT) $(RELEASE) $(SITE)"),
         "Identifier: Packages",
@@ -116,7 +126,7 @@ def _sources() -> list[str]:
     for origin, component, release, site in (line.split() for line in shown.splitlines()):
         suite = release.removeprefix(ours)
         if origin == "Debian" and component == "main" and suite in ("", "-updates", "-security"):
-            lines.append(f"deb [signed-by={_KEYRING}] {site} {CODENAME}{suite} main")
+            lines.append(f"deb [signed-by={_KEYRING}] {site} {codename}{suite} main")
     if not lines:
         raise RuntimeError(f"apt knows no mirror of Debian's {ours}: run `apt-get update`, see sources.list(5)")
     return sorted(set(lines))
@@ -157,16 +167,19 @@ def _copy(folder: Path, *names: str) -> None:
 
 
 def _pip(root: Path, *command: str) -> None:
-    """A command in `root` to which pip's settings on this machine hold, local folders of packages included."""
+    words, environment = inside(root, *command)
+    _run(*words, env=environment)
+
+
+def inside(root: Path, *command: str) -> tuple[list[str], dict[str, str]]:
+    """Words and environment that run a command in `root` with pip's settings of this machine, its local folders of
+    packages included."""
     settings = _pip_settings()
     places = ["/etc/resolv.conf", *_named_paths(settings)]
     inherited = {key: value for key, value in os.environ.items() if key.lower().endswith("_proxy")}
     own = {"PATH": _PATH, "LANG": "C.UTF-8", "HOME": "/root", "PYTHONDONTWRITEBYTECODE": "1"}
-    _run(
-        *("unshare", "--mount", "--propagation", "private", "sh", "-c", _PIP, "sh", str(root)),
-        *(*dict.fromkeys(places), "--", *command),
-        env=inherited | settings | own,
-    )
+    words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _PIP, "sh", str(root)]
+    return [*words, *dict.fromkeys(places), "--", *command], inherited | settings | own
 
 
 def _pip_settings() -> dict[str, str]:
