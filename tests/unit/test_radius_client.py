@@ -521,7 +521,7 @@ def test_message_authenticator_is_verified_where_there_is_one() -> None:
 def sealed(code: int, attributes: bytes) -> bytes:
     """A packet whose Request Authenticator fits, whatever its attributes are."""
     head = bytes([code, 7]) + (20 + len(attributes)).to_bytes(2)
-    return head + hashlib.md5(head + bytes(16) + attributes + SECRET).digest() + attributes  # noqa: S324
+    return head + hashlib.md5(head + bytes(16) + attributes + SECRET).digest() + attributes
 
 
 ATTRIBUTE = st.builds(
