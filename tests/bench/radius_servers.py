@@ -16,7 +16,8 @@ from appliance import db, launch
 from appliance.accounts.lookup import local_day
 from tests.bench import radius_load
 from tests.bench.report import progress
-from tests.lab.radius import READY, RadiusServer, free_ports, radius_server, wait_for
+from tests.lab.namespace import wait_until
+from tests.lab.radius import READY, RadiusServer, free_ports, radius_server
 
 ROUTER_SECRET = "0123456789abcdef"
 QUOTA_BYTES = 3_000_000_000  # below 4 GiB, which is all that the peer's rlm_sqlcounter can count to
@@ -225,7 +226,7 @@ class Peer:
                 words, env={"PATH": os.defpath, "TZ": "UTC", **given}, cwd="/", stdout=out, stderr=out
             )
         self._process = process
-        wait_for(lambda: READY in log.read_text() or process.poll() is not None, f"{self.kind} to start", 60)
+        wait_until(lambda: READY in log.read_text() or process.poll() is not None, 60, f"{self.kind} to start")
         if process.poll() is not None:
             raise RuntimeError(f"{self.kind} ended at once: {log.read_text()}")
 

@@ -4,7 +4,6 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from appliance.crypto import SecretBox, load_box, new_secret
 from appliance.nas import clients, raddb
 from appliance.nas.models import Nas
 from appliance.nas.services import RADIUS
+from tests.lab.namespace import wait_until
 
 READY = "Ready to process requests"
 ROUTER = "127.0.0.2"
@@ -83,7 +83,7 @@ class RadiusServer:
         before = log.stat().st_size if log.exists() else 0
         with log.open("ab") as out:
             self._processes[process] = subprocess.Popen(words, env=environment, cwd="/", stdout=out, stderr=out)
-        wait_for(lambda: READY in self.log(process)[before:] or not self.alive(process), f"{process} to start")
+        wait_until(lambda: READY in self.log(process)[before:] or not self.alive(process), 15, f"{process} to start")
         if not self.alive(process):
             raise RuntimeError(f"{process} ended at once: {self.log(process)[before:]}")
 
@@ -155,12 +155,3 @@ def radius_server(extra_toml: str = "") -> Iterator[RadiusServer]:
     finally:
         server.stop()
         shutil.rmtree(folder)
-
-
-def wait_for(condition: object, what: str, seconds: float = 15) -> None:
-    """Polls until the condition holds; raises TimeoutError that says what was waited for."""
-    deadline = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {seconds:g} s in vain for {what}")
-        time.sleep(0.02)
