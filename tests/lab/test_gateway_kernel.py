@@ -481,7 +481,7 @@ class TestRestart:
     def test_a_rebuild_lets_nobody_slip_through_and_drops_nobody(self, bench: Bench) -> None:
         """Datagrams in both directions all the time, while the table is replaced again and again."""
         bench.allow()
-        lost, leaked, sent = _flood_while(bench, lambda: _restart(bench, 3))
+        lost, leaked, sent = _flood_while(bench, lambda: _restart(bench, 6))
         assert sent > 20
         assert (lost, leaked) == (0, 0)
 
