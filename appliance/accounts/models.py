@@ -21,7 +21,12 @@ class Pool(_Core):
 
 
 class Plan(_Core):
-    """What an account may do. None is no limit, a rate of 0 too; `windows` empty is always."""
+    """What an account may do. None is no limit, a rate of 0 too; `windows` empty is always.
+
+    `burst` is the rest of a Mikrotik-Rate-Limit after the rate. A used-up quota cuts, or slows down where a slow
+    rate is given. `devices` is how many devices are remembered. `router_pool` names a pool on the router itself.
+    `attributes` are further lines of a reply, as radclient(1) reads them. Times are UTC seconds.
+    """
 
     id = peewee.AutoField()
     name = peewee.TextField(unique=True)
@@ -34,10 +39,35 @@ class Plan(_Core):
     quota_period = peewee.TextField(default="total")
     simultaneous = peewee.IntegerField(null=True)
     pool = peewee.ForeignKeyField(Pool, null=True, backref="plans")
+    burst = peewee.TextField(default="")
+    idle_timeout_s = peewee.IntegerField(null=True)
+    slow_down_bps = peewee.BigIntegerField(default=0)
+    slow_up_bps = peewee.BigIntegerField(default=0)
+    devices = peewee.IntegerField(default=0)
+    router_pool = peewee.TextField(default="")
+    filter_id = peewee.TextField(default="")
+    vlan = peewee.IntegerField(null=True)
+    attributes = peewee.TextField(default="")
+    changed_at = peewee.BigIntegerField(default=0)
+
+
+class VoucherBatch(_Core):
+    """Vouchers that were made together; each of them is an account. Prices are in minor units (cents)."""
+
+    id = peewee.AutoField()
+    name = peewee.TextField(unique=True)
+    plan = peewee.ForeignKeyField(Plan, backref="batches")
+    price_minor = peewee.BigIntegerField(default=0)
+    currency = peewee.TextField(default="")
+    unused_until = peewee.BigIntegerField(null=True)
+    created_at = peewee.BigIntegerField()
 
 
 class Account(_Core):
-    """A person or device that logs in; times are UTC seconds, `password` is sealed (appliance/crypto.py)."""
+    """A person, device or voucher that logs in; times are UTC seconds, `password` is sealed (appliance/crypto.py).
+
+    `overrides` is empty, or a JSON object of the plan's columns that are different for this account.
+    """
 
     id = peewee.AutoField()
     name = peewee.TextField(unique=True)
@@ -48,6 +78,29 @@ class Account(_Core):
     valid_until = peewee.BigIntegerField(null=True)
     first_login_at = peewee.BigIntegerField(null=True)
     created_at = peewee.BigIntegerField()
+    overrides = peewee.TextField(default="")
+    batch = peewee.ForeignKeyField(VoucherBatch, null=True, backref="vouchers")
+    changed_at = peewee.BigIntegerField(default=0)
+
+
+class Device(_Core):
+    """A device that logs in by its MAC address, because its account's owner said "remember this device"."""
+
+    mac = peewee.TextField(primary_key=True)
+    account = peewee.ForeignKeyField(Account, backref="devices_known", on_delete="CASCADE")
+    added_at = peewee.BigIntegerField()
+    used_at = peewee.BigIntegerField()
+
+
+class LoginSlot(_Core):
+    """A login that was granted and whose session hasn't begun yet counts as online until `held_until`."""
+
+    account = peewee.ForeignKeyField(Account, on_delete="CASCADE")
+    mac = peewee.TextField()
+    held_until = peewee.BigIntegerField()
+
+    class Meta:
+        primary_key = peewee.CompositeKey("account", "mac")
 
 
 class PoolAddress(_Core):
@@ -61,7 +114,12 @@ class PoolAddress(_Core):
 
 
 class Session(_Core):
-    """What accounting told of one session. Input is from the guest, output to the guest (RFC 2866, 5.3)."""
+    """What accounting told of one session. Input is from the guest, output to the guest (RFC 2866, 5.3).
+
+    `raw_*` are the router's own counters as last seen. `granted_*` is what the router was told: rate, end of the
+    session (UTC seconds) and octets of the whole session; None is not known, or no such limit. `check_at` is when
+    the rules will say something else for it.
+    """
 
     id = peewee.AutoField()
     unique_id = peewee.TextField(unique=True)
@@ -79,6 +137,39 @@ class Session(_Core):
     session_s = peewee.BigIntegerField(default=0)
     input_octets = peewee.BigIntegerField(default=0)
     output_octets = peewee.BigIntegerField(default=0)
+    raw_input_octets = peewee.BigIntegerField(default=0)
+    raw_output_octets = peewee.BigIntegerField(default=0)
+    granted_rate = peewee.TextField(null=True)
+    granted_until = peewee.BigIntegerField(null=True)
+    granted_octets = peewee.BigIntegerField(null=True)
+    check_at = peewee.BigIntegerField(default=0)
+
+
+class LiveChange(_Core):
+    """What a router is to be told about a running session; it is done when accounting shows that it took place."""
+
+    id = peewee.AutoField()
+    session = peewee.ForeignKeyField(Session, on_delete="CASCADE")
+    kind = peewee.TextField()
+    reason = peewee.TextField()
+    state = peewee.TextField(default="pending")
+    rate = peewee.TextField(null=True)
+    until = peewee.BigIntegerField(null=True)
+    octets = peewee.BigIntegerField(null=True)
+    tries = peewee.IntegerField(default=0)
+    created_at = peewee.BigIntegerField()
+    next_try_at = peewee.BigIntegerField()
+    acknowledged_at = peewee.BigIntegerField(null=True)
+    ended_at = peewee.BigIntegerField(null=True)
+    note = peewee.TextField(default="")
+
+
+class JobLease(_Core):
+    """Which process does a job, so that several appliances on one database don't do it twice."""
+
+    name = peewee.TextField(primary_key=True)
+    holder = peewee.TextField()
+    held_until = peewee.BigIntegerField()
 
 
 class AccountUsage(_Core):
@@ -93,4 +184,16 @@ class AccountUsage(_Core):
         primary_key = peewee.CompositeKey("account", "day")
 
 
-MODELS: tuple[Any, ...] = (Pool, Plan, Account, PoolAddress, Session, AccountUsage)
+MODELS: tuple[Any, ...] = (
+    Pool,
+    Plan,
+    VoucherBatch,
+    Account,
+    Device,
+    LoginSlot,
+    PoolAddress,
+    Session,
+    LiveChange,
+    AccountUsage,
+    JobLease,
+)

@@ -5,11 +5,16 @@ import peewee
 from appliance.accounts.models import core_db
 
 GATEWAY = "gateway"
-KINDS = ("gateway", "mikrotik", "other")
+KINDS = ("gateway", "mikrotik", "chilli", "other")
+COA = ("coa", "disconnect", "none")  # what the router takes: changes, only Disconnect, or nothing
 
 
 class Nas(peewee.Model):
-    """`address` is an IP address or network, `secret` is sealed (appliance/crypto.py)."""
+    """`address` is an IP address or network, `secret` is sealed (appliance/crypto.py).
+
+    `seen_at` (UTC seconds) is when accounting last heard of it. `tunnel_key` is the router's WireGuard public key,
+    `tunnel_address` its address inside the tunnel.
+    """
 
     id = peewee.AutoField()
     name = peewee.TextField(unique=True)
@@ -18,6 +23,11 @@ class Nas(peewee.Model):
     kind = peewee.TextField(default="mikrotik")
     require_message_authenticator = peewee.BooleanField(default=True)
     coa_port = peewee.IntegerField(default=1700)
+    coa = peewee.TextField(default="coa")
+    radsec = peewee.BooleanField(default=False)
+    seen_at = peewee.BigIntegerField(null=True)
+    tunnel_key = peewee.TextField(null=True)
+    tunnel_address = peewee.TextField(null=True, unique=True)
 
     class Meta:
         database = core_db
