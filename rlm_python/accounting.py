@@ -3,7 +3,7 @@
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from appliance.accounts.lookup import local_day
+from appliance.accounts.periods import local_day
 from appliance.accounts.sessions import SessionRow, Sessions
 
 

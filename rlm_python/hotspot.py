@@ -7,6 +7,8 @@ module that the embedding server provides.
 import gc
 import os
 import time
+from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import peewee
@@ -20,8 +22,8 @@ from appliance.accounts.sessions import Sessions
 from appliance.crypto import load_box
 from appliance.errors import UserError
 from rlm_python import accounting as acct
-from rlm_python import pairs
-from rlm_python.authorization import Reject
+from rlm_python import logins, pairs
+from rlm_python.authorization import Reject, devices_message
 from rlm_python.authorization import authorize as decide
 
 Result = int | tuple[int, tuple[pairs.Pair, ...], tuple[pairs.Pair, ...]]
@@ -43,9 +45,17 @@ class State:
         self.lookup = Lookup(self.database, self.zone, self.silent_s)
         self.login_writes = LoginWrites(self.database)
         self.sessions = Sessions(self.database)
+        self.kinds = dict(self.database.execute_sql("SELECT name, kind FROM nas").fetchall())
+        self.session_ids = _session_ids()
 
 
 state: State
+
+
+def _session_ids() -> Iterator[bytes]:
+    """Eight bytes each, no two alike: counted from a random start, as asking the kernel each time costs more."""
+    first = int.from_bytes(os.urandom(8))
+    return (((first + n) % 2**64).to_bytes(8) for n in count())
 
 
 def instantiate(_: Any) -> int:
@@ -71,38 +81,49 @@ def authorize(p: Any) -> Result:
     """Hands the password to pap, chap and mschap; a refusal waits in Tmp-String-0 until the password was right."""
     request = pairs.by_name(p)
     now = int(time.time())
-    mac = pairs.mac(request.get("Calling-Station-Id", ""))
+    kind = state.kinds.get(request.get("Tmp-String-0", ""), "other")
     try:
-        account = state.lookup.account(request.get("User-Name", ""), mac, now)
-        if account is None:
+        login = logins.identify(request, kind, state.lookup, state.login_writes, now)
+        if login is None:
             return int(radiusd.RLM_MODULE_NOTFOUND)
-        password = ("Cleartext-Password", ":=", state.box.open(account.password))
+        proof = logins.proof(login, request, state.box)
     except (peewee.PeeweeException, UserError) as error:
         return _database_failed(error)
-    verdict = decide(account, state.zone, now)
+    verdict = decide(login.account, state.zone, now)
     if isinstance(verdict, Reject):
-        return radiusd.RLM_MODULE_OK, (), (password, ("Tmp-String-0", ":=", verdict.message))
-    reply = pairs.reply_pairs(verdict, os.urandom(8), state.interim_s)
-    return radiusd.RLM_MODULE_UPDATED, reply, (password, *pairs.notes(account, verdict))
+        return radiusd.RLM_MODULE_OK, (), (proof, ("Tmp-String-0", ":=", verdict.message))
+    session_class = pairs.session_class(next(state.session_ids), verdict, now)
+    reply = pairs.reply_pairs(verdict, kind, session_class, state.interim_s)
+    if login.account.name != request.get("User-Name"):
+        reply += (("User-Name", ":=", login.account.name),)  # accounting is to say whose session it is (RFC 2865, 5.1)
+    notes = pairs.Notes.of(login.account, verdict, kind, login.remember, login.by_device)
+    if notes is None:
+        return radiusd.RLM_MODULE_UPDATED, reply, (proof,)
+    return radiusd.RLM_MODULE_UPDATED, reply, (proof, ("Tmp-String-1", ":=", notes.text()))
 
 
 def post_auth(p: Any) -> Result:
-    """Called when a login must be written down: its pool's address, or the account's first login."""
+    """Called when a login has something to write down (Notes)."""
     request = pairs.by_name(p)
-    mac = pairs.mac(request.get("Calling-Station-Id", ""))
-    account_id, now = int(request["Tmp-Integer-0"]), int(time.time())
-    if "Tmp-Integer-1" not in request:
-        state.login_writes.note_first_login(account_id, now)
-        return int(radiusd.RLM_MODULE_OK)
-    pool_id = int(request["Tmp-Integer-1"])
+    notes, now = pairs.Notes.parse(request["Tmp-String-1"]), int(time.time())
+    device = (notes.account_id, pairs.mac(request.get("Calling-Station-Id", "")))
+    address = None
     try:
-        address = state.login_writes.reserve_address(pool_id, account_id, mac, now, state.silent_s)
+        if notes.simultaneous and not state.login_writes.take_slot(*device, notes.simultaneous, now, state.silent_s):
+            return _refused(devices_message(notes.simultaneous))
+        if notes.pool_id:
+            address = state.login_writes.reserve_address(notes.pool_id, *device, now, state.silent_s)
+            if address is None:
+                state.login_writes.leave_slot(*device)
+                return _refused("All addresses of your plan are in use. Please try again later.")
     except peewee.PeeweeException as error:
         _database_failed(error)
         return _refused("The login server is busy. Please try again.")
-    if address is None:
-        return _refused("All addresses of your plan are in use. Please try again later.")
-    return radiusd.RLM_MODULE_UPDATED, (("Framed-IP-Address", ":=", address),), ()
+    if notes.first_login:
+        state.login_writes.note_first_login(notes.account_id, now)
+    if notes.devices or notes.knew:
+        state.login_writes.remember(*device, notes.devices, now)
+    return radiusd.RLM_MODULE_UPDATED, (("Framed-IP-Address", ":=", address),) if address else (), ()
 
 
 def accounting(p: Any) -> Result:

@@ -1,9 +1,10 @@
 """FreeRADIUS's attribute tuples <-> our own types. Values are strings on both sides (rlm_python3)."""
 
 import re
+import struct
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from appliance.accounts.terms import Account
 from rlm_python.accounting import Packet
@@ -14,53 +15,153 @@ Pair = tuple[str, str, str]
 _GIGAWORD = 2**32  # RFC 2869, 5.1 and 5.2
 _MAX_U32 = 2**32 - 1
 _NOT_HEX = re.compile(r"[^0-9a-f]")
+_ETHERNET = re.compile(r"^1:(?=..:)")  # a DHCP client identifier's type (RFC 2132, 9.14), as RouterOS sends it
+OWN_GATEWAY = "gateway"
+_MIKROTIK = (OWN_GATEWAY, "mikrotik")
+_GRANTED = struct.Struct(">IQ")
+_ID_BYTES = 8
+_NO_OCTETS = 2**64 - 1
 
 
 def mac(calling_station_id: str) -> str:
     """`aa:bb:cc:dd:ee:ff` from any of the spellings routers use; other identities stay as they are."""
-    digits = _NOT_HEX.sub("", calling_station_id.lower())
-    if len(digits) != 12 or len(calling_station_id) > 17:
+    text = _ETHERNET.sub("", calling_station_id.lower())
+    digits = _NOT_HEX.sub("", text)
+    if len(digits) != 12 or len(text) > 17:
         return calling_station_id[:64]
     return bytes.fromhex(digits).hex(":")
 
 
-def reply_pairs(grant: Grant, session_class: bytes, interim_interval_s: int) -> tuple[Pair, ...]:
-    """What an Access-Accept carries, for MikroTik and, by WISPr's names, for others."""
+def reply_pairs(grant: Grant, kind: str, session_class: str, interim_interval_s: int) -> tuple[Pair, ...]:
+    """What an Access-Accept carries, in the dialect of this kind of NAS."""
     pairs = [
-        ("Class", ":=", "0x" + session_class.hex()),
+        ("Class", ":=", session_class),
         ("Acct-Interim-Interval", ":=", str(interim_interval_s)),
-        *_rate_pairs(grant.rate),
+        *rate_pairs(grant.rate, kind),
     ]
     if grant.session_timeout_s is not None:
         pairs.append(("Session-Timeout", ":=", str(min(grant.session_timeout_s, _MAX_U32))))
+    if grant.idle_timeout_s is not None:
+        pairs.append(("Idle-Timeout", ":=", str(grant.idle_timeout_s)))
     if grant.quota_left_bytes is not None:
-        gigawords, octets = divmod(grant.quota_left_bytes, _GIGAWORD)
-        pairs.append(("Mikrotik-Total-Limit", ":=", str(octets)))
-        pairs.append(("Mikrotik-Total-Limit-Gigawords", ":=", str(gigawords)))
+        pairs += _quota_pairs(grant, kind)
     if grant.address is not None:
         pairs.append(("Framed-IP-Address", ":=", grant.address))
+    elif grant.router_pool and kind != OWN_GATEWAY:
+        pairs.append(("Framed-Pool", ":=", grant.router_pool))
+    if grant.filter_id or grant.vlan is not None or grant.attributes:
+        pairs += _further_pairs(grant.filter_id, grant.vlan, grant.attributes)
     return tuple(pairs)
 
 
 @lru_cache(maxsize=1024)
-def _rate_pairs(rate: RateLimit) -> tuple[Pair, ...]:
+def rate_pairs(rate: RateLimit, kind: str) -> tuple[Pair, ...]:
+    """Speeds by the names this kind of NAS knows; what isn't Mikrotik may be any, so it gets the two usual ones."""
+    if kind in _MIKROTIK:
+        return (("Mikrotik-Rate-Limit", ":=", rate_text(rate)),) if rate.up_bps or rate.down_bps else ()
     pairs = []
-    if rate.up_bps or rate.down_bps:
-        pairs.append(("Mikrotik-Rate-Limit", ":=", format_rate_limit(rate)))
-    if 0 < rate.up_bps <= _MAX_U32:
-        pairs.append(("WISPr-Bandwidth-Max-Up", ":=", str(rate.up_bps)))
-    if 0 < rate.down_bps <= _MAX_U32:
-        pairs.append(("WISPr-Bandwidth-Max-Down", ":=", str(rate.down_bps)))
+    for direction, bps in (("Up", rate.up_bps), ("Down", rate.down_bps)):
+        if 0 < bps <= _MAX_U32:
+            pairs.append((f"WISPr-Bandwidth-Max-{direction}", ":=", str(bps)))
+        if bps:
+            pairs.append((f"ChilliSpot-Bandwidth-Max-{direction}", ":=", str(max(1, bps // 1000))))  # kbit/s
     return tuple(pairs)
 
 
-def notes(account: Account, grant: Grant) -> Iterator[Pair]:
-    """Control attributes that make raddb call post_auth, where there is something to write down."""
-    takes_address = grant.pool_id is not None and grant.address is None
-    if takes_address:
-        yield "Tmp-Integer-1", ":=", str(grant.pool_id)
-    if takes_address or account.first_login_at is None:
-        yield "Tmp-Integer-0", ":=", str(account.id)
+def rate_text(rate: RateLimit) -> str:
+    return format_rate_limit(rate)
+
+
+def _quota_pairs(grant: Grant, kind: str) -> Iterator[Pair]:
+    """Where the quota slows down only the own gateway is told: any other NAS would cut at it."""
+    if grant.slows and kind != OWN_GATEWAY:
+        return
+    gigawords, octets = divmod(grant.quota_left_bytes or 0, _GIGAWORD)
+    name, more = (
+        ("Mikrotik-Total-Limit",) * 2 if kind in _MIKROTIK else ("ChilliSpot-Max-Total-Octets", "ChilliSpot-Max-Total")
+    )
+    yield name, ":=", str(octets)
+    if gigawords:
+        yield f"{more}-Gigawords", ":=", str(gigawords)
+    if grant.slows:
+        yield "Termination-Action", ":=", "RADIUS-Request"  # RFC 2865, 5.29: tell us instead of cutting
+
+
+@lru_cache(maxsize=1024)
+def _further_pairs(filter_id: str, vlan: int | None, attributes: str) -> tuple[Pair, ...]:
+    pairs = [("Filter-Id", ":=", filter_id)] if filter_id else []
+    if vlan is not None:  # RFC 3580, 3.31
+        pairs += [
+            ("Tunnel-Type", ":=", "VLAN"),
+            ("Tunnel-Medium-Type", ":=", "IEEE-802"),
+            ("Tunnel-Private-Group-Id", ":=", str(vlan)),
+        ]
+    for line in attributes.splitlines():
+        name, _, value = line.partition(" = ")
+        pairs.append((name, ":=", value))
+    return tuple(pairs)
+
+
+class Granted(NamedTuple):
+    """What a session was granted at its login: Mikrotik's rate text, its end (UTC seconds), octets in all."""
+
+    rate: str
+    until: int | None
+    octets: int | None
+
+
+def session_class(session_id: bytes, grant: Grant, now: int) -> str:
+    """Class (RFC 2865, 5.25) tells the session apart, and brings back in accounting what was granted."""
+    until = 0 if grant.session_timeout_s is None else min(now + grant.session_timeout_s, _MAX_U32)
+    octets = _NO_OCTETS if grant.quota_left_bytes is None else grant.quota_left_bytes
+    return "0x" + (session_id + _GRANTED.pack(until, octets) + rate_text(grant.rate).encode()).hex()
+
+
+def granted(class_: str) -> Granted | None:
+    """None for a Class that isn't ours."""
+    try:
+        data = bytes.fromhex(class_.removeprefix("0x"))
+        until, octets = _GRANTED.unpack_from(data, _ID_BYTES)
+        rate = data[_ID_BYTES + _GRANTED.size :].decode("ascii")
+    except (ValueError, struct.error):
+        return None
+    return Granted(rate, until or None, None if octets == _NO_OCTETS else octets)
+
+
+class Notes(NamedTuple):
+    """What a login has to write down once the password was right; travels as one control attribute.
+
+    0 is nothing to do: no pool, no limit of simultaneous devices, no device to remember. `knew` says that it was
+    a remembered device that logged in.
+    """
+
+    account_id: int
+    first_login: bool
+    pool_id: int
+    simultaneous: int
+    devices: int
+    knew: bool
+
+    @classmethod
+    def of(cls, account: Account, grant: Grant, kind: str, remember: bool, knew: bool) -> "Notes | None":
+        named_pool = grant.router_pool and kind != OWN_GATEWAY
+        notes = cls(
+            account.id,
+            account.first_login_at is None,
+            0 if named_pool or grant.address is not None else grant.pool_id or 0,
+            account.simultaneous or 0,
+            account.devices if remember else 0,
+            knew,
+        )
+        return notes if any(notes[1:]) else None
+
+    def text(self) -> str:
+        return " ".join(str(int(number)) for number in self)
+
+    @classmethod
+    def parse(cls, text: str) -> "Notes":
+        account_id, first_login, pool_id, simultaneous, devices, knew = (int(word) for word in text.split())
+        return cls(account_id, bool(first_login), pool_id, simultaneous, devices, bool(knew))
 
 
 def accounting_packet(request: Mapping[str, str], now: int) -> Packet:

@@ -1,6 +1,7 @@
 """When a plan is open: weekday and hour windows on the wall clock of the site.
 
 A window is written as `Mo-Fr 08:00-20:00`; several are joined by commas. No window at all means always open.
+`daily 22:00-06:00 @50M/10M` has a speed of its own (down/up); where such windows overlap, the fastest counts.
 
 Daylight saving: hours are wall-clock hours. A time that the clock skips (spring) means the instant of the
 jump. A time that comes twice (autumn) means the first one for a start and the last one for an end, so that
@@ -16,6 +17,7 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from appliance.errors import UserError
+from rlm_python.speed_limits import format_bits_per_second, parse_bits_per_second
 
 DAY_NAMES = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 DAY_MINUTES = 1440
@@ -24,8 +26,11 @@ EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 
 # A weekly pattern shows an edge within 7 days, unless a clock change swallows it once: then within 14.
 HORIZON_DAYS = 16
+FASTEST = 2**62  # what no limit counts as
 
-PIECE = re.compile(r"([a-z+-]+) ?([0-9]{1,2}):([0-9]{2})-([0-9]{1,2}):([0-9]{2})")
+PIECE = re.compile(r"([a-z+-]+) ?([0-9]{1,2}):([0-9]{2})-([0-9]{1,2}):([0-9]{2})(?: ?@ ?([0-9a-z]+)/([0-9a-z]+))?")
+
+Speed = tuple[int, int]  # down, up in bit/s; 0 is no limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +38,13 @@ class Window:
     """`days` count from 0 = Monday, sorted and unique; `start` and `end` are minutes of the day.
 
     0 <= start < 1440 and 1 <= end <= 1440. An end that is not after the start lies on the next day.
+    Without a `speed` the plan's own holds.
     """
 
     days: tuple[int, ...]
     start: int
     end: int
+    speed: Speed | None = None
 
 
 @lru_cache(maxsize=1024)
@@ -53,13 +60,14 @@ def _parse_piece(piece: str) -> Window:
     match = PIECE.fullmatch(re.sub(r"\s+", " ", tight))
     if not match:
         raise UserError(f"{piece!r} is not a time window: write days and hours, such as Mo-Fr 08:00-20:00")
-    days, start_hour, start_minute, end_hour, end_minute = match.groups()
+    days, start_hour, start_minute, end_hour, end_minute, down, up = match.groups()
     start = _minutes(start_hour, start_minute, piece)
     if start == DAY_MINUTES:
         raise UserError(f"{piece!r}: a window cannot start at 24:00; write 00:00 of the next day")
     # 00:00 as an end is the midnight that closes the day: one spelling for one instant.
     end = _minutes(end_hour, end_minute, piece) or DAY_MINUTES
-    return Window(_parse_days(days, piece), start, end)
+    speed = (parse_bits_per_second(down), parse_bits_per_second(up)) if down else None
+    return Window(_parse_days(days, piece), start, end, speed)
 
 
 def _minutes(hour: str, minute: str, piece: str) -> int:
@@ -89,17 +97,25 @@ def _parse_day(name: str, piece: str) -> int:
 
 
 def _normalised(windows: Iterable[Window]) -> tuple[Window, ...]:
-    """Windows with the same hours become one; the week is read from its first day."""
-    days: dict[tuple[int, int], set[int]] = {}
+    """Windows with the same hours and speed become one; the week is read from its first day."""
+    days: dict[tuple[int, int, Speed | None], set[int]] = {}
     for window in windows:
-        days.setdefault((window.start, window.end), set()).update(window.days)
+        days.setdefault((window.start, window.end, window.speed), set()).update(window.days)
     joined = [Window(tuple(sorted(days[hours])), *hours) for hours in days]
-    return tuple(sorted(joined, key=lambda window: (window.days, window.start, window.end)))
+    return tuple(sorted(joined, key=lambda window: (window.days, window.start, window.end, window.speed or ())))
 
 
 def format(windows: tuple[Window, ...]) -> str:
     """The one spelling of these windows; `parse` reads it back."""
-    return ", ".join(f"{_format_days(window)} {_format_hours(window)}" for window in _normalised(windows))
+    return ", ".join(f"{_format_open(window)}{_format_speed(window)}" for window in _normalised(windows))
+
+
+def _format_open(window: Window) -> str:
+    return f"{_format_days(window)} {_format_hours(window)}"
+
+
+def _format_speed(window: Window) -> str:
+    return " @" + "/".join(format_bits_per_second(bps) for bps in window.speed) if window.speed else ""
 
 
 def _format_days(window: Window) -> str:
@@ -140,6 +156,25 @@ def opens_at(windows: tuple[Window, ...], zone: ZoneInfo, now: int) -> int | Non
     return edges[opening] if opening < len(edges) else None
 
 
+def speed(windows: tuple[Window, ...], zone: ZoneInfo, now: int) -> Speed | None:
+    """The speed of the windows that are open now, None where none of them has one."""
+    open_now = [rate for rate, its in _by_speed(windows) if is_open(its, zone, now)]
+    return max(open_now, key=lambda rate: tuple(bps or FASTEST for bps in rate)) if open_now else None
+
+
+def speed_changes_at(windows: tuple[Window, ...], zone: ZoneInfo, now: int) -> int | None:
+    """The first instant after `now` (UTC seconds) at which `speed` says something else; None if there is none."""
+    before = speed(windows, zone, now)
+    edges = {edge for _, its in _by_speed(windows) for edge in _edges(its, zone, now // DAY_S) if edge > now}
+    return next((edge for edge in sorted(edges) if speed(windows, zone, edge) != before), None)
+
+
+@lru_cache(maxsize=1024)
+def _by_speed(windows: tuple[Window, ...]) -> tuple[tuple[Speed, tuple[Window, ...]], ...]:
+    rates = {window.speed for window in windows if window.speed}
+    return tuple((rate, tuple(window for window in windows if window.speed == rate)) for rate in sorted(rates))
+
+
 def describe(windows: tuple[Window, ...], zone: ZoneInfo, now: int) -> str:
     """What a refused guest reads: today's hours while the plan opens again today, otherwise the whole week.
 
@@ -150,8 +185,9 @@ def describe(windows: tuple[Window, ...], zone: ZoneInfo, now: int) -> str:
     opening = opens_at(windows, zone, now)
     today = datetime.fromtimestamp(now, zone).date()
     if opening is None or datetime.fromtimestamp(opening, zone).date() != today:
-        return format(windows).replace("-", "–")
-    hours = [_format_hours(window) for window in _normalised(windows) if today.weekday() in window.days]
+        shown = dict.fromkeys(_format_open(window) for window in _normalised(windows))
+        return ", ".join(shown).replace("-", "–")
+    hours = {_format_hours(window) for window in windows if today.weekday() in window.days}
     return ", ".join(sorted(hours)).replace("-", "–")
 
 

@@ -8,19 +8,18 @@ from datetime import datetime
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any
 
-from appliance.accounts import manage
-from appliance.accounts.lookup import period_start
-from appliance.accounts.models import Account, Plan, Pool
+from appliance.accounts import limits, manage, terms
+from appliance.accounts.limits import NONE, PLAN
+from appliance.accounts.models import Account, Plan
+from appliance.accounts.periods import period_start
 from appliance.config import Config
 from appliance.crypto import load_box, new_password
 from appliance.errors import UserError
 from appliance.nas.sessions import cut
 from appliance.tables import show
-from appliance.units import format_bytes, format_duration, parse_bytes, parse_duration
-from rlm_python import time_windows
-from rlm_python.speed_limits import format_bits_per_second, parse_bits_per_second
+from appliance.units import format_bytes, format_duration
 
-NONE = "none"
+_RUNNING = "running sessions follow within seconds"
 
 
 def add_parsers(commands: Any) -> None:
@@ -38,95 +37,36 @@ def _plan(parser: argparse.ArgumentParser) -> None:
     for verb, run in (("add", _plan_add), ("set", _plan_set)):
         words = verbs.add_parser(verb)
         words.add_argument("name")
-        words.add_argument("--down", metavar="BITS", help="speed to the guest, such as 20M; 0: no limit")
-        words.add_argument("--up", metavar="BITS", help="speed from the guest; 0: no limit")
-        words.add_argument("--windows", metavar="TEXT", help='when it is open: "Mo-Fr 08:00-20:00"; none: always')
-        words.add_argument("--session-limit", metavar="TIME", help="longest session, such as 2h; none: no limit")
-        words.add_argument(
-            "--validity", metavar="TIME", help="how long from the first login, such as 30d; none: for ever"
-        )
-        words.add_argument("--quota", metavar="DATA[/PERIOD]", help="such as 10G/month (day, week, month, total); none")
-        words.add_argument("--simultaneous", metavar="N", help="devices online at once; none: no limit")
-        words.add_argument("--pool", metavar="NAME", help="where its addresses are taken from; none: translated")
+        _limit_options(words, f"{NONE}: no limit")
         words.set_defaults(run=run)
     _list_and_remove(verbs, _plan_list, _plan_remove)
 
 
-def _plan_values(args: argparse.Namespace) -> dict[str, Any]:
-    """Only what was given; raises UserError for what can't be."""
-    values: dict[str, Any] = {}
-    _put(values, "rate_down_bps", args.down, parse_bits_per_second)
-    _put(values, "rate_up_bps", args.up, parse_bits_per_second)
-    _put(values, "windows", args.windows, lambda t: time_windows.format(time_windows.parse(t)), cleared="")
-    _put(values, "session_timeout_s", args.session_limit, parse_duration)
-    _put(values, "validity_s", args.validity, parse_duration)
-    _put(values, "simultaneous", args.simultaneous, _count)
-    _put(values, "pool", args.pool, lambda t: manage.get(Pool, t, "pool"))
-    if args.quota is not None:
-        data, _, period = args.quota.partition("/")
-        _put(values, "quota_bytes", data, parse_bytes)
-        if period and period not in manage.QUOTA_PERIODS:
-            raise UserError(f"{period!r} is no period for a quota: write {', '.join(manage.QUOTA_PERIODS)}")
-        values["quota_period"] = period or "total"
-    return values
-
-
-def _put(values: dict[str, Any], key: str, text: str | None, parse: Callable[[str], Any], cleared: Any = None) -> None:
-    if text is not None:
-        values[key] = cleared if text == NONE else parse(text)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 10_000:
-        raise UserError(f"{text!r} is no number of devices: write 1 to 10000, or none")
-    return int(text)
+def _limit_options(words: argparse.ArgumentParser, more: str) -> None:
+    group = words.add_argument_group("limits", more)
+    for limit in limits.LIMITS:
+        group.add_argument(f"--{limit.option}", metavar=limit.metavar, help=limit.help)
 
 
 def _plan_add(args: argparse.Namespace, config: Config) -> str:
-    manage.add(Plan, "plan", name=manage.name(args.name, "plan"), **_plan_values(args))
+    manage.add_plan(args.name, limits.values(vars(args)))
     return f"plan {args.name} added"
 
 
 def _plan_set(args: argparse.Namespace, config: Config) -> str:
-    manage.change(manage.get(Plan, args.name, "plan"), "plan", _plan_values(args))
-    return f"plan {args.name} changed; it holds from the next login on"
+    manage.change_plan(args.name, limits.values(vars(args)))
+    return f"plan {args.name} changed; {_RUNNING}"
 
 
 def _plan_list(args: argparse.Namespace, config: Config) -> str:
     rows = [_plan_row(plan, args.json) for plan in Plan.select().order_by(Plan.name)]
-    columns = (
-        "name",
-        "down",
-        "up",
-        "windows",
-        "session_limit",
-        "validity",
-        "quota",
-        "simultaneous",
-        "pool",
-        "accounts",
-    )
-    return show(rows, columns, args.json)
+    used = [limit.key for limit in limits.LIMITS if any(row.get(limit.key) for row in rows)]
+    return show(rows, ("name", *used, "accounts"), args.json)
 
 
 def _plan_row(plan: Any, exact: bool) -> dict[str, object]:
-    def text(value: int | None, form: Callable[[int], str]) -> object:
-        return value if exact or not value else form(value)
-
-    quota = text(plan.quota_bytes, format_bytes)
-    return {
-        "name": plan.name,
-        "down": text(plan.rate_down_bps, format_bits_per_second),
-        "up": text(plan.rate_up_bps, format_bits_per_second),
-        "windows": plan.windows,
-        "session_limit": text(plan.session_timeout_s, format_duration),
-        "validity": text(plan.validity_s, format_duration),
-        "quota": quota if exact or not quota else f"{quota}/{plan.quota_period}",
-        "quota_period": plan.quota_period,
-        "simultaneous": plan.simultaneous,
-        "pool": plan.pool.name if plan.pool else None,
-        "accounts": plan.accounts.count(),
-    }
+    columns = manage.plan_columns(plan)
+    return {"name": plan.name, **(columns if exact else limits.shown(columns)), "accounts": plan.accounts.count()}
 
 
 def _plan_remove(args: argparse.Namespace, config: Config) -> str:
@@ -173,6 +113,7 @@ def _account(parser: argparse.ArgumentParser) -> None:
         words.add_argument("--password-stdin", action="store_true", help="read the password from the first input line")
         words.add_argument("--address", metavar="IP", help="always this address; none: as the plan says")
         words.add_argument("--valid-until", metavar="TIME", help="local date or time, such as 2027-01-31T18:00; none")
+        _limit_options(words, f"instead of the plan's; {NONE}: no limit, {PLAN}: the plan's again")
         words.set_defaults(run=run)
     words.add_argument("--new-password", action="store_true", help="make up a password and print it")
     words.add_argument("--block", action=argparse.BooleanOptionalAction, help="refuse logins, or allow them again")
@@ -184,6 +125,11 @@ def _account_values(args: argparse.Namespace, config: Config) -> dict[str, Any]:
     _put(values, "address", args.address, _address)
     _put(values, "valid_until", args.valid_until, lambda text: _local_time(text, config))
     return values
+
+
+def _put(values: dict[str, Any], key: str, text: str | None, parse: Callable[[str], Any]) -> None:
+    if text is not None:
+        values[key] = None if text == NONE else parse(text)
 
 
 def _address(text: str) -> str:
@@ -207,7 +153,9 @@ def _read_password(args: argparse.Namespace) -> str | None:
 def _account_add(args: argparse.Namespace, config: Config) -> str:
     given = _read_password(args)
     values = _account_values(args, config)
-    _, password = manage.add_account(args.name, args.plan, given, load_box(config.paths.state), **values)
+    box = load_box(config.paths.state)
+    own = limits.overrides({}, vars(args))
+    _, password = manage.add_account(args.name, args.plan, given, box, overrides=own, **values)
     shown = f"account {args.name} added"
     return shown if given is not None else f"{shown}; its password, shown only now: {password}"
 
@@ -221,18 +169,19 @@ def _account_set(args: argparse.Namespace, config: Config) -> str:
     password = new_password() if args.new_password else _read_password(args)
     if password is not None:
         values["password"] = load_box(config.paths.state).seal(manage.password(password))
-    manage.change(account, "account", values)
+    values["overrides"] = limits.overrides(terms.overrides(account.overrides), vars(args))
+    manage.change_account(account, values)
     note = f"; its password, shown only now: {password}" if args.new_password else ""
-    return f"account {args.name} changed; it holds from the next login on{note}"
+    return f"account {args.name} changed; {_RUNNING}{note}"
 
 
 def _account_list(args: argparse.Namespace, config: Config) -> str:
     rows = [_account_row(account, config) for account in Account.select().order_by(Account.name)]
-    return show(rows, ("name", "plan", "enabled", "address", "valid_until", "first_login", "used"), args.json)
+    return show(rows, ("name", "plan", "enabled", "address", "valid_until", "first_login", "used", "own"), args.json)
 
 
 def _account_row(account: Any, config: Config) -> dict[str, object]:
-    day = period_start(account.plan.quota_period, int(time.time()), config.site.timezone)
+    day = period_start(manage.account_columns(account)["quota_period"], int(time.time()), config.site.timezone)
     used = manage.usage_since(account, day)
     return {
         "name": account.name,
@@ -243,7 +192,15 @@ def _account_row(account: Any, config: Config) -> dict[str, object]:
         "first_login": _shown(account.first_login_at, config),
         "used": format_bytes(used),
         "used_bytes": used,
+        "own": _own_limits(account),
     }
+
+
+def _own_limits(account: Any) -> str:
+    own = terms.overrides(account.overrides)
+    shown = limits.shown(manage.account_columns(account))
+    keys = [limit.key for limit in limits.LIMITS if own.keys() & limit.none.keys()]
+    return ", ".join(f"{key.replace('_', '-')} {shown[key] or NONE}" for key in keys)
 
 
 def _shown(at: int | None, config: Config) -> str | None:

@@ -1,29 +1,42 @@
 """Accounts for the RADIUS path: prepared SQL without models, because a call holds FreeRADIUS's only Python lock."""
 
-from datetime import date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 import peewee
 
-from appliance.accounts.terms import Account
+from appliance.accounts.periods import QUARTER_S, period_start
+from appliance.accounts.terms import Account, effective
 
 # One statement, because each one takes and gives back SQLite's locks. What a plan doesn't limit isn't counted.
-ACCOUNT = (
+_USED = (
+    "(SELECT CAST(coalesce(sum(u.input_octets + u.output_octets), 0) AS BIGINT) FROM account_usage u"
+    " WHERE u.account_id = {account} AND u.day >= {day})"
+)
+_ACCOUNT = (
     "SELECT a.id, a.name, a.password, a.enabled, a.address, a.valid_until, a.first_login_at,"
     " p.name, p.rate_down_bps, p.rate_up_bps, p.windows, p.session_timeout_s, p.validity_s,"
     " p.quota_bytes, p.quota_period, p.simultaneous, p.pool_id,"
-    " CASE WHEN p.quota_bytes IS NULL THEN 0 ELSE"
-    " (SELECT CAST(coalesce(sum(u.input_octets + u.output_octets), 0) AS BIGINT) FROM account_usage u"
-    " WHERE u.account_id = a.id AND u.day >= CASE p.quota_period"
-    " WHEN 'day' THEN ? WHEN 'week' THEN ? WHEN 'month' THEN ? ELSE 0 END) END,"
-    " CASE WHEN p.simultaneous IS NULL THEN 0 ELSE"
-    " (SELECT count(*) FROM session s"
+    " p.burst, p.idle_timeout_s, p.slow_down_bps, p.slow_up_bps, p.devices, p.router_pool, p.filter_id, p.vlan,"
+    " p.attributes, a.overrides, a.batch_id,"
+    " CASE WHEN a.batch_id IS NULL THEN NULL ELSE"
+    " (SELECT b.unused_until FROM voucher_batch b WHERE b.id = a.batch_id) END,"
+    " CASE WHEN p.quota_bytes IS NULL AND a.overrides = '' THEN 0 ELSE "
+    + _USED.format(
+        account="a.id", day="CASE p.quota_period WHEN 'day' THEN ? WHEN 'week' THEN ? WHEN 'month' THEN ? ELSE 0 END"
+    )
+    + " END,"
+    " CASE WHEN p.simultaneous IS NULL AND a.overrides = '' THEN 0 ELSE"
+    " (SELECT count(DISTINCT s.mac) FROM session s"
     " WHERE s.account_id = a.id AND s.ended_at IS NULL AND s.updated_at > ? AND s.mac <> ?) END"
-    " FROM account a JOIN plan p ON p.id = a.plan_id WHERE a.name = ?"
+    " FROM account a JOIN plan p ON p.id = a.plan_id WHERE "
 )
-
-QUARTER_S = 900
+_SQL = {
+    "name": _ACCOUNT + "a.name = ?",
+    "device": _ACCOUNT + "a.id = (SELECT d.account_id FROM device d WHERE d.mac = ?)",
+    "id": _ACCOUNT + "a.id = ?",
+    "used": "SELECT " + _USED.format(account="?", day="?"),
+}
 
 
 class Lookup:
@@ -33,37 +46,38 @@ class Lookup:
         self._database = database
         self._zone = zone
         self._ghost_after_s = ghost_after_s
-        self._sql = ACCOUNT if isinstance(database, peewee.SqliteDatabase) else ACCOUNT.replace("?", "%s")
+        sqlite = isinstance(database, peewee.SqliteDatabase)
+        self._sql = {key: text if sqlite else text.replace("?", "%s") for key, text in _SQL.items()}
 
     def account(self, name: str, mac: str, now: int) -> Account | None:
-        """The account of this name with its usage and its sessions on other devices, where its plan limits them."""
-        values = (*_period_starts(now // QUARTER_S, self._zone), now - self._ghost_after_s, mac, name)
-        row = self._database.execute_sql(self._sql, values).fetchone()
-        return None if row is None else Account._make(row)
+        """The account of this name with its usage and its sessions on other devices, where these are limited."""
+        return self._find("name", name, mac, now)
+
+    def device(self, mac: str, now: int) -> Account | None:
+        """The account that remembers this device."""
+        return self._find("device", mac, mac, now)
+
+    def by_id(self, account_id: int, mac: str, now: int) -> Account | None:
+        return self._find("id", account_id, mac, now)
+
+    def _find(self, key: str, value: str | int, mac: str, now: int) -> Account | None:
+        values = (*_period_starts(now // QUARTER_S, self._zone), now - self._ghost_after_s, mac, value)
+        row = self._database.execute_sql(self._sql[key], values).fetchone()
+        if row is None:
+            return None
+        account = Account._make(row)
+        return self._with_overrides(account, now) if account.overrides else account
+
+    def _with_overrides(self, account: Account, now: int) -> Account:
+        found = effective(account)
+        if found.quota_period == account.quota_period:
+            return found
+        day = period_start(found.quota_period, now, self._zone)
+        (used,) = self._database.execute_sql(self._sql["used"], (found.id, day)).fetchone()
+        return found._replace(used_bytes=used)
 
 
 @lru_cache(maxsize=8)
 def _period_starts(quarter: int, zone: ZoneInfo) -> list[int]:
-    """Of day, week and month in this quarter of an hour since the epoch: in no zone does a day begin within one."""
+    """Of day, week and month in this quarter of an hour since the epoch."""
     return [period_start(period, quarter * QUARTER_S, zone) for period in ("day", "week", "month")]
-
-
-def local_day(at: int, zone: ZoneInfo) -> int:
-    """The day of the site's calendar as YYYYMMDD."""
-    return _number(datetime.fromtimestamp(at, zone))
-
-
-def period_start(period: str, now: int, zone: ZoneInfo) -> int:
-    """First day (YYYYMMDD) of the day, week (from Monday), month or total that `now` lies in."""
-    if period == "total":
-        return 0
-    today = datetime.fromtimestamp(now, zone).date()
-    if period == "week":
-        today -= timedelta(days=today.weekday())
-    if period == "month":
-        today = today.replace(day=1)
-    return _number(today)
-
-
-def _number(day: date) -> int:
-    return day.year * 10_000 + day.month * 100 + day.day

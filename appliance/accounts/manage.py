@@ -3,6 +3,7 @@
 Commands and pages call these functions; none of them prints. Each runs inside an open core database.
 """
 
+import json
 import re
 import time
 from collections.abc import Mapping
@@ -11,12 +12,12 @@ from typing import Any
 
 import peewee
 
+from appliance.accounts import limits, terms
 from appliance.accounts.models import Account, AccountUsage, Plan, Pool, PoolAddress, Session, core_db
 from appliance.crypto import SecretBox, new_password
 from appliance.errors import UserError
 
 MAX_POOL_ADDRESSES = 65_536
-QUOTA_PERIODS = ("day", "week", "month", "total")
 
 
 def name(text: str, what: str) -> str:
@@ -102,6 +103,9 @@ def remove_pool(pool: str) -> None:
     row = get(Pool, pool, "pool")
     if plan := Plan.get_or_none(Plan.pool == row):
         raise UserError(f"plan {plan.name!r} takes its addresses from pool {pool!r}: change the plan first")
+    for account in Account.select().where(Account.overrides.contains('"pool_id"')):
+        if terms.overrides(account.overrides).get("pool_id") == row.id:
+            raise UserError(f"account {account.name!r} takes its addresses from pool {pool!r}: change it first")
     row.delete_instance()
 
 
@@ -127,6 +131,36 @@ def pools() -> list[dict[str, object]]:
 # Plans and accounts
 
 
+def add_plan(plan: str, columns: dict[str, Any]) -> None:
+    """`columns` are those that differ from the model's defaults; raises UserError."""
+    limits.check(plan_columns(Plan()) | columns)
+    add(Plan, "plan", name=name(plan, "plan"), changed_at=int(time.time()), **columns)
+
+
+def change_plan(plan: str, columns: dict[str, Any]) -> None:
+    row = get(Plan, plan, "plan")
+    limits.check(plan_columns(row) | columns)
+    for account in Account.select().where((Account.plan == row) & (Account.overrides != "")):
+        _check_own(account.name, plan_columns(row) | columns | terms.overrides(account.overrides))
+    change(row, "plan", {**columns, "changed_at": int(time.time())})
+
+
+def plan_columns(plan: Any) -> dict[str, Any]:
+    return {column: getattr(plan, column) for column in terms.OVERRIDABLE}
+
+
+def account_columns(account: Any) -> dict[str, Any]:
+    """The limits that hold for this account: its plan's, and its own instead."""
+    return plan_columns(account.plan) | terms.overrides(account.overrides)
+
+
+def _check_own(login: str, columns: Mapping[str, Any]) -> None:
+    try:
+        limits.check(columns)
+    except UserError as error:
+        raise UserError(f"account {login!r} has limits of its own, and with them: {error}") from None
+
+
 def remove_plan(plan: str) -> None:
     row = get(Plan, plan, "plan")
     if count := Account.select().where(Account.plan == row).count():
@@ -134,9 +168,12 @@ def remove_plan(plan: str) -> None:
     row.delete_instance()
 
 
-def add_account(login: str, plan: str, secret: str | None, box: SecretBox, **values: Any) -> tuple[Account, str]:
+def add_account(
+    login: str, plan: str, secret: str | None, box: SecretBox, overrides: dict[str, Any] | None = None, **values: Any
+) -> tuple[Account, str]:
     """The account and its password, which is made up when `secret` is None; it can't be shown again."""
     chosen = password(secret) if secret is not None else new_password()
+    limits.check(plan_columns(get(Plan, plan, "plan")) | (overrides or {}))
     row = add(
         Account,
         "account",
@@ -144,9 +181,21 @@ def add_account(login: str, plan: str, secret: str | None, box: SecretBox, **val
         plan=get(Plan, plan, "plan"),
         password=box.seal(chosen),
         created_at=int(time.time()),
+        overrides=_json(overrides or {}),
         **values,
     )
     return row, chosen
+
+
+def change_account(account: Any, values: Mapping[str, Any]) -> None:
+    """`values` are columns; `overrides` among them is a mapping of the account's own limits."""
+    plan, own = values.get("plan", account.plan), values["overrides"]
+    limits.check(plan_columns(plan) | own)
+    change(account, "account", {**values, "overrides": _json(own), "changed_at": int(time.time())})
+
+
+def _json(overrides: Mapping[str, Any]) -> str:
+    return json.dumps(overrides, sort_keys=True) if overrides else ""
 
 
 def remove_account(login: str) -> None:

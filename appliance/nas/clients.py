@@ -14,13 +14,14 @@ class Client:
     address: str
     secret: str
     require_message_authenticator: bool
+    kind: str
 
 
 def read(box: SecretBox) -> list[Client]:
     """All routers by name, the own gateway among them."""
     gateway_secret(box)
     return [
-        Client(nas.name, nas.address, box.open(nas.secret), nas.require_message_authenticator)
+        Client(nas.name, nas.address, box.open(nas.secret), nas.require_message_authenticator, nas.kind)
         for nas in Nas.select().order_by(Nas.name)
     ]
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from appliance import db, launch
-from appliance.accounts.lookup import local_day
+from appliance.accounts.periods import local_day
 from tests.bench import radius_load
 from tests.bench.report import progress
 from tests.lab.namespace import wait_until

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from appliance import apply, config, launch
 from appliance.accounts import manage
@@ -64,7 +65,7 @@ class RadiusServer:
         with self.core():
             manage.add(Plan, "plan", name=name, **values)
 
-    def account(self, name: str, plan: str, password: str, **values: object) -> None:
+    def account(self, name: str, plan: str, password: str, **values: Any) -> None:
         with self.core():
             manage.add_account(name, plan, password, self.box, **values)
 

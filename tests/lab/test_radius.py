@@ -54,7 +54,8 @@ class TestPasswords:
         answer = pap(server, "bob", "correct horse")
         assert "Received Access-Accept" in answer
         assert 'Mikrotik-Rate-Limit = "5M/20M"' in answer
-        assert "WISPr-Bandwidth-Max-Down = 20000000" in answer
+        assert "WISPr" not in answer
+        assert "WISPr-Bandwidth-Max-Down = 20000000" in pap(server, "bob", "correct horse", source=OLD_ROUTER)
 
     def test_chap(self, server: RadiusServer) -> None:
         assert "Access-Accept" in server.radclient('User-Name = "bob"\nCHAP-Password = "correct horse"')

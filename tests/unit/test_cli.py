@@ -51,7 +51,7 @@ def test_plan_account_session(run: Run) -> None:
     assert out.splitlines()[1].split()[:6] == ["home", "20M", "5M", "Mo-Fr", "08:00-20:00", "2h"]
     assert "10G/month" in out
     (plan,) = json.loads(run("plan", "list", "--json")[1])
-    assert (plan["down"], plan["quota"], plan["quota_period"], plan["session_limit"]) == (
+    assert (plan["rate_down_bps"], plan["quota_bytes"], plan["quota_period"], plan["session_timeout_s"]) == (
         20_000_000,
         10**10,
         "month",
@@ -82,7 +82,7 @@ def test_set_changes_only_what_was_given_and_none_clears(run: Run) -> None:
     run("plan", "add", "home", "--down", "20M", "--session-limit", "2h", "--quota", "1G/day")
     assert run("plan", "set", "home", "--session-limit", "none", "--quota", "none")[0] == 0
     (plan,) = json.loads(run("plan", "list", "--json")[1])
-    assert (plan["down"], plan["session_limit"], plan["quota"]) == (20_000_000, None, None)
+    assert (plan["rate_down_bps"], plan["session_timeout_s"], plan["quota_bytes"]) == (20_000_000, None, None)
 
 
 def test_block_and_unblock(run: Run) -> None:

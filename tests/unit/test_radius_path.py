@@ -11,8 +11,9 @@ import pytest
 from appliance import db
 from appliance.accounts import manage
 from appliance.accounts.login_writes import LoginWrites
-from appliance.accounts.lookup import Lookup, local_day, period_start
+from appliance.accounts.lookup import Lookup
 from appliance.accounts.models import Account, AccountUsage, Plan, Pool, PoolAddress, Session, core_db
+from appliance.accounts.periods import local_day, period_start
 from appliance.accounts.sessions import Sessions
 from rlm_python.accounting import Packet, record
 

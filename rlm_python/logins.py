@@ -1,0 +1,69 @@
+"""Who logs in: an account by name, a voucher in any spelling, or a device by its MAC address."""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from appliance.accounts.login_writes import LoginWrites
+from appliance.accounts.lookup import Lookup
+from appliance.accounts.terms import Account
+from appliance.crypto import SecretBox
+from rlm_python import pairs
+
+REMEMBER, FORGET = "remember", "forget"  # Connect-Info (RFC 2869, 5.11) of the own gateway, by the guest's wish
+_MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
+_SEPARATORS = re.compile(r"[\s-]+")
+
+
+class Login(NamedTuple):
+    """`by_device` says that its MAC address was the proof; `remember` is the guest's wish for the next time."""
+
+    account: Account
+    by_device: bool = False
+    remember: bool = False
+
+
+def identify(request: Mapping[str, str], kind: str, lookup: Lookup, writes: LoginWrites, now: int) -> Login | None:
+    """None where nobody is known by this name. Raises peewee.PeeweeException."""
+    name, mac = request.get("User-Name", ""), pairs.mac(request.get("Calling-Station-Id", ""))
+    wish = request.get("Connect-Info") if kind == pairs.OWN_GATEWAY else None
+    if _MAC.fullmatch(mac) and pairs.mac(name) == mac:
+        if wish == FORGET:
+            writes.forget(mac)
+        return _device(mac, lookup, now)
+    account = lookup.account(name, mac, now)
+    if account is None:
+        account = lookup.account(voucher_code(name), mac, now)
+        if account is None or account.batch_id is None:
+            return None
+    return Login(account, remember=wish == REMEMBER)
+
+
+def _device(mac: str, lookup: Lookup, now: int) -> Login | None:
+    """A device that an account remembers, else an account of the MAC's name, such as a printer's."""
+    account = lookup.device(mac, now)
+    if account is not None and account.devices:
+        return Login(account, by_device=True)
+    account = lookup.account(mac, mac, now)
+    return None if account is None else Login(account, by_device=True)
+
+
+def proof(login: Login, request: Mapping[str, str], box: SecretBox) -> pairs.Pair:
+    """What FreeRADIUS needs to check who it is.
+
+    A MAC address in User-Name and Calling-Station-Id is all that such a device can show, whatever its router sends
+    for a password. A voucher's code is its password; the guest's spelling counts, as CHAP hides it.
+    """
+    if login.by_device:
+        return "Auth-Type", ":=", "Accept"
+    if login.account.batch_id is None:
+        return "Cleartext-Password", ":=", box.open(login.account.password)
+    given = request.get("User-Password")
+    if given is not None and voucher_code(given) in ("", login.account.name):
+        return "Auth-Type", ":=", "Accept"
+    return "Cleartext-Password", ":=", request.get("User-Name", "")
+
+
+def voucher_code(text: str) -> str:
+    """As vouchers are stored: people type spaces, dashes and capitals."""
+    return _SEPARATORS.sub("", text).lower()
