@@ -10,6 +10,7 @@ from portal.models import Session
 from portal.radius import DynamicRequest
 
 FASTEST_BPS = 1_000_000_000  # what a guest without a speed limit can use up of a quota
+NO_END_S, NO_QUOTA_BYTES = 2**31 - 1, 2**60  # from here on a change takes the limit away
 IDLE_CHECKS = 5  # idleness is noticed within a fifth of the time-out
 
 
@@ -54,11 +55,15 @@ def verdict(live: Live, now_s: float) -> Cause | None:
     session = live.session
     if session.deadline_boot_s is not None and now_s >= session.deadline_boot_s:
         return Cause.SESSION_TIMEOUT
-    if session.quota_bytes is not None and session.used.octets >= session.quota_bytes:
+    if used_up(session) and not session.quota_reports:
         return Cause.NAS_REQUEST
     if session.idle_timeout_s and now_s - live.active_at_s >= session.idle_timeout_s:
         return Cause.IDLE_TIMEOUT
     return None
+
+
+def used_up(session: Session) -> bool:
+    return session.quota_bytes is not None and session.used.octets >= session.quota_bytes
 
 
 def next_check_at_s(live: Live, now_s: float) -> float:
@@ -103,8 +108,10 @@ def apply_change(session: Session, request: DynamicRequest, now_s: float) -> Non
     if request.up_bps is not None:
         session.up_bps = request.up_bps
     if request.session_timeout_s is not None:
-        session.deadline_boot_s = now_s + request.session_timeout_s
+        endless = request.session_timeout_s >= NO_END_S
+        session.deadline_boot_s = None if endless else now_s + request.session_timeout_s
     if request.idle_timeout_s is not None:
         session.idle_timeout_s = request.idle_timeout_s or None
     if request.quota_bytes is not None:
-        session.quota_bytes = session.used.octets + request.quota_bytes
+        endless = request.quota_bytes >= NO_QUOTA_BYTES
+        session.quota_bytes = None if endless else session.used.octets + request.quota_bytes

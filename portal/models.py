@@ -62,7 +62,8 @@ class Session:
     """One guest online. `*_boot_s` are seconds of CLOCK_BOOTTIME within the boot named by `boot_id`.
 
     `minor` is the number of its HTB classes. `used` is the last total that was read, `base` what was used
-    before the kernel's counters began. `quota_bytes` is the total at which the session ends.
+    before the kernel's counters began. `quota_bytes` is the total at which the session ends, or
+    with `quota_reports` is only reported: the server then says what becomes of it.
     """
 
     id: str
@@ -84,6 +85,7 @@ class Session:
     saved_boot_s: float = 0.0
     used: Counters = ZERO
     base: Counters = ZERO
+    quota_reports: bool = False
 
     def count(self, counted: Counters) -> None:
         """What the kernel's counters show now. One that began anew, or is gone and shows 0, takes nothing away."""

@@ -53,6 +53,16 @@ DNSMASQ = Service(
     writes=lambda config: [config.paths.state / "dnsmasq"],
     umask=0o022,
 )
+JOBS = Service(
+    name="jobs",
+    description="what is done by itself: changes of running sessions, lost sessions, alerts",
+    user="gatehouse-jobs",
+    groups=("gatehouse-core",),
+    after=("gateway",),
+    command=lambda config: _python("appliance.jobs"),
+    reads=("site", "paths", "database", "radius"),
+    writes=lambda config: [config.paths.state / "core"],
+)
 WEB = Service(
     name="web",
     description="web server before the pages",
@@ -128,7 +138,7 @@ HOTSPOT = Module(
     name="hotspot",
     title="Hotspot",
     chapter="hotspot.md",
-    services=(*RADIUS, GATEWAY, DNSMASQ, PORTAL, ADMIN, WEB),
+    services=(*RADIUS, GATEWAY, DNSMASQ, PORTAL, JOBS, ADMIN, WEB),
     directories=(
         Directory("state", "gateway", "gatehouse-gateway", "gatehouse-gateway", 0o700),
         Directory("state", "portal", "gatehouse-portal", "gatehouse-portal", 0o700),

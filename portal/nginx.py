@@ -134,9 +134,7 @@ def _indent(text: str) -> str:
 
 def _path(path: Path) -> str:
     if not re.fullmatch(r"/[A-Za-z0-9_./+@-]*", str(path)):
-        raise ConfigError(
-            f"{path}: nginx needs an absolute path of letters, digits, '_', '.', '/', '+', '@' and '-'"
-        )
+        raise ConfigError(f"{path}: nginx needs an absolute path of letters, digits, '_', '.', '/', '+', '@' and '-'")
     return str(path)
 
 

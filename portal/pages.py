@@ -40,8 +40,9 @@ class Pages:
             "img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
         )
 
-    def login(self, token: str, user: str = "", error: str = "", notice: str = "") -> str:
-        return self._render("login.html", token=token, user=user, error=error, notice=notice)
+    def login(self, token: str, user: str = "", error: str = "", notice: str = "", enter: bool = False) -> str:
+        """With `enter` the form sends itself, where there is JavaScript."""
+        return self._render("login.html", token=token, user=user, error=error, notice=notice, enter=enter)
 
     def status(self, token: str, answer: Answer, notice: str = "") -> str:
         left, used = _left(answer, self._texts), _used(answer, self._texts)

@@ -26,7 +26,8 @@ class Allow:
     """Let this pair of MAC and IP online as the RADIUS server granted it; an earlier session of it is ended.
 
     Rates are bits per second, 0 for no limit; None means that the server set no such limit.
-    `address` is the public address for one-to-one NAT.
+    `address` is the public address for one-to-one NAT. With `quota_reports` the quota's end is reported and
+    cuts nobody.
     """
 
     ip: IPv4Address
@@ -40,6 +41,7 @@ class Allow:
     idle_timeout_s: int | None = None
     quota_bytes: int | None = None
     interim_interval_s: int | None = None
+    quota_reports: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", self.mac):

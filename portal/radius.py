@@ -99,8 +99,11 @@ class RadiusClient:
         self._secret = secret
         self._clock = clock
 
-    def authenticate(self, user: str, password: str, ip: IPv4Address, mac: str) -> Accepted | Rejected:
-        """Raises Unavailable when no authentic answer comes within two tries."""
+    def authenticate(self, user: str, password: str, ip: IPv4Address, mac: str, wish: str = "") -> Accepted | Rejected:
+        """`wish` is the guest's: "remember" this device, or "forget" it. With the MAC for a name it logs in itself.
+
+        Raises Unavailable when no authentic answer comes within two tries.
+        """
         if refusal := refuse_text(user, password):
             return Rejected(refusal)
         request = codec.AuthPacket(secret=self._secret, dict=_dictionary(), message_authenticator=True)
@@ -109,6 +112,10 @@ class RadiusClient:
         self._describe_nas(request)
         request["Calling-Station-Id"] = _station(mac)
         request["Framed-IP-Address"] = str(ip)
+        if user == mac:
+            request["Service-Type"] = "Call-Check"  # RFC 2865, 5.6
+        if wish:
+            request["Connect-Info"] = wish
         reply = self._exchange(self._config.radius.authentication_port, lambda: request)
         if reply.code != codec.AccessAccept:  # a challenge can't be answered here: RFC 2865, 4.4
             return Rejected(_sentence(reply))
@@ -214,6 +221,7 @@ def _accepted(reply: Any, user: str, ip: IPv4Address, mac: str) -> Accepted:
         session_timeout_s=_one(reply, "Session-Timeout"),
         idle_timeout_s=_one(reply, "Idle-Timeout"),
         quota_bytes=_quota(reply),
+        quota_reports=_one(reply, "Termination-Action") == "RADIUS-Request",
         interim_interval_s=_one(reply, "Acct-Interim-Interval"),
     )
 

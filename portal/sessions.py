@@ -20,7 +20,7 @@ from typing import Literal, Protocol
 
 from appliance.config import Config
 from appliance.errors import UserError
-from portal.limits import Cause, Clock, Live, apply_change, end_before, next_check_at_s, rebase, verdict
+from portal.limits import Cause, Clock, Live, apply_change, end_before, next_check_at_s, rebase, used_up, verdict
 from portal.models import FIRST_MINOR, LAST_MINOR, ZERO, Counters, Session, Store
 from portal.protocol import Allow, Answer
 from portal.radius import AccountingRecord, DynamicRequest
@@ -171,7 +171,9 @@ class Sessions:
             if cause := verdict(live, now_s):
                 endings.append((live.session, cause))
                 continue
-            if now_s >= live.interim_at_s:
+            if now_s >= live.interim_at_s or used_up(live.session):
+                if used_up(live.session):
+                    live.session.quota_bytes = None  # said once; the server answers with a change
                 live.interim_at_s = now_s + live.session.interim_interval_s
                 interims.append(live.session)
             self._schedule(now_s, live)
@@ -249,6 +251,7 @@ class Sessions:
             up_bps=request.up_bps,
             idle_timeout_s=request.idle_timeout_s or None,
             quota_bytes=request.quota_bytes,
+            quota_reports=request.quota_reports,
             interim_interval_s=max(MIN_INTERIM_S, interim_s),
             started_boot_s=now_s,
             deadline_boot_s=None if timeout_s is None else now_s + timeout_s,

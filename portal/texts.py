@@ -10,8 +10,10 @@ class Texts:
     language: str = "en"
     title: str = "Wi-Fi login"
     invitation: str = "Log in to use the Internet."
-    user: str = "Name"
+    user: str = "Name or voucher code"
     password: str = "Password"  # noqa: S105
+    no_password_needed: str = "a voucher needs none"  # noqa: S105
+    remember: str = "Remember this device"
     show: str = "Show"
     hide: str = "Hide"
     log_in: str = "Log in"
@@ -37,7 +39,7 @@ class Texts:
     try_again: str = "Try again"
 
     wrong: str = "Wrong name or password."
-    no_password: str = "Please enter your password."  # noqa: S105
+    no_password: str = "This is no voucher’s code. With a name, please enter the password too."  # noqa: S105
     unavailable: str = "Login isn’t working right now. Please try again in a moment."
     status_unavailable: str = "This page isn’t working right now. Please try again in a moment."
     stale: str = "This page was open for a long time. Please try once more."

@@ -23,7 +23,7 @@ from portal.dhcp import lease_file, lease_of
 from portal.guard import FormTokens, Tries, load_key
 from portal.pages import Pages, home_url
 from portal.protocol import Answer, GatewayClient, Logout, Request, Who
-from portal.radius import Accepted, RadiusClient, Rejected
+from portal.radius import MAX_NAME_BYTES, Accepted, RadiusClient, Rejected
 from portal.texts import ENGLISH
 
 MAX_BODY_BYTES = 4096
@@ -31,7 +31,10 @@ THREADS = 8
 LOGINS_AT_ONCE = 6  # so that a silent RADIUS server leaves threads for the other pages
 RETRY_AFTER_S = 10
 
-Authenticate = Callable[[str, str, IPv4Address, str], Accepted | Rejected]
+DEVICE_PAUSE_S = 15  # between two questions whether this device logs in by itself
+MAX_DEVICES = 20_000
+
+Authenticate = Callable[[str, str, IPv4Address, str, str], Accepted | Rejected]  # the last is the guest's wish
 Ask = Callable[[Request], Answer]
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -60,6 +63,7 @@ class Portal:
         self._pages = Pages(config.site, self._home, self._texts)
         self._tokens = FormTokens(key)
         self._tries = Tries()
+        self._asked_devices: dict[str, float] = {}
         self._logins = threading.BoundedSemaphore(LOGINS_AT_ONCE)
 
     def app(self) -> Wsgi:
@@ -84,7 +88,7 @@ class Portal:
             raise HTTPError(413)
         host = request.get_header("Host", "").partition(":")[0].lower().rstrip(".")
         if host not in self._own_hosts:  # a page that was on its way elsewhere, or a phone's probe
-            raise _redirect(self._home, 302)
+            raise _redirect(request.url if self._device_enters(_guest()) == "" else self._home, 302)
         if self._secure and request.get_header("X-Forwarded-Proto") == "http":
             raise _redirect(self._home, 302)
 
@@ -95,10 +99,36 @@ class Portal:
             return self._status_page(ip, answer)
         if lease_of(self._leases, ip) is None:
             return HTTPResponse(self._pages.no_lease())
-        notice = ""
-        if answer.ended is not None:
+        notice = self._device_enters(ip)
+        if notice == "":
+            return _redirect("/status")
+        if not notice and answer.ended is not None:
             notice = self._texts.ended.get(answer.ended, self._texts.ended_otherwise)
-        return self._login_page(200, ip, "", notice=notice)
+        code = request.query.getunicode("code", "")[:MAX_NAME_BYTES]  # of a voucher's QR code
+        return self._login_page(200, ip, code, notice=notice or "", enter=bool(code and not notice))
+
+    def _device_enters(self, ip: IPv4Address) -> str | None:
+        """Empty when the device is remembered and online now; else why it was refused, None if nobody knows it."""
+        lease, now = lease_of(self._leases, ip), self._clock()
+        if lease is None or abs(now - self._asked_devices.get(lease.mac, 0)) < DEVICE_PAUSE_S:
+            return None
+        while len(self._asked_devices) >= MAX_DEVICES:
+            self._asked_devices.pop(next(iter(self._asked_devices)))
+        self._asked_devices[lease.mac] = now
+        if not self._logins.acquire(blocking=False):
+            return None
+        try:
+            granted = self._authenticate(lease.mac, lease.mac, ip, lease.mac, "")
+            if isinstance(granted, Rejected):
+                return granted.message if granted.message not in ("", self._texts.wrong) else None
+            self._ask(granted)
+        except UserError as error:
+            log.warning("device %s: %s", lease.mac, error)
+            return None
+        finally:
+            self._logins.release()
+        log.info("login account=%s ip=%s mac=%s result='remembered device'", ascii(granted.account), ip, lease.mac)
+        return ""
 
     def status(self) -> HTTPResponse:
         ip = _guest()
@@ -110,8 +140,6 @@ class Portal:
         user, password = _field("user").strip(), _field("password")
         if not self._tokens.fits(_field("token"), "login", ip, now):
             return self._login_page(403, ip, user, notice=self._texts.stale)
-        if user and not password:
-            return self._login_page(403, ip, user, self._texts.no_password)
         lease = lease_of(self._leases, ip)
         if lease is None:
             return HTTPResponse(self._pages.no_lease())
@@ -120,12 +148,16 @@ class Portal:
         return self._enter(user, password, ip, lease.mac)
 
     def _enter(self, user: str, password: str, ip: IPv4Address, mac: str) -> HTTPResponse:
+        """Without a password the name is taken for a voucher's code, which is its own password."""
+        wish = "remember" if _field("remember") else ""
         if not self._logins.acquire(timeout=1):
             return self._outcome(user, ip, mac, 503, "too many logins at once", self._texts.unavailable)
         try:
-            granted = self._authenticate(user, password, ip, mac)
+            granted = self._authenticate(user, password or user, ip, mac, wish)
             if isinstance(granted, Rejected):
                 shown = granted.message or self._texts.wrong
+                if user and not password and shown == self._texts.wrong:
+                    shown = self._texts.no_password
                 return self._outcome(user, ip, mac, 403, f"rejected: {granted.message}", shown)
             self._ask(granted)
         except UserError as error:
@@ -134,9 +166,7 @@ class Portal:
             self._logins.release()
         return self._outcome(user, ip, mac, 303, "accepted", "")
 
-    def _outcome(
-        self, user: str, ip: IPv4Address, mac: str, status: int, result: str, error: str
-    ) -> HTTPResponse:
+    def _outcome(self, user: str, ip: IPv4Address, mac: str, status: int, result: str, error: str) -> HTTPResponse:
         """One line in the log for every login; ascii() escapes what a guest may have typed into it."""
         log.info("login account=%s ip=%s mac=%s result=%s", ascii(user), ip, mac, ascii(result))
         return self._login_page(status, ip, user, error) if error else _redirect("/status")
@@ -146,8 +176,18 @@ class Portal:
         if not self._tokens.fits(_field("token"), "logout", ip, self._clock()):
             answer = self._asked(Who(ip))
             return self._status_page(ip, answer, self._texts.stale) if answer.online else _redirect("/")
-        self._asked(Logout(ip))
+        self._forget(ip, self._asked(Logout(ip)).mac)
         return _redirect("/")
+
+    def _forget(self, ip: IPv4Address, mac: str) -> None:
+        """Who logs out wants to be asked the next time."""
+        if not mac:
+            return
+        self._asked_devices[mac] = self._clock()
+        try:
+            self._authenticate(mac, mac, ip, mac, "forget")
+        except UserError as error:
+            log.warning("device %s can't be forgotten: %s", mac, error)
 
     def captive(self) -> HTTPResponse:
         return capport.respond(self._asked(Who(_guest())), self._home)
@@ -159,11 +199,9 @@ class Portal:
             log.warning("%s", error)
             raise HTTPError(503) from None
 
-    def _login_page(
-        self, status: int, ip: IPv4Address, user: str, error: str = "", notice: str = ""
-    ) -> HTTPResponse:
+    def _login_page(self, status: int, ip: IPv4Address, user: str, error: str = "", notice: str = "") -> HTTPResponse:
         token = self._tokens.make("login", ip, self._clock())
-        page = HTTPResponse(self._pages.login(token, user, error, notice), status)
+        page = HTTPResponse(self._pages.login(token, user, error, notice, enter), status)
         if status in (429, 503):
             page.set_header("Retry-After", RETRY_AFTER_S)
         return page

@@ -92,7 +92,7 @@ def authorize(p: Any) -> Result:
     verdict = decide(login.account, state.zone, now)
     if isinstance(verdict, Reject):
         return radiusd.RLM_MODULE_OK, (), (proof, ("Tmp-String-0", ":=", verdict.message))
-    session_class = pairs.session_class(next(state.session_ids), verdict, now)
+    session_class = pairs.session_class(next(state.session_ids), verdict, kind, now)
     reply = pairs.reply_pairs(verdict, kind, session_class, state.interim_s)
     if login.account.name != request.get("User-Name"):
         reply += (("User-Name", ":=", login.account.name),)  # accounting is to say whose session it is (RFC 2865, 5.1)

@@ -43,8 +43,9 @@ def reply_pairs(grant: Grant, kind: str, session_class: str, interim_interval_s:
         pairs.append(("Session-Timeout", ":=", str(min(grant.session_timeout_s, _MAX_U32))))
     if grant.idle_timeout_s is not None:
         pairs.append(("Idle-Timeout", ":=", str(grant.idle_timeout_s)))
-    if grant.quota_left_bytes is not None:
-        pairs += _quota_pairs(grant, kind)
+    octets = told_octets(grant, kind)
+    if octets is not None:
+        pairs += _quota_pairs(octets, grant.slows, kind)
     if grant.address is not None:
         pairs.append(("Framed-IP-Address", ":=", grant.address))
     elif grant.router_pool and kind != OWN_GATEWAY:
@@ -72,18 +73,21 @@ def rate_text(rate: RateLimit) -> str:
     return format_rate_limit(rate)
 
 
-def _quota_pairs(grant: Grant, kind: str) -> Iterator[Pair]:
+def told_octets(grant: Grant, kind: str) -> int | None:
     """Where the quota slows down only the own gateway is told: any other NAS would cut at it."""
-    if grant.slows and kind != OWN_GATEWAY:
-        return
-    gigawords, octets = divmod(grant.quota_left_bytes or 0, _GIGAWORD)
-    name, more = (
-        ("Mikrotik-Total-Limit",) * 2 if kind in _MIKROTIK else ("ChilliSpot-Max-Total-Octets", "ChilliSpot-Max-Total")
-    )
+    return None if grant.slows and kind != OWN_GATEWAY else grant.quota_left_bytes
+
+
+def _quota_pairs(quota_left: int, slows: bool, kind: str) -> Iterator[Pair]:
+    gigawords, octets = divmod(quota_left, _GIGAWORD)
+    if kind in _MIKROTIK:
+        name, more = "Mikrotik-Total-Limit", "Mikrotik-Total-Limit-Gigawords"
+    else:
+        name, more = "ChilliSpot-Max-Total-Octets", "ChilliSpot-Max-Total-Gigawords"
     yield name, ":=", str(octets)
     if gigawords:
-        yield f"{more}-Gigawords", ":=", str(gigawords)
-    if grant.slows:
+        yield more, ":=", str(gigawords)
+    if slows:
         yield "Termination-Action", ":=", "RADIUS-Request"  # RFC 2865, 5.29: tell us instead of cutting
 
 
@@ -110,11 +114,12 @@ class Granted(NamedTuple):
     octets: int | None
 
 
-def session_class(session_id: bytes, grant: Grant, now: int) -> str:
+def session_class(session_id: bytes, grant: Grant, kind: str, now: int) -> str:
     """Class (RFC 2865, 5.25) tells the session apart, and brings back in accounting what was granted."""
     until = 0 if grant.session_timeout_s is None else min(now + grant.session_timeout_s, _MAX_U32)
-    octets = _NO_OCTETS if grant.quota_left_bytes is None else grant.quota_left_bytes
-    return "0x" + (session_id + _GRANTED.pack(until, octets) + rate_text(grant.rate).encode()).hex()
+    octets = told_octets(grant, kind)
+    packed = _GRANTED.pack(until, _NO_OCTETS if octets is None else octets)
+    return "0x" + (session_id + packed + rate_text(grant.rate).encode()).hex()
 
 
 def granted(class_: str) -> Granted | None:

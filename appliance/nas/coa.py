@@ -1,4 +1,4 @@
-"""Telling a router to let a session go: Disconnect-Request (RFC 5176, 2.1)."""
+"""Telling a router about a session: Disconnect-Request and CoA-Request (RFC 5176, 2.1 and 2.2)."""
 
 import socket
 from functools import cache
@@ -15,6 +15,15 @@ TRIES = 3
 TRY_S = 1.0
 MAX_PACKET_BYTES = 4096  # RFC 2865, 3
 SESSION_NOT_FOUND = 503  # RFC 5176, 3.5
+_NUMBERS = (
+    "Session-Timeout",
+    "Mikrotik-Total-Limit",
+    "Mikrotik-Total-Limit-Gigawords",
+    "WISPr-Bandwidth-Max-Up",
+    "WISPr-Bandwidth-Max-Down",
+    "ChilliSpot-Bandwidth-Max-Up",
+    "ChilliSpot-Bandwidth-Max-Down",
+)
 
 
 def disconnect(address: str, port: int, secret: str, attributes: dict[str, str]) -> bool:
@@ -22,18 +31,31 @@ def disconnect(address: str, port: int, secret: str, attributes: dict[str, str])
 
     Raises Unavailable without an authentic answer, UserError when the router refuses.
     """
-    request = codec.CoAPacket(
-        code=codec.DisconnectRequest, secret=secret.encode(), dict=_dictionary(), message_authenticator=True
-    )
+    return _ask(codec.DisconnectRequest, codec.DisconnectACK, address, port, secret, attributes)
+
+
+def change(address: str, port: int, secret: str, attributes: dict[str, str]) -> bool:
+    """True when the router took the change, False when it knows no such session; raises as `disconnect` does."""
+    return _ask(codec.CoARequest, codec.CoAACK, address, port, secret, attributes)
+
+
+def session_attributes(session: Any) -> dict[str, str]:
+    """What tells a router which session is meant: RouterOS's hotspot wants all three."""
+    found = {"User-Name": session.account, "Acct-Session-Id": session.acct_session_id}
+    return found | ({"Framed-IP-Address": session.framed_ip} if session.framed_ip else {})
+
+
+def _ask(code: int, done: int, address: str, port: int, secret: str, attributes: dict[str, str]) -> bool:
+    request = codec.CoAPacket(code=code, secret=secret.encode(), dict=_dictionary(), message_authenticator=True)
     for name, value in attributes.items():
-        request[name] = value
+        request[name] = int(value) if value.isdecimal() and name in _NUMBERS else value
     reply = _exchange(request, str(IPv4Address(address)), port)
-    if reply.code == codec.DisconnectACK:
+    if reply.code == done:
         return True
     cause = (reply.get("Error-Cause") or [0])[0]
     if cause == SESSION_NOT_FOUND:
         return False
-    raise UserError(f"the router at {address} refuses to disconnect (Error-Cause {cause})")
+    raise UserError(f"the router at {address} refuses (Error-Cause {cause})")
 
 
 def _exchange(request: Any, address: str, port: int) -> Any:

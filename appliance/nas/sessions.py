@@ -17,8 +17,5 @@ def cut(session: Any, box: SecretBox) -> str:
         raise UserError(f"{where}: this router isn't in the list any more: see `gatehouse nas list`")
     if ip_network(nas.address).num_addresses > 1:
         raise UserError(f"{where}: {nas.address} is a network: give the router an address of its own")
-    attributes = {"User-Name": session.account, "Acct-Session-Id": session.acct_session_id}
-    if session.framed_ip:
-        attributes["Framed-IP-Address"] = session.framed_ip  # RouterOS's hotspot wants all three
-    known = coa.disconnect(nas.address, nas.coa_port, box.open(nas.secret), attributes)
+    known = coa.disconnect(nas.address, nas.coa_port, box.open(nas.secret), coa.session_attributes(session))
     return f"{where}: {'let go' if known else 'the router has no such session'}"

@@ -1,6 +1,7 @@
 (function () {
   var field = document.getElementById("password"), button = document.getElementById("show");
   button.hidden = false;
+  if (field.form.dataset.enter) field.form.submit();
   button.onclick = function () {
     var hidden = field.type === "password";
     field.type = hidden ? "text" : "password";

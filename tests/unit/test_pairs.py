@@ -104,7 +104,7 @@ def test_numbers_that_do_not_fit_are_cut_or_left_out() -> None:
 def test_class_brings_back_what_was_granted(
     timeout_s: int | None, quota: int | None, until: int | None, octets: int | None
 ) -> None:
-    text = pairs.session_class(b"12345678", Grant(RATE, timeout_s, quota, None, None), now=1000)
+    text = pairs.session_class(b"12345678", Grant(RATE, timeout_s, quota, None, None), "mikrotik", now=1000)
     assert pairs.granted(text) == ("5M/20M", until, octets)
     assert len(text) < 2 * 253
 

@@ -66,12 +66,19 @@ class World:
     logins: list[tuple[str, str, IPv4Address, str]] = field(default_factory=list)
     asked: list[Request] = field(default_factory=list)
     now: float = 1_800_000_000.0
+    device: Accepted | Rejected | UserError = field(default_factory=Rejected)
+    wishes: list[tuple[str, str]] = field(default_factory=list)
 
     def app(self) -> Wsgi:
         config = parse(f'[paths]\nstate = "{self.directory}"\n{self.config_text}')
         return Portal(config, self._authenticate, self._ask, KEY, clock=lambda: self.now).app()
 
-    def _authenticate(self, user: str, password: str, ip: IPv4Address, mac: str) -> Accepted | Rejected:
+    def _authenticate(self, user: str, password: str, ip: IPv4Address, mac: str, wish: str) -> Accepted | Rejected:
+        self.wishes.append((user, wish))
+        if user == mac:
+            if isinstance(self.device, UserError):
+                raise self.device
+            return self.device
         self.logins.append((user, password, ip, mac))
         if isinstance(self.radius, UserError):
             raise self.radius
@@ -101,7 +108,9 @@ class Browser:
         return self.post("/login", ip, user=user, password=password, token=self.get(ip=ip).token)
 
     def send(self, method: str, path: str, body: bytes, ip: str, host: str, headers: dict[str, str]) -> Page:
+        path, _, query = path.partition("?")
         environ: dict[str, object] = {"REQUEST_METHOD": method, "PATH_INFO": path, "HTTP_HOST": host}
+        environ["QUERY_STRING"] = query
         environ["wsgi.input"] = io.BytesIO(body)
         if body:
             environ |= {"CONTENT_LENGTH": str(len(body)), "CONTENT_TYPE": "application/x-www-form-urlencoded"}
@@ -310,9 +319,65 @@ def test_login_without_a_lease(browser: Browser, world: World) -> None:
     assert not world.logins
 
 
-def test_empty_password_is_asked_for(browser: Browser, world: World) -> None:
-    assert "enter your password" in browser.log_in("anna", "").alert
-    assert not world.logins
+def test_a_name_alone_is_tried_as_a_voucher(browser: Browser, world: World) -> None:
+    assert browser.log_in("abcd efgh", "").status == 303
+    assert world.logins == [("abcd efgh", "abcd efgh", IPv4Address(IP), MAC)]
+
+
+def test_a_name_alone_that_is_no_voucher_is_asked_for_its_password(browser: Browser, world: World) -> None:
+    world.radius = Rejected("Wrong name or password.")
+    assert "enter the password too" in browser.log_in("anna", "").alert
+
+
+def test_a_code_in_the_address_is_filled_in(browser: Browser) -> None:
+    text = browser.get("/?code=abcd%22%3C").text
+    assert 'value="abcd&#34;&lt;"' in text and "data-enter" in text
+    assert "data-enter" not in browser.get("/").text
+
+
+class TestDevices:
+    REMEMBERED = Accepted(ip=IPv4Address(IP), mac=MAC, account="anna", session_class="", down_bps=0, up_bps=0)
+
+    def test_a_remembered_device_is_online_at_once(self, browser: Browser, world: World) -> None:
+        world.device = self.REMEMBERED
+        page = browser.get()
+        assert (page.status, page.headers["Location"]) == (303, "/status")
+        assert world.asked[-1] == self.REMEMBERED
+
+    def test_a_phones_probe_is_sent_on_so_that_no_login_page_pops_up(self, browser: Browser, world: World) -> None:
+        world.device = self.REMEMBERED
+        page = browser.get("/generate_204", host="connectivitycheck.gstatic.com")
+        assert (page.status, page.headers["Location"]) == (302, "http://connectivitycheck.gstatic.com/generate_204")
+
+    def test_it_is_asked_once_in_a_while_and_not_for_each_page(self, browser: Browser, world: World) -> None:
+        for _ in range(5):
+            browser.get()
+        assert len(world.wishes) == 1
+        world.now += 16
+        browser.get()
+        assert len(world.wishes) == 2
+
+    def test_why_it_is_refused_is_said(self, browser: Browser, world: World) -> None:
+        world.device = Rejected("Your plan allows 08:00–20:00.")
+        assert browser.get().notice == "Your plan allows 08:00–20:00."
+
+    def test_a_silent_server_shows_the_login(self, browser: Browser, world: World) -> None:
+        world.device = Unavailable("no answer")
+        assert "<form" in browser.get().text
+
+    def test_the_wish_is_passed_on(self, browser: Browser, world: World) -> None:
+        token = browser.get().token
+        browser.post("/login", user="anna", password="x", remember="1", token=token)
+        assert world.wishes[-1] == ("anna", "remember")
+
+    def test_who_logs_out_is_asked_the_next_time(self, browser: Browser, world: World) -> None:
+        world.gateway = ONLINE
+        token = browser.get("/status").token
+        world.gateway = Answer(online=False, mac=MAC, ended=1)
+        world.device = self.REMEMBERED
+        browser.post("/logout", token=token)
+        assert world.wishes[-1] == (MAC, "forget")
+        assert "<form" in browser.get().text
 
 
 @pytest.mark.parametrize("token", ["", "0" * 32, "é", "x" * 3000])

@@ -86,9 +86,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(radius, "TRY_S", 0.3)
 
 
-def client(
-    authentication_port: int = 1, accounting_port: int = 1, now: float = 1_800_000_000
-) -> RadiusClient:
+def client(authentication_port: int = 1, accounting_port: int = 1, now: float = 1_800_000_000) -> RadiusClient:
     config = Config(radius=Radius(authentication_port=authentication_port, accounting_port=accounting_port))
     return RadiusClient(config, SECRET, clock=lambda: now)
 
@@ -212,9 +210,7 @@ def test_sentence_has_no_control_characters(server: FakeServer) -> None:
         ("\ud800", "x", "control"),
     ],
 )
-def test_texts_that_radius_cant_carry_never_leave(
-    server: FakeServer, user: str, password: str, word: str
-) -> None:
+def test_texts_that_radius_cant_carry_never_leave(server: FakeServer, user: str, password: str, word: str) -> None:
     answer = client(server.port).authenticate(user, password, IP, MAC)
     assert isinstance(answer, Rejected)
     assert word in answer.message
@@ -402,9 +398,7 @@ def test_accounting_is_sent_again_with_a_new_identifier(accounting: FakeServer) 
 
 
 def test_late_reply_to_the_first_try_counts(accounting: FakeServer) -> None:
-    accounting.handler = lambda request: (
-        accept()(accounting.requests[0]) if len(accounting.requests) == 2 else None
-    )
+    accounting.handler = lambda request: accept()(accounting.requests[0]) if len(accounting.requests) == 2 else None
     client(accounting_port=accounting.port).account(stop())
     assert len(accounting.requests) == 2
 

@@ -1,0 +1,123 @@
+"""The one scheduler: jobs that may be done again without harm, each by one process at a time."""
+
+import argparse
+import contextlib
+import logging
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import peewee
+
+from appliance import apply
+from appliance import config as configuration
+from appliance.accounts import leases
+from appliance.accounts.models import core_db
+from appliance.config import Config
+from appliance.crypto import load_box
+from appliance.errors import UserError
+from appliance.nas.live import Watch
+from appliance.nas.live_sender import Sender
+
+TICK_S = 0.5
+MAX_PAUSE_S = 60
+MISSED_INTERIMS = 3
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Job:
+    """`run` is given the time (UTC seconds); a failure is logged and tried again, later each time."""
+
+    name: str
+    every_s: float
+    run: Callable[[int], None]
+    next_at_s: float = 0.0
+    failures: int = 0
+
+
+def jobs(config: Config, sender: Sender) -> list[Job]:
+    silent_s = MISSED_INTERIMS * config.radius.interim_interval_s
+    watch = Watch(core_db.obj, config.site.timezone, silent_s)
+
+    def follow(now: int) -> None:
+        watch.look(now)
+        sender.collect(now)
+        sender.confirm(now)
+        sender.send(now)
+
+    return [Job("live changes", TICK_S, follow)]
+
+
+class Scheduler:
+    """Runs what is due, one after the other, under a lease of the job's name."""
+
+    def __init__(self, todo: list[Job], holder: str) -> None:
+        self._todo = todo
+        self._holder = holder
+
+    def tick(self) -> None:
+        for job in self._todo:
+            if time.monotonic() >= job.next_at_s:
+                job.next_at_s = time.monotonic() + job.every_s
+                self._run(job)
+
+    def _run(self, job: Job) -> None:
+        now = int(time.time())
+        try:
+            if leases.hold(job.name, self._holder, now):
+                job.run(now)
+            job.failures = 0
+        except (peewee.PeeweeException, UserError, OSError) as error:
+            pause_s = min(job.every_s + 2**job.failures, MAX_PAUSE_S)
+            job.next_at_s, job.failures = time.monotonic() + pause_s, min(job.failures + 1, 6)
+            log.warning("%s: %s: again in %d s", job.name, error, pause_s)
+            with contextlib.suppress(peewee.PeeweeException):
+                core_db.close()
+                core_db.connect()
+
+
+@contextlib.contextmanager
+def _until_told() -> Iterator[threading.Event]:
+    over = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: over.set())
+    yield over
+
+
+def _machine() -> str:
+    """The same after a restart, so that nobody waits for a lease of the process before (machine-id(5))."""
+    try:
+        return Path("/etc/machine-id").read_text(encoding="ascii").strip() or socket.gethostname()
+    except OSError:
+        return socket.gethostname()
+
+
+def _serve(config: Config) -> None:
+    sender = Sender(load_box(config.paths.state))
+    with apply.open_core(config), _until_told() as over:
+        scheduler = Scheduler(jobs(config, sender), _machine())
+        while not over.is_set():
+            scheduler.tick()
+            over.wait(TICK_S)
+    sender.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="gatehouse-jobs", description="What the appliance does by itself.")
+    parser.add_argument("--config", type=Path)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    try:
+        _serve(configuration.load(parser.parse_args().config))
+    except (UserError, peewee.PeeweeException) as error:
+        sys.exit(f"gatehouse-jobs: {error}")
+
+
+if __name__ == "__main__":
+    main()

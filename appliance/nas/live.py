@@ -1,0 +1,156 @@
+"""Running sessions follow the rules: what differs from what their router was told becomes a CoA or a Disconnect.
+
+Each change is a row that is pending, acknowledged by the router, and done once accounting shows it; an
+acknowledgement alone is no proof (RFC 5176 asks for none). Sending is in `live_sender.py`.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+import peewee
+
+from appliance.accounts.lookup import Lookup
+from appliance.accounts.models import LiveChange, Session
+from appliance.accounts.terms import Account
+from appliance.nas.models import GATEWAY
+from rlm_python.authorization import Grant, Reject, authorize
+from rlm_python.pairs import told_octets
+from rlm_python.speed_limits import format_rate_limit
+
+NEVER = 2**40  # UTC seconds: no edge in sight
+SLACK_S = 2  # round trips; a router that knows the end of a session ends it by itself
+END_SLACK_S = 5  # between the login and what accounting calls the session's beginning
+SLACK_OCTETS = 10**6
+PIECE = 25  # sessions between two commits, far below 50 ms
+_OF_A_SESSION = "SELECT s.id FROM session s JOIN account a ON a.id = s.account_id WHERE s.ended_at IS NULL AND "
+_DUE = (
+    "SELECT id FROM session WHERE ended_at IS NULL AND check_at <= ?"
+    " UNION SELECT id FROM session WHERE ended_at IS NULL AND updated_at >= ?"
+    f" UNION {_OF_A_SESSION} a.changed_at >= ?"
+    f" UNION {_OF_A_SESSION} a.plan_id IN (SELECT id FROM plan WHERE changed_at >= ?)"
+    " UNION SELECT id FROM session WHERE ended_at IS NULL AND account_id IS NULL AND granted_rate IS NOT NULL"
+)
+
+
+class Wanted(NamedTuple):
+    """What a session's router should have been told; `end` is a reason to let it go."""
+
+    rate: str | None = None
+    until: int | None = None
+    octets: int | None = None
+    check_at: int = NEVER
+    end: str = ""
+
+
+class Watch:
+    """Compares sessions with the rules; those that something has happened to, and all of them at the start."""
+
+    def __init__(self, database: peewee.Database, zone: ZoneInfo, silent_s: int) -> None:
+        self._database = database
+        self._zone = zone
+        self._lookup = Lookup(database, zone, silent_s)
+        self._since = 0
+        mark = "?" if isinstance(database, peewee.SqliteDatabase) else "%s"
+        self._due = _DUE.replace("?", mark)
+
+    def look(self, now: int) -> None:
+        since = 0 if now < self._since else self._since  # a clock that was set back
+        self._since = now - SLACK_S  # once more what came within the same seconds
+        found = self._database.execute_sql(self._due, (now, since, since, since)).fetchall()
+        for piece in peewee.chunked([row[0] for row in found], PIECE):
+            with self._database.atomic():
+                for session in Session.select().where(Session.id.in_(piece)):
+                    self._compare(session, now)
+
+    def _compare(self, session: Any, now: int) -> None:
+        account = None
+        if session.account_ref_id is not None:
+            account = self._lookup.by_id(session.account_ref_id, session.mac, now)
+        elif session.granted_rate is None:
+            return  # somebody's whom we never let in: a router's own user
+        before = _kept(session)
+        aim = wanted(session, account, self._zone, now)
+        if aim.end:
+            _want(session, "disconnect", aim.end, aim, now)
+        elif session.granted_rate is None:  # its router gives no Class back: the rules as they are now are its grant
+            session.granted_rate, session.granted_until, session.granted_octets = aim[:3]
+        elif reason := ", ".join(differences(session, aim)):
+            _want(session, "coa", reason, aim, now)
+        else:
+            _forget_coa(session, now)
+        session.check_at = aim.check_at
+        if _kept(session) != before:
+            Session.update(**_kept(session)).where(Session.id == session.id).execute()
+
+
+def wanted(session: Any, account: Account | None, zone: ZoneInfo, now: int) -> Wanted:
+    """Who is online may stay, so other devices of the account don't count, and a longest session has begun already."""
+    if account is None:
+        return Wanted(end="account removed")
+    verdict = authorize(account._replace(session_timeout_s=None, other_sessions=0), zone, now)
+    if isinstance(verdict, Reject):
+        return Wanted(end=verdict.rule)
+    if account.address is not None and session.framed_ip not in (None, account.address):
+        return Wanted(end="address")
+    until = _until(session, account, verdict, now)
+    if until is not None and until <= now - SLACK_S:
+        return Wanted(end="session", until=until)
+    octets = told_octets(verdict, GATEWAY if session.nas == GATEWAY else "")
+    if octets is not None:
+        octets += session.input_octets + session.output_octets
+    edges = [verdict.changes_at or NEVER, NEVER if until is None else until + SLACK_S]
+    return Wanted(format_rate_limit(verdict.rate), until, octets, min(edges))
+
+
+def _until(session: Any, account: Account, verdict: Grant, now: int) -> int | None:
+    ends = [] if verdict.session_timeout_s is None else [now + verdict.session_timeout_s]
+    if account.session_timeout_s is not None:
+        ends.append(session.started_at + account.session_timeout_s)
+    return min(ends, default=None)
+
+
+def differences(session: Any, aim: Wanted) -> Iterator[str]:
+    if session.granted_rate != aim.rate:
+        yield "speed"
+    if _apart(session.granted_until, aim.until, END_SLACK_S):
+        yield "end"
+    if _apart(session.granted_octets, aim.octets, max(SLACK_OCTETS, (aim.octets or 0) // 100)):
+        yield "data"
+
+
+def _apart(granted: int | None, aim: int | None, slack: int) -> bool:
+    if granted is None or aim is None:
+        return granted is not aim
+    return abs(granted - aim) > slack
+
+
+def _want(session: Any, kind: str, reason: str, aim: Wanted, now: int) -> None:
+    """One open change a session; a newer aim takes the place of an older one that wasn't reached."""
+    values = {"kind": kind, "reason": reason, "rate": aim.rate, "until": aim.until, "octets": aim.octets}
+    change = _open_changes(session).first()
+    if change is None:
+        LiveChange.create(session=session, created_at=now, next_try_at=now, **values)
+        return
+    if change.state == "acknowledged" and change.kind == kind == "disconnect":
+        return
+    if any(getattr(change, name) != value for name, value in values.items()):
+        LiveChange.update(**values, state="pending", next_try_at=now).where(LiveChange.id == change.id).execute()
+
+
+def _forget_coa(session: Any, now: int) -> None:
+    """What is wanted is what holds again, so a change on its way that never arrived needn't any more."""
+    LiveChange.update(state="done", ended_at=now, note="not needed any more").where(
+        (LiveChange.session == session)
+        & LiveChange.ended_at.is_null()
+        & (LiveChange.kind == "coa")
+        & (LiveChange.state == "pending")
+    ).execute()
+
+
+def _open_changes(session: Any) -> Any:
+    return LiveChange.select().where((LiveChange.session == session) & LiveChange.ended_at.is_null())
+
+
+def _kept(session: Any) -> dict[str, Any]:
+    return {name: getattr(session, name) for name in ("check_at", "granted_rate", "granted_until", "granted_octets")}
