@@ -199,7 +199,9 @@ class Portal:
             log.warning("%s", error)
             raise HTTPError(503) from None
 
-    def _login_page(self, status: int, ip: IPv4Address, user: str, error: str = "", notice: str = "") -> HTTPResponse:
+    def _login_page(
+        self, status: int, ip: IPv4Address, user: str, error: str = "", notice: str = "", enter: bool = False
+    ) -> HTTPResponse:
         token = self._tokens.make("login", ip, self._clock())
         page = HTTPResponse(self._pages.login(token, user, error, notice, enter), status)
         if status in (429, 503):
