@@ -123,7 +123,7 @@ def _account(parser: argparse.ArgumentParser) -> None:
 def _account_values(args: argparse.Namespace, config: Config) -> dict[str, Any]:
     values: dict[str, Any] = {}
     _put(values, "address", args.address, _address)
-    _put(values, "valid_until", args.valid_until, lambda text: _local_time(text, config))
+    _put(values, "valid_until", args.valid_until, lambda text: local_time(text, config))
     return values
 
 
@@ -139,7 +139,7 @@ def _address(text: str) -> str:
         raise UserError(f"{text!r} is no IPv4 address: write one such as 198.51.100.20, or none") from None
 
 
-def _local_time(text: str, config: Config) -> int:
+def local_time(text: str, config: Config) -> int:
     try:
         return int(datetime.fromisoformat(text).replace(tzinfo=config.site.timezone).timestamp())
     except ValueError:
@@ -222,6 +222,10 @@ def _session(parser: argparse.ArgumentParser) -> None:
     words.add_argument("--all", action="store_true", help="also those that have ended")
     words.add_argument("--json", action="store_true")
     words.set_defaults(run=_session_list)
+    words = verbs.add_parser("changes", help="what routers are told about running sessions, and what came of it")
+    words.add_argument("--all", action="store_true", help="also what is done or refused")
+    words.add_argument("--json", action="store_true")
+    words.set_defaults(run=_session_changes)
     words = verbs.add_parser("remove", help="let the sessions of an account go, wherever it is online")
     words.add_argument("account")
     words.set_defaults(run=_session_remove)
@@ -231,6 +235,28 @@ def _session_list(args: argparse.Namespace, config: Config) -> str:
     rows = [_session_row(session, config) for session in manage.open_sessions(args.account, args.all)]
     columns = ("account", "nas", "mac", "address", "started", "online", "down", "up", "ended", "cause")
     return show(rows, columns, args.json)
+
+
+def _session_changes(args: argparse.Namespace, config: Config) -> str:
+    rows = [_change_row(change, config) for change in manage.live_changes(args.all)]
+    return show(rows, ("account", "nas", "mac", "kind", "reason", "state", "tries", "since", "note"), args.json)
+
+
+def _change_row(change: Any, config: Config) -> dict[str, object]:
+    return {
+        "account": change.session.account,
+        "nas": change.session.nas,
+        "mac": change.session.mac,
+        "kind": change.kind,
+        "reason": change.reason,
+        "state": change.state,
+        "rate": change.rate,
+        "tries": change.tries,
+        "since": _shown(change.created_at, config),
+        "acknowledged": _shown(change.acknowledged_at, config),
+        "ended": _shown(change.ended_at, config),
+        "note": change.note,
+    }
 
 
 def _session_remove(args: argparse.Namespace, config: Config) -> str:

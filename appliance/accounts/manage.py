@@ -13,7 +13,7 @@ from typing import Any
 import peewee
 
 from appliance.accounts import limits, terms
-from appliance.accounts.models import Account, AccountUsage, Plan, Pool, PoolAddress, Session, core_db
+from appliance.accounts.models import Account, AccountUsage, LiveChange, Plan, Pool, PoolAddress, Session, core_db
 from appliance.crypto import SecretBox, new_password
 from appliance.errors import UserError
 
@@ -211,6 +211,12 @@ def open_sessions(login: str | None = None, everyone: bool = False, limit: int =
     if login is not None:
         query = query.where(Session.account == login)
     return list(query)
+
+
+def live_changes(everything: bool = False, limit: int = 1000) -> list[Any]:
+    """Newest first; `everything` includes what is done or refused."""
+    query = LiveChange.select(LiveChange, Session).join(Session).order_by(LiveChange.id.desc()).limit(limit)
+    return list(query if everything else query.where(LiveChange.ended_at.is_null()))
 
 
 def usage_since(account: Account, day: int) -> int:

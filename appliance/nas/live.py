@@ -65,20 +65,23 @@ class Watch:
 
     def _compare(self, session: Any, now: int) -> None:
         account = None
-        if session.account_ref_id is not None:
-            account = self._lookup.by_id(session.account_ref_id, session.mac, now)
+        if session.account_id is not None:
+            account = self._lookup.by_id(session.account_id, session.mac, now)
         elif session.granted_rate is None:
             return  # somebody's whom we never let in: a router's own user
         before = _kept(session)
         aim = wanted(session, account, self._zone, now)
-        if aim.end:
+        told_until = session.granted_until
+        if aim.end and told_until is not None and told_until <= now < told_until + SLACK_S:
+            aim = Wanted(check_at=told_until + SLACK_S)  # its router is ending it this very moment
+        elif aim.end:
             _want(session, "disconnect", aim.end, aim, now)
         elif session.granted_rate is None:  # its router gives no Class back: the rules as they are now are its grant
             session.granted_rate, session.granted_until, session.granted_octets = aim[:3]
         elif reason := ", ".join(differences(session, aim)):
             _want(session, "coa", reason, aim, now)
         else:
-            _forget_coa(session, now)
+            _forget_pending(session, now)
         session.check_at = aim.check_at
         if _kept(session) != before:
             Session.update(**_kept(session)).where(Session.id == session.id).execute()
@@ -126,25 +129,25 @@ def _apart(granted: int | None, aim: int | None, slack: int) -> bool:
 
 
 def _want(session: Any, kind: str, reason: str, aim: Wanted, now: int) -> None:
-    """One open change a session; a newer aim takes the place of an older one that wasn't reached."""
+    """One open change a session; a newer aim takes the place of an older one that wasn't reached.
+
+    A Disconnect stays one: a router that refused a change would refuse it again.
+    """
     values = {"kind": kind, "reason": reason, "rate": aim.rate, "until": aim.until, "octets": aim.octets}
     change = _open_changes(session).first()
     if change is None:
         LiveChange.create(session=session, created_at=now, next_try_at=now, **values)
         return
-    if change.state == "acknowledged" and change.kind == kind == "disconnect":
+    if change.kind == "disconnect" and (kind == "coa" or change.state == "acknowledged"):
         return
     if any(getattr(change, name) != value for name, value in values.items()):
         LiveChange.update(**values, state="pending", next_try_at=now).where(LiveChange.id == change.id).execute()
 
 
-def _forget_coa(session: Any, now: int) -> None:
-    """What is wanted is what holds again, so a change on its way that never arrived needn't any more."""
+def _forget_pending(session: Any, now: int) -> None:
+    """What is wanted is what holds again, so a change that hasn't arrived needn't any more."""
     LiveChange.update(state="done", ended_at=now, note="not needed any more").where(
-        (LiveChange.session == session)
-        & LiveChange.ended_at.is_null()
-        & (LiveChange.kind == "coa")
-        & (LiveChange.state == "pending")
+        (LiveChange.session == session) & LiveChange.ended_at.is_null() & (LiveChange.state == "pending")
     ).execute()
 
 

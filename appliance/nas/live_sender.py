@@ -60,6 +60,8 @@ class Sender:
                 order = self._order(change, now)
             except UserError as error:
                 _end(change, "refused", now, str(error))
+                if change.kind == "coa":
+                    _grant(change)  # nothing more is to be said about it
                 continue
             self._sent[change.id] = self._threads.submit(self._tell, order)
 
@@ -145,9 +147,13 @@ def _note(change: Any, future: "Future[bool]", now: int) -> None:
         LiveChange.id == change.id
     ).execute()
     if change.kind == "coa":
-        Session.update(granted_rate=change.rate, granted_until=change.until, granted_octets=change.octets).where(
-            Session.id == change.session_id
-        ).execute()
+        _grant(change)
+
+
+def _grant(change: Any) -> None:
+    Session.update(granted_rate=change.rate, granted_until=change.until, granted_octets=change.octets).where(
+        Session.id == change.session_id
+    ).execute()
 
 
 def _again(change: Any, now: int, note: str) -> None:

@@ -128,6 +128,8 @@ class RadiusServer:
         done = subprocess.run(
             [
                 "radclient",
+                "-d",
+                str(self.config.paths.run / "raddb"),
                 "-x",
                 "-r",
                 "1",

@@ -104,7 +104,7 @@ class Browser:
     def post(self, path: str, ip: str = IP, host: str = "10.10.0.1", **fields: str) -> Page:
         return self.send("POST", path, urlencode(fields).encode(), ip, host, {})
 
-    def log_in(self, user: str = "anna", password: str = "x", ip: str = IP) -> Page:  # noqa: S107
+    def log_in(self, user: str = "anna", password: str = "x", ip: str = IP) -> Page:
         return self.post("/login", ip, user=user, password=password, token=self.get(ip=ip).token)
 
     def send(self, method: str, path: str, body: bytes, ip: str, host: str, headers: dict[str, str]) -> Page:
