@@ -88,7 +88,8 @@ class Portal:
             raise HTTPError(413)
         host = request.get_header("Host", "").partition(":")[0].lower().rstrip(".")
         if host not in self._own_hosts:  # a page that was on its way elsewhere, or a phone's probe
-            raise _redirect(request.url if self._device_enters(_guest()) == "" else self._home, 302)
+            # Not let in here, though it may be remembered: that would cut this very connection's translation.
+            raise _redirect(self._home, 302)
         if self._secure and request.get_header("X-Forwarded-Proto") == "http":
             raise _redirect(self._home, 302)
 
@@ -164,6 +165,7 @@ class Portal:
             return self._outcome(user, ip, mac, 503, str(error), self._texts.unavailable)
         finally:
             self._logins.release()
+        self._asked_devices.pop(mac, None)  # it may be remembered now
         return self._outcome(user, ip, mac, 303, "accepted", "")
 
     def _outcome(self, user: str, ip: IPv4Address, mac: str, status: int, result: str, error: str) -> HTTPResponse:

@@ -46,6 +46,8 @@ class _FormReader(HTMLParser):
         if tag == "form" and not self._form.action and values.get("method", "").lower() == "post":
             self._form.action = urljoin(self._url, values.get("action", ""))
         elif tag == "input" and "name" in values:
+            if values.get("type") == "checkbox" and "checked" not in values:
+                return
             self._form.fields[values["name"]] = values.get("value", "")
             self._form.types[values.get("type", "text")] = values["name"]
 

@@ -52,7 +52,7 @@ def test_only_what_reads_a_changed_file_is_restarted(appliance: Appliance, toml:
     assert appliance.cli("apply").strip() == changed
     toml.write_text(toml.read_text() + '[dhcp]\ndns = ["192.0.2.53"]\n')
     assert appliance.cli("apply").strip() == "changed: dnsmasq"
-    toml.write_text(toml.read_text() + '[admin]\nport = 18090\n')
+    toml.write_text(toml.read_text() + "[admin]\nport = 18090\n")
     assert appliance.cli("apply").strip() == "changed: web"
 
 

@@ -344,10 +344,11 @@ class TestDevices:
         assert (page.status, page.headers["Location"]) == (303, "/status")
         assert world.asked[-1] == self.REMEMBERED
 
-    def test_a_phones_probe_is_sent_on_so_that_no_login_page_pops_up(self, browser: Browser, world: World) -> None:
+    def test_a_phones_probe_leads_home_first(self, browser: Browser, world: World) -> None:
         world.device = self.REMEMBERED
         page = browser.get("/generate_204", host="connectivitycheck.gstatic.com")
-        assert (page.status, page.headers["Location"]) == (302, "http://connectivitycheck.gstatic.com/generate_204")
+        assert (page.status, page.headers["Location"]) == (302, "http://10.10.0.1/")
+        assert not world.wishes
 
     def test_it_is_asked_once_in_a_while_and_not_for_each_page(self, browser: Browser, world: World) -> None:
         for _ in range(5):
