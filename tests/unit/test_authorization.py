@@ -4,6 +4,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from appliance.accounts.periods import next_period_at
 from appliance.accounts.terms import Account
 from rlm_python.authorization import Grant, Reject, authorize
 
@@ -110,3 +111,87 @@ def test_devices() -> None:
 
 def test_addresses_pass_through() -> None:
     assert granted(FREE._replace(address="198.51.100.9", pool_id=3))[3:5] == ("198.51.100.9", 3)
+
+
+class TestRates:
+    NIGHT = FREE._replace(windows="daily 00:00-24:00, daily 22:00-06:00 @50M/10M, Sa 21:00-23:00 @80M/5M")
+
+    def at(self, day: int, hour: int) -> int:
+        return int(datetime(2026, 11, day, hour, 0, tzinfo=ZONE).timestamp())
+
+    @pytest.mark.parametrize(
+        ("day", "hour", "rate", "rule"),
+        [
+            (23, 12, (20_000_000, 5_000_000), "plan"),
+            (23, 23, (50_000_000, 10_000_000), "window"),
+            (23, 5, (50_000_000, 10_000_000), "window"),
+            (28, 22, (80_000_000, 5_000_000), "window"),
+        ],
+    )
+    def test_a_window_has_its_own_speed(self, day: int, hour: int, rate: tuple[int, int], rule: str) -> None:
+        grant = granted(self.NIGHT, self.at(day, hour))
+        assert ((grant.rate.down_bps, grant.rate.up_bps), grant.rate_rule) == (rate, rule)
+        assert grant.session_timeout_s is None
+
+    @pytest.mark.parametrize(("day", "hour", "then"), [(23, 12, (23, 22)), (23, 23, (24, 6)), (28, 22, (28, 23))])
+    def test_the_next_change_of_speed_is_known(self, day: int, hour: int, then: tuple[int, int]) -> None:
+        assert granted(self.NIGHT, self.at(day, hour)).changes_at == self.at(*then)
+
+    def test_burst(self) -> None:
+        rate = granted(FREE._replace(burst="10M/40M 4M/15M 8 3")).rate
+        assert (rate.burst_down_bps, rate.threshold_up_bps, rate.burst_time_up_s, rate.priority) == (40e6, 4e6, 8, 3)
+
+    def test_a_used_up_quota_slows_down(self) -> None:
+        slow = FREE._replace(quota_bytes=100, quota_period="day", slow_down_bps=10**6, slow_up_bps=5 * 10**5)
+        before, after = granted(slow._replace(used_bytes=99)), granted(slow._replace(used_bytes=100))
+        assert (before.rate.down_bps, before.quota_left_bytes) == (20_000_000, 1)
+        assert (after.rate.down_bps, after.quota_left_bytes, after.rate_rule) == (10**6, None, "quota")
+        assert before.changes_at == after.changes_at == self.at(24, 0)
+
+
+@pytest.mark.parametrize(
+    ("limits", "rule", "until"),
+    [
+        ({"enabled": False}, "blocked", None),
+        ({"valid_until": NOON}, "date", None),
+        ({"validity_s": 5, "first_login_at": 0}, "validity", None),
+        ({"windows": "daily 13:00-14:00"}, "window", NOON + HOUR),
+        ({"quota_bytes": 1, "quota_period": "day", "used_bytes": 1}, "quota", NOON + 12 * HOUR),
+        ({"quota_bytes": 1, "used_bytes": 1}, "quota", None),
+        ({"simultaneous": 1, "other_sessions": 1}, "simultaneous", None),
+        ({"unused_until": NOON}, "unused voucher", None),
+    ],
+)
+def test_a_refusal_names_its_rule_and_when_it_ends(limits: dict[str, Any], rule: str, until: int | None) -> None:
+    verdict = authorize(FREE._replace(**limits), ZONE, NOON)
+    assert isinstance(verdict, Reject)
+    assert (verdict.rule, verdict.until) == (rule, until)
+
+
+def test_a_used_voucher_may_be_used_on() -> None:
+    assert granted(FREE._replace(unused_until=NOON, first_login_at=NOON - DAY))
+    assert granted(FREE._replace(unused_until=NOON + 1))
+
+
+@pytest.mark.parametrize(
+    ("limits", "rule"),
+    [
+        ({"session_timeout_s": HOUR}, "session"),
+        ({"windows": "daily 08:00-13:00", "session_timeout_s": DAY}, "window"),
+        ({"validity_s": 60, "session_timeout_s": DAY}, "validity"),
+        ({"validity_s": 60, "valid_until": NOON + 5}, "date"),
+    ],
+)
+def test_what_ends_a_session_is_named(limits: dict[str, Any], rule: str) -> None:
+    assert granted(FREE._replace(**limits)).end_rule == rule
+
+
+@pytest.mark.parametrize("month", [3, 10])
+def test_periods_begin_at_midnight_through_both_clock_changes(month: int) -> None:
+    """In spring and autumn 2026 the clocks change on Sunday the 29th and the 25th."""
+    day = 29 if month == 3 else 25
+    noon = int(datetime(2026, month, day, 12, tzinfo=ZONE).timestamp())
+    assert next_period_at("day", noon, ZONE) == int(datetime(2026, month, day + 1, tzinfo=ZONE).timestamp())
+    assert next_period_at("week", noon - DAY, ZONE) == int(datetime(2026, month, day + 1, tzinfo=ZONE).timestamp())
+    assert next_period_at("month", noon, ZONE) == int(datetime(2026, month + 1, 1, tzinfo=ZONE).timestamp())
+    assert next_period_at("total", noon, ZONE) is None
