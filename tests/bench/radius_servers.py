@@ -144,7 +144,6 @@ def _write_users(folder: Path, accounts: int) -> None:
             *_plan_reply(),
             ("Session-Timeout", str(12 * 3600)),
             ("Mikrotik-Total-Limit", str(QUOTA_BYTES)),
-            ("Mikrotik-Total-Limit-Gigawords", "0"),
         )
     )
     people = (f'{name(n)}\tCleartext-Password := "{password(n)}"\n\t{reply}\n' for n in range(accounts))
@@ -156,8 +155,6 @@ def _plan_reply() -> tuple[tuple[str, str], ...]:
         ("Class", _CLASS),
         ("Acct-Interim-Interval", str(INTERIM_S)),
         ("Mikrotik-Rate-Limit", f'"{UP_BPS // 10**6}M/{DOWN_BPS // 10**6}M"'),
-        ("WISPr-Bandwidth-Max-Up", str(UP_BPS)),
-        ("WISPr-Bandwidth-Max-Down", str(DOWN_BPS)),
     )
 
 
@@ -165,7 +162,7 @@ def _fill_sql(folder: Path, accounts: int) -> None:
     now = datetime.now(UTC)
     first, last = hours(now)
     checks = (("Login-Time", f"Al{first:02}00-{last:02}00"), ("Max-Monthly-Octets", str(QUOTA_BYTES)))
-    replies = (*_plan_reply(), ("Mikrotik-Total-Limit-Gigawords", "0"))
+    replies = _plan_reply()
     with closing(sqlite3.connect(folder / "radius.db")) as database, database:
         database.execute("PRAGMA journal_mode = wal")
         database.executescript(_SCHEMA.read_text())
