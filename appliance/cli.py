@@ -9,7 +9,7 @@ from appliance import apply as applying
 from appliance import config as configuration
 from appliance import modules, supervise, systemd_units
 from appliance.accounts import cli as accounts_cli
-from appliance.accounts import why
+from appliance.accounts import devices_cli, why
 from appliance.admin import links
 from appliance.config import Config
 from appliance.errors import UserError
@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     words = _simple(commands, "status", _status, "modules and their services")
     words.add_argument("--json", action="store_true")
     accounts_cli.add_parsers(commands)
+    devices_cli.add_parser(commands)
     why.add_parser(commands)
     nas_cli.add_parsers(commands)
     return parser

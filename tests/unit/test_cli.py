@@ -168,3 +168,32 @@ def test_without_a_database_it_says_what_to_do(tmp_path: Path, capsys: pytest.Ca
 
 def test_control_characters_from_outside_do_not_reach_the_terminal() -> None:
     assert "\x1b" not in show([{"account": "a\x1b[2Jb"}], ["account"], as_json=False)
+
+
+def test_devices(run: Run) -> None:
+    run("plan", "add", "home", "--devices", "1")
+    run("account", "add", "anna", "--plan", "home")
+    run("account", "add", "bob", "--plan", "home")
+    assert run("device", "add", "anna", "AA-BB-CC-00-11-22")[0] == 0
+    assert "may have 1 devices" in run("device", "add", "anna", "aa:bb:cc:00:11:23")[2]
+    assert run("device", "add", "bob", "aabb.cc00.1122")[0] == 0
+    (row,) = json.loads(run("device", "list", "--json")[1])
+    assert (row["account"], row["mac"]) == ("bob", "aa:bb:cc:00:11:22")
+    assert "no MAC address" in run("device", "remove", "printer")[2]
+    assert run("device", "remove", "aa:bb:cc:00:11:22")[0] == 0
+    assert "no account remembers" in run("device", "remove", "aa:bb:cc:00:11:22")[2]
+
+
+def test_why_says_what_the_login_would(run: Run) -> None:
+    run("plan", "add", "home", "--down", "20M", "--up", "5M", "--windows", "daily 08:00-20:00")
+    run("account", "add", "anna", "--plan", "home", "--session-limit", "1h")
+    answer = run("why", "anna", "--at", "2031-03-03T12:00")[1]
+    assert "let in at 20M down, 5M up: the plan's speed" in answer
+    assert "ends in 1h, on Mon 2031-03-03 13:00:00: the longest session" in answer
+    assert "Mikrotik-Rate-Limit = 5M/20M" in answer
+    answer = run("why", "anna", "--at", "2031-03-03T21:00")[1]
+    assert "refused by window: Your plan allows" in answer
+    assert "from Tue 2031-03-04 08:00:00 on" in answer
+    assert json.loads(run("why", "anna", "--at", "2031-03-03T12:00", "--json")[1])["end_rule"] == "session"
+    assert "no account" in run("why", "nobody")[2]
+    assert "no nas" in run("why", "anna", "--nas", "nowhere")[2]
