@@ -92,15 +92,13 @@ class Sender:
 
     def confirm(self, now: int) -> None:
         """An end is proved by the session's Stop, another speed by any packet after the acknowledgement."""
-        for change in LiveChange.select(LiveChange, Session).join(Session).where(LiveChange.ended_at.is_null()):
-            session, at = change.session, change.acknowledged_at or now
-            if session.ended_at is not None:
+        answered = (LiveChange.state == "acknowledged") & (Session.updated_at > LiveChange.acknowledged_at)
+        told = LiveChange.select(LiveChange, Session).join(Session).where(LiveChange.ended_at.is_null())
+        for change in told.where(Session.ended_at.is_null(False) | answered):
+            session = change.session
+            if session.ended_at is not None or change.kind == "coa":
                 _end(change, "done", now, change.note)
-            elif change.state != "acknowledged":
-                continue
-            elif change.kind == "coa" and session.updated_at > at:
-                _end(change, "done", now, change.note)
-            elif change.kind == "disconnect" and session.updated_at > at + STILL_ONLINE_S:
+            elif session.updated_at > change.acknowledged_at + STILL_ONLINE_S:
                 _again(change, now, "acknowledged, but still online")
 
 
