@@ -15,7 +15,8 @@ Pair = tuple[str, str, str]
 _GIGAWORD = 2**32  # RFC 2869, 5.1 and 5.2
 _MAX_U32 = 2**32 - 1
 _NOT_HEX = re.compile(r"[^0-9a-f]")
-_ETHERNET = re.compile(r"^1:(?=..:)")  # a DHCP client identifier's type (RFC 2132, 9.14), as RouterOS sends it
+# A DHCP client identifier with its type (RFC 2132, 9.14): RouterOS leaves leading zeros out.
+_CLIENT_IDENTIFIER = re.compile(r"1((:[0-9a-f]{1,2}){6})")
 OWN_GATEWAY = "gateway"
 _MIKROTIK = (OWN_GATEWAY, "mikrotik")
 _GRANTED = struct.Struct(">IQ")
@@ -25,7 +26,9 @@ _NO_OCTETS = 2**64 - 1
 
 def mac(calling_station_id: str) -> str:
     """`aa:bb:cc:dd:ee:ff` from any of the spellings routers use; other identities stay as they are."""
-    text = _ETHERNET.sub("", calling_station_id.lower())
+    text = calling_station_id.lower()
+    if match := _CLIENT_IDENTIFIER.fullmatch(text):
+        return ":".join(octet.zfill(2) for octet in match[1][1:].split(":"))
     digits = _NOT_HEX.sub("", text)
     if len(digits) != 12 or len(text) > 17:
         return calling_station_id[:64]

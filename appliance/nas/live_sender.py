@@ -98,7 +98,7 @@ class Sender:
             session = change.session
             if session.ended_at is not None or change.kind == "coa":
                 _end(change, "done", now, change.note)
-            elif session.updated_at > change.acknowledged_at + STILL_ONLINE_S:
+            elif session.updated_at > (change.acknowledged_at or now) + STILL_ONLINE_S:
                 _again(change, now, "acknowledged, but still online")
 
 
