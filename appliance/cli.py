@@ -130,7 +130,7 @@ def _status(args: argparse.Namespace, config: Config) -> str:
     for module in modules.MODULES:
         if module not in active:
             rows.append({"module": module.name, "service": None, "state": "disabled", "user": None})
-        for service in module.services if module in active else ():
+        for service in applying.services(config, [module]) if module in active else ():
             state = states.get(service.name, "stopped").lower()
             rows.append({"module": module.name, "service": service.name, "state": state, "user": service.user})
     table = show(rows, ("module", "service", "state", "user"), args.json)

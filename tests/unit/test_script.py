@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from appliance import apply, config
 from appliance.errors import UserError
 from appliance.nas import reach, tunnel
+from appliance.nas.models import Nas
 from appliance.nas.script import SERVICES, Script, Tunnel, quoted, render
 from tests.unit.routeros import Refused, Router, literal, parse
 from tests.unit.test_cli import Run, file, run  # noqa: F401 (fixtures)
@@ -304,3 +307,22 @@ def test_other_kinds_take_coa_where_the_rfc_says(run: Run) -> None:  # noqa: F81
     (nas,) = json.loads(run("nas", "list", "--json")[1])
     assert (nas["coa"], nas["coa_port"], nas["radsec"]) == ("none", 3799, False)
     assert run("nas", "list")[1].splitlines()[1].split()[-2:] == ["never", "no"]
+
+
+def test_status_and_list_name_a_silent_router(run: Run, file: Path) -> None:  # noqa: F811
+    run("nas", "add", "attic", "--address", "192.0.2.7")
+    run("nas", "add", "barn", "--address", "192.0.2.8")
+    now = int(time.time())
+    with apply.open_core(config.load(file)):
+        Nas.update(seen_at=now - 90_000).where(Nas.name == "attic").execute()
+        Nas.update(seen_at=now - 200).where(Nas.name == "barn").execute()
+    lines = run("nas", "list")[1].splitlines()
+    assert lines[0].split()[-2:] == ["SEEN", "SILENT"]
+    assert [line.split()[-4:] for line in lines[1:]] == [["no", "1d", "ago", "yes"], ["no", "3m", "ago", "no"]]
+    rows = json.loads(run("nas", "list", "--json")[1])
+    assert [(row["seen_at"], row["silent"]) for row in rows] == [(now - 90_000, True), (now - 200, False)]
+    said = run("status")[1].splitlines()[-1]
+    assert re.fullmatch(r"router attic is silent: not heard for 1d1h(\d+s)?", said)
+    assert isinstance(json.loads(run("status", "--json")[1]), list)
+    (file.parent / "state/core/core.db").unlink()
+    assert run("status")[0] == 0
