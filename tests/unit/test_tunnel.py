@@ -1,5 +1,6 @@
 """Keys, addresses and the file of the tunnels, held against wireguard-tools."""
 
+import base64
 import stat
 import subprocess
 from ipaddress import IPv4Address, IPv4Network
@@ -20,6 +21,9 @@ def test_keys_are_those_of_wg() -> None:
     said = subprocess.run(["wg", "pubkey"], input=private, capture_output=True, text=True, check=True).stdout.strip()
     assert said == public
     assert tunnel.new_keys()[0] != private
+    for key in (tunnel.new_keys()[0] for _ in range(20)):
+        raw = base64.b64decode(key)
+        assert (raw[0] & 7, raw[31] >> 6) == (0, 1), "clamped as `wg genkey` does it"
     made = subprocess.run(["wg", "genkey"], capture_output=True, text=True, check=True).stdout.strip()
     said = subprocess.run(["wg", "pubkey"], input=made, capture_output=True, text=True, check=True).stdout.strip()
     assert tunnel.public_key(made) == said
