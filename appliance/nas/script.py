@@ -35,7 +35,11 @@ class Tunnel:
 
 @dataclass(frozen=True)
 class Script:
-    """What the script is made of. `server` answers RADIUS, `portal` has the guest's pages; secrets are in plain."""
+    """What the script is made of; secrets are in plain.
+
+    `server` answers RADIUS, `portal` has the guest's pages. `radsec_certificate` is the router's own name for the
+    certificate that it shows over TLS; without one it asks over UDP.
+    """
 
     router: str
     routeros: int
@@ -49,7 +53,7 @@ class Script:
     hotspot_profile: str = "hsprof1"
     dhcp_server: str = "dhcp1"
     mac_login: bool = True
-    radsec: bool = False
+    radsec_certificate: str | None = None
     message_authenticator: bool = True
     ntp: str | None = None
     flows_port: int | None = None
@@ -60,7 +64,7 @@ def render(script: Script) -> str:
     """Raises UserError for what this RouterOS can't do."""
     if script.routeros < 7 and script.tunnel:
         raise UserError("RouterOS 6 has no WireGuard: update the router, or take the tunnel away with --no-tunnel")
-    if script.routeros < 7 and script.radsec:
+    if script.routeros < 7 and script.radsec_certificate:
         raise UserError("RadSec is for RouterOS 7 here: update the router, or switch it off with --no-radsec")
     sections = {
         "The tunnel": _tunnel(script),
@@ -104,9 +108,13 @@ def _ours(menu: str, made: Mapping[str, object], values: Mapping[str, object], b
 
 def _theirs(menu: str, name: str, values: Mapping[str, object], advice: str) -> Iterator[str]:
     """An object of the operator's, which has to be there."""
+    yield from _warned(menu, name, advice)
+    yield f"{menu} set [find name={quoted(name)}] {_properties(values)}"
+
+
+def _warned(menu: str, name: str, advice: str) -> Iterator[str]:
     said = quoted(f"{MARK}: there is no {menu} {name}: {advice}")
     yield f":if ([:len [{menu} find name={quoted(name)}]] = 0) do={{:put {said}}}"
-    yield f"{menu} set [find name={quoted(name)}] {_properties(values)}"
 
 
 def _head(script: Script) -> str:
@@ -151,20 +159,34 @@ def _radius(script: Script) -> Iterator[str]:
     values: dict[str, object] = {
         "service": ",".join(_RADIUS_SERVICE.get(service, service) for service in script.services),
         "address": script.server,
-        "secret": RADSEC_SECRET if script.radsec else script.secret,
-        "authentication-port": RADSEC_PORT if script.radsec else script.authentication_port,
-        "accounting-port": RADSEC_PORT if script.radsec else script.accounting_port,
+        "secret": script.secret,
+        "authentication-port": script.authentication_port,
+        "accounting-port": script.accounting_port,
         "timeout": "1s",
     }
     if script.tunnel:
         values["src-address"] = script.tunnel.address
     if script.routeros >= 7:
-        values["protocol"] = "radsec" if script.radsec else "udp"
+        values["protocol"] = "udp"
+    if script.radsec_certificate:
+        values |= _radsec(script.radsec_certificate)
+        yield from _warned("/certificate", script.radsec_certificate, "import it first, or name it with --certificate")
     yield from _ours("/radius", {"address": script.server}, values)
     if script.routeros >= 7:  # since 7.15: parsed where it runs, so that an older one takes the rest
         command = f"/radius set [find {_COMMENTED}] require-message-auth=yes-for-request-resp"
         said = quoted(f"{MARK}: update RouterOS, it doesn't check Message-Authenticator (CVE-2024-3596)")
         yield f":do {{[[:parse {quoted(command)}]]}} on-error={{:put {said}}}"
+
+
+def _radsec(certificate: str) -> dict[str, object]:
+    return {
+        "protocol": "radsec",
+        "certificate": certificate,
+        "secret": RADSEC_SECRET,
+        "authentication-port": RADSEC_PORT,
+        "accounting-port": RADSEC_PORT,
+        "timeout": "3s",  # a connection may have to be made first
+    }
 
 
 def _incoming(script: Script) -> Iterator[str]:

@@ -20,6 +20,7 @@ def add_parser(verbs: Any) -> None:
     words.add_argument("--services", default="hotspot", metavar="LIST", help=f"of {','.join(script.SERVICES)}")
     words.add_argument("--hotspot-profile", default="hsprof1", metavar="NAME", help="what /ip hotspot setup made")
     words.add_argument("--dhcp-server", default="dhcp1", metavar="NAME")
+    words.add_argument("--certificate", default="router.crt_0", metavar="NAME", help="the router's own, for RadSec")
     words.add_argument(
         "--mac-login",
         action=argparse.BooleanOptionalAction,
@@ -69,7 +70,7 @@ def _collected(args: argparse.Namespace, config: Config, nas: Nas, private: str 
         hotspot_profile=args.hotspot_profile,
         dhcp_server=args.dhcp_server,
         mac_login=args.mac_login,
-        radsec=bool(nas.radsec),
+        radsec_certificate=args.certificate if nas.radsec else None,
         message_authenticator=bool(nas.require_message_authenticator),
         ntp=str(args.ntp) if args.ntp else None,
         flows_port=_port(args.traffic_flow),

@@ -16,7 +16,7 @@ from appliance.units import format_duration
 
 INTERVALS = 3
 QUIET_S = 86_400
-LOST = "Lost-Service"  # how a session ends that its router doesn't report any more
+LOST = "Lost-Session"  # how a session ends that its router doesn't report any more
 
 
 class Router(NamedTuple):

@@ -42,6 +42,7 @@ _ONLY_6 = _table("/system ntp client: primary-ntp secondary-ntp server-dns-names
 _ONLY_7 = _table(r"""
 /radius: protocol radsec-timeout certificate
 /radius incoming: vrf
+/certificate: name common-name trusted
 /system ntp client: servers vrf
 /system ntp client servers: address auth-key disabled iburst max-poll min-poll
 /interface wireguard: comment disabled listen-port mtu name private-key

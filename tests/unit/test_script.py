@@ -29,6 +29,7 @@ ALL = replace(
     server="10.99.0.1",
     tunnel=Tunnel(KEY, "10.99.0.2", KEY[::-1].replace("=", "") + "=", "192.0.2.1", 51820),
 )
+RADSEC = replace(PLAIN, radsec_certificate="router.crt_0")
 SIX = replace(ALL, routeros=6, tunnel=None, server="192.0.2.1")
 
 
@@ -45,7 +46,7 @@ def fresh(version: tuple[int, int]) -> Router:
 
 @pytest.mark.parametrize(
     ("script", "version"),
-    [(PLAIN, (7, 16)), (ALL, (7, 16)), (ALL, (7, 8)), (SIX, (6, 49)), (replace(PLAIN, radsec=True), (7, 16))],
+    [(PLAIN, (7, 16)), (ALL, (7, 16)), (ALL, (7, 8)), (SIX, (6, 49)), (RADSEC, (7, 16))],
     ids=str,
 )
 def test_pasted_twice_it_is_the_same(script: Script, version: tuple[int, int]) -> None:
@@ -133,6 +134,18 @@ def test_the_tunnel() -> None:
     assert "gatehouse: the key is missing here: print the script with --new-key" in other.said
 
 
+def test_radsec_shows_the_routers_certificate() -> None:
+    router = fresh((7, 16))
+    router.paste(render(RADSEC))
+    assert router.said[0] == (
+        "gatehouse: there is no /certificate router.crt_0: import it first, or name it with --certificate"
+    )
+    radius = router.objects["/radius"][1]
+    assert (radius["protocol"], radius["certificate"], radius["secret"]) == ("radsec", "router.crt_0", "radsec")
+    assert {radius["authentication-port"], radius["accounting-port"]} == {"2083"}
+    assert PLAIN.secret not in render(RADSEC)
+
+
 def test_version_6() -> None:
     text = render(SIX)
     router = fresh((6, 49))
@@ -146,7 +159,7 @@ def test_version_6() -> None:
     with pytest.raises(UserError, match="RouterOS 6 has no WireGuard"):
         render(replace(ALL, routeros=6))
     with pytest.raises(UserError, match="RadSec is for RouterOS 7"):
-        render(replace(PLAIN, routeros=6, radsec=True))
+        render(replace(RADSEC, routeros=6))
 
 
 def test_before_7_15_the_rest_is_taken_and_it_says_what_is_missing() -> None:
