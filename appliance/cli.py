@@ -143,7 +143,7 @@ def _silent_routers(config: Config) -> list[str]:
     try:
         with applying.open_core(config):
             silent = watch.silent(watch.routers(interval_s), interval_s, now)
-    except (UserError, peewee.PeeweeException):
+    except (UserError, OSError, peewee.PeeweeException):
         return []
     return [watch.line(name, silence, now) for name, silence in silent.items()]
 

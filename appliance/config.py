@@ -171,9 +171,15 @@ class Config:
         for addresses in self.gateway.addresses:
             if addresses.overlaps(network):
                 raise ValueError(f"[gateway] addresses: {addresses} overlaps the guests' network {network}")
-        for other in (network, *self.gateway.addresses) if self.tunnel.enabled else ():
+        if self.tunnel.enabled:
+            self._verify_tunnel()
+
+    def _verify_tunnel(self) -> None:
+        for other in (self.gateway.address.network, *self.gateway.addresses):
             if other.overlaps(self.tunnel.network):
                 raise ValueError(f"[tunnel] network: {self.tunnel.network} overlaps {other} of [gateway]")
+        if not self.radius.listen.is_unspecified:
+            raise ValueError(f"[radius] listen: routers in tunnels don't reach {self.radius.listen}: leave it out")
 
     @property
     def dhcp_range(self) -> tuple[IPv4Address, IPv4Address]:

@@ -15,6 +15,7 @@ from appliance.nas.models import COA, GATEWAY, KINDS, Nas
 from appliance.tables import show
 from appliance.units import format_ago
 
+MIKROTIK = "mikrotik"
 RFC_COA_PORT = 3799  # RFC 5176, 2
 COLUMNS = (
     "name",
@@ -91,6 +92,8 @@ def _where(args: argparse.Namespace, config: Config, nas: Nas | None) -> dict[st
     if args.address is not None and (args.tunnel or (has_tunnel and args.tunnel is None)):
         raise UserError("with a tunnel its address is the tunnel's: leave --address out, or say --no-tunnel too")
     if args.tunnel:
+        if (args.kind or (nas.kind if nas else MIKROTIK)) != MIKROTIK:
+            raise UserError("a tunnel is set up by the script for RouterOS: other kinds can't have one")
         address = tunnel.address_for(config, nas)
         return {"address": address, "tunnel_address": address}
     if args.address is None and (nas is None or (has_tunnel and args.tunnel is False)):

@@ -279,6 +279,8 @@ def test_a_tunnel_can_be_taken_away_again(run: Run, file: Path) -> None:  # noqa
     [
         (("nas", "add", "x"), "--address is needed: where do its requests come from"),
         (("nas", "add", "x", "--tunnel"), "tunnels are off: set enabled = true below [tunnel] in "),
+        (("nas", "set", "hall", "--tunnel"), "other kinds can't have one"),
+        (("nas", "add", "x", "--kind", "other", "--tunnel"), "other kinds can't have one"),
         (("nas", "script", "nope"), "there is no nas 'nope'"),
         (("nas", "script", "hall"), "router hall is of kind chilli: only RouterOS takes such a script"),
         (("nas", "script", "attic", "--services", "hotspot,pop"), "--services: there is no 'pop'; there are: hotspot"),
@@ -338,4 +340,14 @@ def test_status_and_list_name_a_silent_router(run: Run, file: Path) -> None:  # 
     assert re.fullmatch(r"router attic is silent: not heard for 1d1h(\d+s)?", said)
     assert isinstance(json.loads(run("status", "--json")[1]), list)
     (file.parent / "state/core/core.db").unlink()
+    assert run("status")[0] == 0
+
+
+def test_status_needs_no_database(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """Others than root can't even look whether it is there."""
+
+    def refused(*_: object) -> None:
+        raise PermissionError("core.db")
+
+    monkeypatch.setattr(apply, "open_core", refused)
     assert run("status")[0] == 0

@@ -102,3 +102,8 @@ def test_the_tunnels_network_is_nobody_elses(tmp_path: Path, more: str) -> None:
     with pytest.raises(UserError, match=r"\[tunnel\] network: 10\.99\.0\.0/16 overlaps"):
         _settled(tmp_path, more)
     config.parse(more)
+
+
+def test_routers_in_tunnels_must_reach_radius(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"\[radius\] listen: routers in tunnels don't reach 192\.0\.2\.1"):
+        _settled(tmp_path, '[radius]\nlisten = "192.0.2.1"')
