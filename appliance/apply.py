@@ -25,8 +25,8 @@ COMMON = (
 )
 
 
-def services(active: Iterable[Module]) -> list[Service]:
-    return [service for module in active for service in module.services]
+def services(config: Config, active: Iterable[Module]) -> list[Service]:
+    return [service for module in active for service in module.services if service.wanted(config)]
 
 
 def check(config: Config) -> None:
@@ -41,10 +41,10 @@ def apply(config: Config, restart: bool = True) -> list[str]:
     active = modules.enabled(config)
     prepare(config, active)
     _verify(config, active)
-    changed = install(config, [*_rendered(config, active), supervise.render(config, services(active))])
+    changed = install(config, [*_rendered(config, active), supervise.render(config, services(config, active))])
     _keep(config)
     if systemd_units.is_running():
-        units = systemd_units.render(config, services(active))
+        units = systemd_units.render(config, services(config, active))
         if restart:
             systemd_units.update(units, changed)
     elif restart and supervise.is_running(config):
@@ -110,7 +110,7 @@ def _verify(config: Config, active: Sequence[Module]) -> None:
 def _rendered(config: Config, active: Sequence[Module]) -> list[File]:
     with open_core(config):
         files = [file for module in active for file in module.render(config)]
-    return [*settings(config, services(active)), *files]
+    return [*settings(config, services(config, active)), *files]
 
 
 def settings(config: Config, running: Iterable[Service]) -> list[File]:

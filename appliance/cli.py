@@ -2,8 +2,11 @@
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
+
+import peewee
 
 from appliance import apply as applying
 from appliance import config as configuration
@@ -14,6 +17,7 @@ from appliance.admin import links
 from appliance.config import Config
 from appliance.errors import UserError
 from appliance.nas import cli as nas_cli
+from appliance.nas import watch
 from appliance.tables import show
 
 
@@ -121,16 +125,28 @@ def _admin_link(args: argparse.Namespace, config: Config) -> str:
 
 def _status(args: argparse.Namespace, config: Config) -> str:
     active = modules.enabled(config)
-    services = applying.services(active)
+    services = applying.services(config, active)
     states = systemd_units.status(services) if systemd_units.is_running() else supervise.status(config)
     rows: list[dict[str, object]] = []
     for module in modules.MODULES:
         if module not in active:
             rows.append({"module": module.name, "service": None, "state": "disabled", "user": None})
-        for service in module.services if module in active else ():
+        for service in applying.services(config, [module]) if module in active else ():
             state = states.get(service.name, "stopped").lower()
             rows.append({"module": module.name, "service": service.name, "state": state, "user": service.user})
-    return show(rows, ("module", "service", "state", "user"), args.json)
+    table = show(rows, ("module", "service", "state", "user"), args.json)
+    return table if args.json else "\n".join([table, *_silent_routers(config)])
+
+
+def _silent_routers(config: Config) -> list[str]:
+    """Lines; none where the database can't be asked, which is for others to say."""
+    now, interval_s = int(time.time()), config.radius.interim_interval_s
+    try:
+        with applying.open_core(config):
+            silent = watch.silent(watch.routers(interval_s), interval_s, now)
+    except (UserError, OSError, peewee.PeeweeException):
+        return []
+    return [watch.line(name, silence, now) for name, silence in silent.items()]
 
 
 if __name__ == "__main__":

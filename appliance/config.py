@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from appliance.errors import ConfigError, UserError
 
 DEFAULT_FILE = Path("/etc/gatehouse/gatehouse.toml")
+TUNNEL_DEVICE = "gatehouse"
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,13 @@ class Database:
 
 @dataclass(frozen=True)
 class Radius:
-    """Where FreeRADIUS listens, and what it tells every NAS."""
+    """Where FreeRADIUS listens, and what it tells every NAS. `public_address` is where routers reach it."""
 
     listen: IPv4Address = IPv4Address("0.0.0.0")  # noqa: S104 (routers reach it from anywhere; clients are listed)
     authentication_port: int = 1812
     accounting_port: int = 1813
     interim_interval_s: int = 300
+    public_address: IPv4Address | None = None
 
     def __post_init__(self) -> None:
         _ports(self, "authentication_port", "accounting_port")
@@ -126,6 +128,20 @@ class Admin:
 
 
 @dataclass(frozen=True)
+class Tunnel:
+    """WireGuard to routers that can't be reached otherwise, such as behind carrier NAT; `network` is only in there."""
+
+    enabled: bool = False
+    listen_port: int = 51_820
+    network: IPv4Network = IPv4Network("10.99.0.0/16")
+
+    def __post_init__(self) -> None:
+        _ports(self, "listen_port")
+        if self.network.prefixlen > 30:
+            raise ValueError("network: the tunnels' network needs a prefix of /30 or shorter")
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything that is configured; see docs/configuration.md for the meaning of each key."""
 
@@ -137,6 +153,7 @@ class Config:
     dhcp: Dhcp = field(default_factory=Dhcp)
     portal: Portal = field(default_factory=Portal)
     admin: Admin = field(default_factory=Admin)
+    tunnel: Tunnel = field(default_factory=Tunnel)
     file: Path = DEFAULT_FILE
     text: str = field(default="", repr=False)
 
@@ -154,6 +171,15 @@ class Config:
         for addresses in self.gateway.addresses:
             if addresses.overlaps(network):
                 raise ValueError(f"[gateway] addresses: {addresses} overlaps the guests' network {network}")
+        if self.tunnel.enabled:
+            self._verify_tunnel()
+
+    def _verify_tunnel(self) -> None:
+        for other in (self.gateway.address.network, *self.gateway.addresses):
+            if other.overlaps(self.tunnel.network):
+                raise ValueError(f"[tunnel] network: {self.tunnel.network} overlaps {other} of [gateway]")
+        if not self.radius.listen.is_unspecified:
+            raise ValueError(f"[radius] listen: routers in tunnels don't reach {self.radius.listen}: leave it out")
 
     @property
     def dhcp_range(self) -> tuple[IPv4Address, IPv4Address]:

@@ -14,7 +14,7 @@ class Service:
 
     `command` is given the configuration; capabilities are names without `CAP_`; `groups` are supplementary.
     `reads` names the sections of the configuration that the process itself reads: it is restarted when they
-    change. `forks` marks a program whose workers outlive a killed parent.
+    change. `forks` marks a program whose workers outlive a killed parent. A service that isn't `wanted` isn't run.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Service:
     environment: tuple[tuple[str, str], ...] = ()
     umask: int = 0o007
     forks: bool = False
+    wanted: Callable[[Config], bool] = lambda config: True
 
     @property
     def unit(self) -> str:

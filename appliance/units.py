@@ -27,6 +27,14 @@ def format_duration(seconds: int) -> str:
     return text or "0s"
 
 
+def format_ago(seconds: int) -> str:
+    """Roughly, by the largest unit: `3m ago`."""
+    for unit in ("w", "d", "h", "m"):
+        if seconds >= _SECONDS[unit]:
+            return f"{seconds // _SECONDS[unit]}{unit} ago"
+    return f"{max(0, seconds)}s ago"
+
+
 def parse_bytes(text: str) -> int:
     """Bytes of `500M`, `10G` (powers of ten, as data is sold); at least one byte."""
     match = re.fullmatch(r"(\d+)([kMGT]?)B?", text)

@@ -9,7 +9,7 @@ from appliance.admin.service import DIRECTORIES as ADMIN_DIRECTORIES
 from appliance.config import Config
 from appliance.crypto import load_box
 from appliance.errors import ConfigError, Unavailable, UserError
-from appliance.nas import clients, raddb
+from appliance.nas import clients, raddb, tunnel
 from appliance.nas import services as radius
 from appliance.nas.services import RADIUS
 from appliance.service import Directory, File, Module, Service
@@ -30,7 +30,7 @@ GATEWAY = Service(
     user="gatehouse-gateway",
     capabilities=("net_admin",),
     command=lambda config: _python("portal.gateway"),
-    reads=("site", "paths", "radius", "gateway", "portal"),
+    reads=("site", "paths", "radius", "gateway", "portal", "tunnel"),
     writes=lambda config: [config.paths.state / "gateway", config.paths.run / "gateway"],
 )
 PORTAL = Service(
@@ -97,6 +97,7 @@ def render(config: Config) -> list[File]:
     return [
         *raddb.render(config, clients.read(box)),
         File("gateway.secret", clients.gateway_secret(box), "gatehouse-gateway", ("gateway", "portal")),
+        *tunnel.render(config),
         File("dnsmasq.conf", dhcp.render(config), "gatehouse-dnsmasq", ("dnsmasq",)),
         File("nginx.conf", nginx.render(config), "gatehouse-web", ("web",)),
     ]
@@ -138,7 +139,7 @@ HOTSPOT = Module(
     name="hotspot",
     title="Hotspot",
     chapter="hotspot.md",
-    services=(*RADIUS, GATEWAY, DNSMASQ, PORTAL, JOBS, ADMIN, WEB),
+    services=(*RADIUS, GATEWAY, DNSMASQ, PORTAL, JOBS, ADMIN, WEB, tunnel.TUNNEL),
     directories=(
         Directory("state", "gateway", "gatehouse-gateway", "gatehouse-gateway", 0o700),
         Directory("state", "portal", "gatehouse-portal", "gatehouse-portal", 0o700),

@@ -1,6 +1,7 @@
 """What the documents and the layout promise, held against the code."""
 
 import dataclasses
+import json
 import re
 import subprocess
 import sys
@@ -69,7 +70,7 @@ def test_every_key_of_the_configuration_is_explained_with_its_default() -> None:
             assert f"| `{field.name}` |" in part, f"[{section}] {field.name}"
             default = getattr(getattr(config.Config(), section), field.name)
             if isinstance(default, int) or (isinstance(default, str) and default):
-                shown = f'`"{default}"`' if isinstance(default, str) else f"`{default}`"
+                shown = f"`{json.dumps(default)}`"  # the same as in TOML
                 assert f"| `{field.name}` | {shown} |" in part, f"[{section}] {field.name}: {shown}"
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 from ipaddress import ip_network
 from typing import Any
 
@@ -9,9 +10,25 @@ from appliance.accounts import manage
 from appliance.config import Config
 from appliance.crypto import load_box, new_secret
 from appliance.errors import UserError
-from appliance.nas.models import GATEWAY, KINDS, Nas
+from appliance.nas import setup, tunnel, watch
+from appliance.nas.models import COA, GATEWAY, KINDS, Nas
 from appliance.tables import show
+from appliance.units import format_ago
 
+MIKROTIK = "mikrotik"
+RFC_COA_PORT = 3799  # RFC 5176, 2
+COLUMNS = (
+    "name",
+    "address",
+    "kind",
+    "message_authenticator",
+    "coa",
+    "coa_port",
+    "radsec",
+    "tunnel",
+    "seen",
+    "silent",
+)
 _APPLY = "run `gatehouse apply` to make FreeRADIUS know it"
 
 
@@ -20,21 +37,7 @@ def add_parsers(commands: Any) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb, run in (("add", _add), ("set", _set)):
         words = verbs.add_parser(verb)
-        words.add_argument("name")
-        words.add_argument(
-            "--address", required=verb == "add", metavar="IP[/PREFIX]", help="where its requests come from"
-        )
-        words.add_argument("--kind", choices=[kind for kind in KINDS if kind != GATEWAY])
-        words.add_argument(
-            "--secret-stdin", action="store_true", help="read the shared secret from the first input line"
-        )
-        words.add_argument("--coa-port", type=int, metavar="PORT", help="1700 on RouterOS, 3799 by RFC 5176")
-        words.add_argument(
-            "--message-authenticator",
-            action=argparse.BooleanOptionalAction,
-            default=None,
-            help="ask for it in each request; --no-… only for firmware that can't (CVE-2024-3596)",
-        )
+        _add_options(words)
         words.set_defaults(run=run)
     words.add_argument("--new-secret", action="store_true", help="make up a shared secret and print it")
     words = verbs.add_parser("list")
@@ -43,20 +46,61 @@ def add_parsers(commands: Any) -> None:
     words = verbs.add_parser("remove")
     words.add_argument("name")
     words.set_defaults(run=_remove)
+    setup.add_parser(verbs)
 
 
-def _values(args: argparse.Namespace) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    if args.address is not None:
-        values["address"] = _address(args.address)
-    if args.kind is not None:
-        values["kind"] = args.kind
-    if args.coa_port is not None:
-        if not 1 <= args.coa_port <= 65_535:
-            raise UserError(f"--coa-port {args.coa_port}: a port is between 1 and 65535")
-        values["coa_port"] = args.coa_port
-    if args.message_authenticator is not None:
-        values["require_message_authenticator"] = args.message_authenticator
+def _add_options(words: argparse.ArgumentParser) -> None:
+    words.add_argument("name")
+    words.add_argument("--address", metavar="IP[/PREFIX]", help="where its requests come from; not with --tunnel")
+    words.add_argument("--kind", choices=[kind for kind in KINDS if kind != GATEWAY])
+    words.add_argument("--secret-stdin", action="store_true", help="read the shared secret from the first input line")
+    words.add_argument("--coa", choices=COA, help="what it takes: changes, only Disconnect, or nothing")
+    words.add_argument("--coa-port", type=int, metavar="PORT", help="1700 on RouterOS, 3799 by RFC 5176")
+    _switch(words, "--radsec", "it asks over TLS (RFC 6614)")
+    _switch(words, "--tunnel", "it is reached through a WireGuard tunnel that it opens itself")
+    _switch(
+        words,
+        "--message-authenticator",
+        "ask for it in each request; --no-… only for firmware that can't (CVE-2024-3596)",
+    )
+
+
+def _switch(words: argparse.ArgumentParser, name: str, text: str) -> None:
+    words.add_argument(name, action=argparse.BooleanOptionalAction, default=None, help=text)
+
+
+def _values(args: argparse.Namespace, config: Config, nas: Nas | None) -> dict[str, Any]:
+    values = _where(args, config, nas)
+    given = {
+        "kind": args.kind,
+        "coa": args.coa,
+        "coa_port": args.coa_port,
+        "radsec": args.radsec,
+        "require_message_authenticator": args.message_authenticator,
+    }
+    values |= {key: value for key, value in given.items() if value is not None}
+    if nas is None and args.coa_port is None and args.kind in ("chilli", "other"):
+        values["coa_port"] = RFC_COA_PORT
+    if not 1 <= values.get("coa_port", 1) <= 65_535:
+        raise UserError(f"--coa-port {args.coa_port}: a port is between 1 and 65535")
+    return values
+
+
+def _where(args: argparse.Namespace, config: Config, nas: Nas | None) -> dict[str, Any]:
+    """With a tunnel its requests come from its address in there, and CoA goes there."""
+    has_tunnel = nas is not None and nas.tunnel_address is not None
+    if args.address is not None and (args.tunnel or (has_tunnel and args.tunnel is None)):
+        raise UserError("with a tunnel its address is the tunnel's: leave --address out, or say --no-tunnel too")
+    if args.tunnel:
+        if (args.kind or (nas.kind if nas else MIKROTIK)) != MIKROTIK:
+            raise UserError("a tunnel is set up by the script for RouterOS: other kinds can't have one")
+        address = tunnel.address_for(config, nas)
+        return {"address": address, "tunnel_address": address}
+    if args.address is None and (nas is None or (has_tunnel and args.tunnel is False)):
+        raise UserError("--address is needed: where do its requests come from without a tunnel?")
+    values: dict[str, Any] = {} if args.address is None else {"address": _address(args.address)}
+    if args.tunnel is False:
+        values |= {"tunnel_address": None, "tunnel_key": None}
     return values
 
 
@@ -77,7 +121,8 @@ def _secret(text: str) -> str:
 def _add(args: argparse.Namespace, config: Config) -> str:
     secret = _secret(sys.stdin.readline().strip()) if args.secret_stdin else new_secret()
     box = load_box(config.paths.state)
-    manage.add(Nas, "nas", name=manage.name(args.name, "router"), secret=box.seal(secret), **_values(args))
+    name, values = manage.name(args.name, "router"), _values(args, config, None)
+    manage.add(Nas, "nas", name=name, secret=box.seal(secret), **values)
     shown = "" if args.secret_stdin else f"; its secret, shown only now: {secret}"
     return f"nas {args.name} added{shown}\n{_warning(args)}{_APPLY}"
 
@@ -86,7 +131,7 @@ def _set(args: argparse.Namespace, config: Config) -> str:
     nas = manage.get(Nas, args.name, "nas")
     if nas.kind == GATEWAY:
         raise UserError("the appliance's own gateway is set up by `gatehouse apply`, not by hand")
-    values, shown = _values(args), ""
+    values, shown = _values(args, config, nas), ""
     if args.secret_stdin or args.new_secret:
         secret = _secret(sys.stdin.readline().strip()) if args.secret_stdin else new_secret()
         values["secret"] = load_box(config.paths.state).seal(secret)
@@ -102,17 +147,27 @@ def _warning(args: argparse.Namespace) -> str:
 
 
 def _list(args: argparse.Namespace, config: Config) -> str:
-    rows = [
-        {
-            "name": nas.name,
-            "address": nas.address,
-            "kind": nas.kind,
-            "message_authenticator": bool(nas.require_message_authenticator),
-            "coa_port": nas.coa_port,
-        }
-        for nas in Nas.select().order_by(Nas.name)
-    ]
-    return show(rows, ("name", "address", "kind", "message_authenticator", "coa_port"), args.json)
+    now, interval_s = int(time.time()), config.radius.interim_interval_s
+    silent = watch.silent(watch.routers(interval_s), interval_s, now)
+    rows = [_row(nas) | {"silent": nas.name in silent} for nas in Nas.select().order_by(Nas.name)]
+    if not args.json:
+        for row in rows:
+            row["seen"] = "never" if row["seen_at"] is None else format_ago(now - row["seen_at"])
+    return show(rows, COLUMNS, args.json)
+
+
+def _row(nas: Nas) -> dict[str, Any]:
+    return {
+        "name": nas.name,
+        "address": nas.address,
+        "kind": nas.kind,
+        "message_authenticator": bool(nas.require_message_authenticator),
+        "coa": nas.coa,
+        "coa_port": nas.coa_port,
+        "radsec": bool(nas.radsec),
+        "tunnel": nas.tunnel_address is not None,
+        "seen_at": nas.seen_at,
+    }
 
 
 def _remove(args: argparse.Namespace, config: Config) -> str:

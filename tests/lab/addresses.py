@@ -9,4 +9,5 @@ PROVIDER = IPv4Address("198.51.100.1")
 WAN = IPv4Interface("198.51.100.2/24")
 POOL = IPv4Network("198.51.100.16/28")
 WEB = IPv4Address("198.18.0.80")
+CARRIER = IPv4Interface("100.64.0.1/24")  # RFC 6598
 LAN = IPv4Interface("10.10.0.1/20")

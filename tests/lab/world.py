@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Self
 
-from tests.lab.addresses import LAN, POOL, PROVIDER, WAN, WEB
+from tests.lab.addresses import CARRIER, LAN, POOL, PROVIDER, WAN, WEB
 from tests.lab.appliance import Appliance
 from tests.lab.guest import Guest
 from tests.lab.namespace import Namespace, cable, claim, remove, run, spool, start, sweep, wait_until
@@ -32,6 +32,20 @@ addresses = ["{POOL}"]
 
 [dhcp]
 dns = ["{PROVIDER}"]
+"""
+
+_CARRIER_NAT = """
+table ip carrier {
+	chain forward {
+		type filter hook forward priority filter; policy drop;
+		iifname "cgn0" accept
+		oifname "cgn0" ct state established,related accept
+	}
+	chain postrouting {
+		type nat hook postrouting priority srcnat; policy accept;
+		iifname "cgn0" oifname "wan0" masquerade random
+	}
+}
 """
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -123,6 +137,18 @@ class World:
         self._plug(guest, "eth0", f"g{number}")
         guest.iproute("link", "set", "eth0", "address", guest.mac)
         return guest
+
+    def router(self) -> Namespace:
+        """A machine in the Internet behind a carrier's NAT: it reaches everybody, nobody reaches it."""
+        router = Namespace(self._name("router"), self.directory / "router")
+        self._create(router)
+        cable(router, "eth0", self.net, "cgn0")
+        self.net.iproute("address", "add", str(CARRIER), "dev", "cgn0")
+        router.iproute("address", "add", f"{CARRIER.ip + 1}/{CARRIER.network.prefixlen}", "dev", "eth0")
+        router.iproute("route", "add", "default", "via", str(CARRIER.ip))
+        self.net.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+        self.net.run("nft", "-f", "-", stdin=_CARRIER_NAT)
+        return router
 
     def appliance(self, config_toml_extra: str = "") -> Appliance:
         """The appliance, running in `gw` and ready; keys of `config_toml_extra` win over the lab's own."""

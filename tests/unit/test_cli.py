@@ -115,7 +115,12 @@ def test_nas(run: Run) -> None:
         "address": "192.0.2.7",
         "kind": "mikrotik",
         "message_authenticator": False,
+        "coa": "coa",
         "coa_port": 1700,
+        "radsec": False,
+        "tunnel": False,
+        "seen_at": None,
+        "silent": False,
     }
     assert run("nas", "remove", "attic")[0] == 0
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from appliance.config import Config, Gateway
+from appliance.config import Config, Gateway, Tunnel
 from portal import ruleset
 from portal.models import Session
 
@@ -175,3 +176,17 @@ def test_no_packet_passes_because_its_flow_is_established() -> None:
     accepting = [line for line in forward.splitlines() if line.endswith("accept")]
     assert len(accepting) == 3
     assert all("@up" in line or "@down" in line for line in accepting)
+
+
+def test_a_tunnel_brings_radius_and_nothing_else(nft: Nft) -> None:
+    tunnels = replace(CONFIG, tunnel=Tunnel(enabled=True))
+    nft.run(ruleset.render_anew(tunnels, []))
+    chain = nft.run("", "list", "chain", "inet", "gatehouse", "input")
+    rules = [line.strip() for line in chain.splitlines() if '"gatehouse"' in line]
+    assert rules == [
+        'iifname "gatehouse" ct state established,related accept',
+        'iifname "gatehouse" udp dport { 1812, 1813 } accept',
+        'iifname "gatehouse" icmp type echo-request accept',
+        'iifname "gatehouse" drop',
+    ]
+    assert '"gatehouse"' not in ruleset.render(CONFIG, [])

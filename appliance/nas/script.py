@@ -1,0 +1,252 @@
+"""The RouterOS script that a technician pastes into a router; pure.
+
+Menus and properties are those of MikroTik's manual (help.mikrotik.com/docs for RouterOS 7, wiki.mikrotik.com for 6).
+Each command stands on a line of its own and may fail alone. What we add carries the comment `gatehouse`, or is found
+by what it is for, so that pasting again finds it; nothing else of the router's configuration is touched.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from appliance.errors import UserError
+
+MARK = "gatehouse"
+ROUTEROS = (6, 7)
+SERVICES = ("hotspot", "pppoe", "dhcp", "wireless")
+RADSEC_PORT = 2083  # RFC 6614, 2.1
+RADSEC_SECRET = "radsec"  # noqa: S105 (RFC 6614, 2.3: the same for everybody, TLS protects)
+_RADIUS_SERVICE = {"pppoe": "ppp"}
+_BARE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.,:/-]*")
+_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 !#%&'()*+,-./:;<=>@[]^_`{|}~")
+_COMMENTED = f"comment={MARK}"
+
+
+@dataclass(frozen=True)
+class Tunnel:
+    """The router's end of its WireGuard tunnel; without `private_key` the router has it already."""
+
+    private_key: str | None
+    address: str
+    server_key: str
+    endpoint: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Script:
+    """What the script is made of; secrets are in plain.
+
+    `server` answers RADIUS, `portal` has the guest's pages. `radsec_certificate` is the router's own name for the
+    certificate that it shows over TLS; without one it asks over UDP.
+    """
+
+    router: str
+    routeros: int
+    server: str
+    portal: str
+    secret: str
+    authentication_port: int = 1812
+    accounting_port: int = 1813
+    coa_port: int | None = 1700
+    services: tuple[str, ...] = ("hotspot",)
+    hotspot_profile: str = "hsprof1"
+    dhcp_server: str = "dhcp1"
+    mac_login: bool = True
+    radsec_certificate: str | None = None
+    message_authenticator: bool = True
+    ntp: str | None = None
+    flows_port: int | None = None
+    tunnel: Tunnel | None = None
+
+
+def render(script: Script) -> str:
+    """Raises UserError for what this RouterOS can't do."""
+    if script.routeros < 7 and script.tunnel:
+        raise UserError("RouterOS 6 has no WireGuard: update the router, or take the tunnel away with --no-tunnel")
+    if script.routeros < 7 and script.radsec_certificate:
+        raise UserError("RadSec is for RouterOS 7 here: update the router, or switch it off with --no-radsec")
+    sections = {
+        "The tunnel": _tunnel(script),
+        "RADIUS": _radius(script),
+        "Disconnect and CoA": _incoming(script),
+        "Hotspot": _hotspot(script),
+        "PPPoE": _pppoe(script),
+        "DHCP": _dhcp(script),
+        "Time": _time(script),
+        "Flows": _flows(script),
+    }
+    parts = [_head(script)]
+    for title, commands in sections.items():
+        if lines := list(commands):
+            parts.append("\n".join([f"# {title}", *lines]))
+    return "\n\n".join([*parts, f':put "{MARK}: done"'])
+
+
+def quoted(text: str) -> str:
+    """A string literal: what isn't plain is a hex escape, which both the terminal and an import understand.
+
+    The manual, "Constant Escape Sequences": $ would be a variable, ? asks RouterOS 6 for help, a tab completes.
+    """
+    return '"' + "".join(c if c in _PLAIN else "".join(f"\\{byte:02X}" for byte in c.encode()) for c in text) + '"'
+
+
+def _value(text: object) -> str:
+    return str(text) if _BARE.fullmatch(str(text)) else quoted(str(text))
+
+
+def _properties(values: Mapping[str, object]) -> str:
+    return " ".join(f"{name}={_value(value)}" for name, value in values.items())
+
+
+def _ours(menu: str, made: Mapping[str, object], values: Mapping[str, object], by: str = _COMMENTED) -> Iterator[str]:
+    """An object of ours: added with the properties that it can't be without when it is missing, then set."""
+    mark = {"comment": MARK} if by == _COMMENTED else {}
+    yield f":if ([:len [{menu} find {by}]] = 0) do={{{menu} add {_properties({**mark, **made})}}}"
+    yield f"{menu} set [find {by}] {_properties(values)}"
+
+
+def _theirs(menu: str, name: str, values: Mapping[str, object], advice: str) -> Iterator[str]:
+    """An object of the operator's, which has to be there."""
+    yield from _warned(menu, name, advice)
+    yield f"{menu} set [find name={quoted(name)}] {_properties(values)}"
+
+
+def _warned(menu: str, name: str, advice: str) -> Iterator[str]:
+    said = quoted(f"{MARK}: there is no {menu} {name}: {advice}")
+    yield f":if ([:len [{menu} find name={quoted(name)}]] = 0) do={{:put {said}}}"
+
+
+def _head(script: Script) -> str:
+    lines = [
+        f"# Gatehouse: router {script.router}, RouterOS {script.routeros}, served by {script.server}.",
+        "# Paste it into a terminal of the router; pasting it twice does no harm. It holds secrets: keep it nowhere.",
+    ]
+    if script.tunnel and script.tunnel.private_key:
+        lines.append("# The tunnel's key is shown only now. Run `gatehouse apply` before pasting it.")
+    if script.routeros < 7 and script.message_authenticator:
+        lines += [
+            "# RouterOS 6 may send logins without Message-Authenticator, which get no answer. Update the router, or",
+            f"# run `gatehouse nas set {script.router} --no-message-authenticator` and `gatehouse apply`.",
+        ]
+    return "\n".join(lines)
+
+
+def _tunnel(script: Script) -> Iterator[str]:
+    tunnel = script.tunnel
+    if tunnel is None:
+        return
+    menu = "/interface wireguard"
+    if tunnel.private_key:
+        yield from _ours(menu, {"name": MARK}, {"private-key": tunnel.private_key})
+    else:
+        said = quoted(f"{MARK}: the key is missing here: print the script with --new-key")
+        yield f":if ([:len [{menu} find {_COMMENTED}]] = 0) do={{:put {said}}}"
+    peer = {
+        "interface": MARK,
+        "public-key": tunnel.server_key,
+        "endpoint-address": tunnel.endpoint,
+        "endpoint-port": tunnel.port,
+        "allowed-address": f"{script.server}/32",
+        "persistent-keepalive": "25s",
+    }
+    yield from _ours(f"{menu} peers", peer, peer)
+    address = {"address": f"{tunnel.address}/32", "network": script.server, "interface": MARK}
+    yield from _ours("/ip address", address, address)
+
+
+def _radius(script: Script) -> Iterator[str]:
+    values: dict[str, object] = {
+        "service": ",".join(_RADIUS_SERVICE.get(service, service) for service in script.services),
+        "address": script.server,
+        "secret": script.secret,
+        "authentication-port": script.authentication_port,
+        "accounting-port": script.accounting_port,
+        "timeout": "1s",
+    }
+    if script.tunnel:
+        values["src-address"] = script.tunnel.address
+    if script.routeros >= 7:
+        values["protocol"] = "udp"
+    if script.radsec_certificate:
+        values |= _radsec(script.radsec_certificate)
+        yield from _warned("/certificate", script.radsec_certificate, "import it first, or name it with --certificate")
+    yield from _ours("/radius", {"address": script.server}, values)
+    if script.routeros >= 7:  # since 7.15: parsed where it runs, so that an older one takes the rest
+        command = f"/radius set [find {_COMMENTED}] require-message-auth=yes-for-request-resp"
+        said = quoted(f"{MARK}: update RouterOS, it doesn't check Message-Authenticator (CVE-2024-3596)")
+        yield f":do {{[[:parse {quoted(command)}]]}} on-error={{:put {said}}}"
+
+
+def _radsec(certificate: str) -> dict[str, object]:
+    return {
+        "protocol": "radsec",
+        "certificate": certificate,
+        "secret": RADSEC_SECRET,
+        "authentication-port": RADSEC_PORT,
+        "accounting-port": RADSEC_PORT,
+        "timeout": "3s",  # a connection may have to be made first
+    }
+
+
+def _incoming(script: Script) -> Iterator[str]:
+    """RouterOS's own firewall drops what comes from outside: our rule goes before all others of the chain."""
+    if script.coa_port is None:
+        return
+    yield f"/radius incoming set accept=yes port={script.coa_port}"
+    menu, others = "/ip firewall filter", "find chain=input dynamic=no"
+    rule = {"chain": "input", "protocol": "udp", "src-address": script.server, "dst-port": script.coa_port}
+    add = f"{menu} add {_properties({'comment': MARK, **rule, 'action': 'accept'})}"
+    yield (
+        f":if (([:len [{menu} find {_COMMENTED}]] = 0) and ([:len [{menu} {others}]] > 0)) "
+        f"do={{{add} place-before=[:pick [{menu} {others}] 0]}}"
+    )
+    yield f"{menu} set [find {_COMMENTED}] {_properties(rule)}"
+
+
+def _hotspot(script: Script) -> Iterator[str]:
+    if "hotspot" not in script.services:
+        return
+    values = {
+        "use-radius": "yes",
+        "radius-accounting": "yes",
+        "radius-interim-update": "received",
+        "login-by": "mac,mac-cookie,http-chap" if script.mac_login else "mac-cookie,http-chap",
+    }
+    if script.mac_login:
+        values["mac-auth-mode"] = "mac-as-username-and-password"
+    advice = "run /ip hotspot setup first, or name yours with --hotspot-profile"
+    yield from _theirs("/ip hotspot profile", script.hotspot_profile, values, advice)
+    garden = {"protocol": "tcp", "dst-address": script.portal, "dst-port": "80,443"}
+    yield from _ours("/ip hotspot walled-garden ip", {"action": "accept", **garden}, garden)
+
+
+def _pppoe(script: Script) -> Iterator[str]:
+    if "pppoe" in script.services:
+        yield "/ppp aaa set use-radius=yes accounting=yes"
+
+
+def _dhcp(script: Script) -> Iterator[str]:
+    if "dhcp" in script.services:
+        advice = "make it first, or name yours with --dhcp-server"
+        yield from _theirs("/ip dhcp-server", script.dhcp_server, {"use-radius": "yes"}, advice)
+
+
+def _time(script: Script) -> Iterator[str]:
+    if script.ntp is None:
+        return
+    if script.routeros < 7:
+        yield f"/system ntp client set enabled=yes primary-ntp={script.ntp}"
+        return
+    yield "/system ntp client set enabled=yes"
+    menu, server = "/system ntp client servers", f"address={script.ntp}"
+    yield f":if ([:len [{menu} find {server}]] = 0) do={{{menu} add {server}}}"
+
+
+def _flows(script: Script) -> Iterator[str]:
+    if script.flows_port is None:
+        return
+    yield "/ip traffic-flow set enabled=yes"
+    target = {"dst-address": script.server}
+    values = {"port": script.flows_port, "version": 9}
+    yield from _ours("/ip traffic-flow target", {**target, **values}, values, by=f"dst-address={script.server}")

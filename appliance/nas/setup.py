@@ -1,0 +1,91 @@
+"""`gatehouse nas script`: from what is known of a router to the lines that set it up."""
+
+import argparse
+from ipaddress import IPv4Address
+from typing import Any
+
+from appliance.accounts import manage
+from appliance.config import Config
+from appliance.crypto import load_box
+from appliance.errors import UserError
+from appliance.nas import reach, script, tunnel
+from appliance.nas.models import Nas
+
+
+def add_parser(verbs: Any) -> None:
+    words = verbs.add_parser("script", help="print the RouterOS commands that set a router up; they hold its secret")
+    words.add_argument("name")
+    words.add_argument("--routeros", type=int, choices=script.ROUTEROS, default=7)
+    words.add_argument("--server", type=IPv4Address, metavar="ADDRESS", help="where the router reaches this machine")
+    words.add_argument("--services", default="hotspot", metavar="LIST", help=f"of {','.join(script.SERVICES)}")
+    words.add_argument("--hotspot-profile", default="hsprof1", metavar="NAME", help="what /ip hotspot setup made")
+    words.add_argument("--dhcp-server", default="dhcp1", metavar="NAME")
+    words.add_argument("--certificate", default="router.crt_0", metavar="NAME", help="the router's own, for RadSec")
+    words.add_argument(
+        "--mac-login",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="devices that are known by their MAC address needn't see the login page",
+    )
+    words.add_argument("--ntp", type=IPv4Address, metavar="ADDRESS", help="a time server for the router's clock")
+    words.add_argument("--traffic-flow", type=int, metavar="PORT", help="send NetFlow 9 to this port of the appliance")
+    words.add_argument("--new-key", action="store_true", help="a new key for its tunnel, when the router lost its own")
+    words.set_defaults(run=_script)
+
+
+def _script(args: argparse.Namespace, config: Config) -> str:
+    nas = manage.get(Nas, args.name, "nas")
+    if nas.kind != "mikrotik":
+        raise UserError(f"router {nas.name} is of kind {nas.kind}: only RouterOS takes such a script")
+    if args.new_key and not nas.tunnel_address:
+        raise UserError(f"router {nas.name} has no tunnel: see `gatehouse nas set {nas.name} --tunnel`")
+    new_key = bool(nas.tunnel_address) and (args.new_key or nas.tunnel_key is None)
+    private, public = tunnel.new_keys() if new_key else (None, None)
+    text = script.render(_collected(args, config, nas, private))
+    if public is not None:
+        manage.change(nas, "nas", {"tunnel_key": public})
+    return text
+
+
+def _collected(args: argparse.Namespace, config: Config, nas: Nas, private: str | None) -> script.Script:
+    portal, end = args.server, None
+    if nas.tunnel_address:
+        tunnel.must_be_on(config)
+        portal = portal or reach.endpoint(config)
+        key = tunnel.public_key(tunnel.server_key(config.paths.state))
+        end = script.Tunnel(private, str(nas.tunnel_address), key, str(portal), config.tunnel.listen_port)
+        server = tunnel.server_address(config.tunnel.network)
+    else:
+        server = portal = portal or reach.server(config, nas)
+    return script.Script(
+        router=str(nas.name),
+        routeros=args.routeros,
+        server=str(server),
+        portal=str(portal),
+        secret=load_box(config.paths.state).open(nas.secret),
+        authentication_port=config.radius.authentication_port,
+        accounting_port=config.radius.accounting_port,
+        coa_port=None if nas.coa == "none" else int(nas.coa_port),
+        services=_services(args.services),
+        hotspot_profile=args.hotspot_profile,
+        dhcp_server=args.dhcp_server,
+        mac_login=args.mac_login,
+        radsec_certificate=args.certificate if nas.radsec else None,
+        message_authenticator=bool(nas.require_message_authenticator),
+        ntp=str(args.ntp) if args.ntp else None,
+        flows_port=_port(args.traffic_flow),
+        tunnel=end,
+    )
+
+
+def _services(text: str) -> tuple[str, ...]:
+    named = text.split(",")
+    if unknown := [service for service in named if service not in script.SERVICES]:
+        raise UserError(f"--services: there is no {unknown[0]!r}; there are: {', '.join(script.SERVICES)}")
+    return tuple(service for service in script.SERVICES if service in named)
+
+
+def _port(number: int | None) -> int | None:
+    if number is not None and not 1 <= number <= 65_535:
+        raise UserError(f"--traffic-flow {number}: a port is between 1 and 65535")
+    return number
