@@ -16,8 +16,7 @@ class Grant(NamedTuple):
     """What the NAS is told. None is no limit; `pool_id` asks for an address once the password was right.
 
     `slows` says that the end of the quota changes the speed and cuts nobody. `rate_rule` and `end_rule` name the
-    rules that gave the speed and the end; `changes_at` (UTC seconds) is when the rules will say another speed or
-    another quota, if the session lasts so long.
+    rules that gave the speed and the end.
     """
 
     rate: RateLimit
@@ -33,7 +32,6 @@ class Grant(NamedTuple):
     attributes: str = ""
     rate_rule: str = "plan"
     end_rule: str = ""
-    changes_at: int | None = None
 
 
 class Reject(NamedTuple):
@@ -90,7 +88,6 @@ def _grant(
         account.attributes,
         rate_rule,
         end_rule,
-        _changes_at(account, windows, slowed, zone, now),
     )
 
 
@@ -148,11 +145,11 @@ def with_burst(up_bps: int, down_bps: int, burst: str) -> RateLimit:
     return parse_rate_limit(f"{format_bits_per_second(up_bps)}/{format_bits_per_second(down_bps)} {burst}")
 
 
-def _changes_at(account: Account, windows: tuple[Window, ...], slowed: bool, zone: ZoneInfo, now: int) -> int | None:
-    edges = [time_windows.speed_changes_at(windows, zone, now)] if windows and not slowed else []
-    if account.quota_bytes is not None:
-        edges.append(next_period_at(account.quota_period, now, zone))
-    return min((edge for edge in edges if edge is not None), default=None)
+def changes_at(account: Account, zone: ZoneInfo, now: int) -> int | None:
+    """When the rules will say another speed or another quota (UTC seconds), if the session lasts so long."""
+    edge = time_windows.speed_changes_at(time_windows.parse(account.windows), zone, now) if account.windows else None
+    period_at = next_period_at(account.quota_period, now, zone) if account.quota_bytes is not None else None
+    return min((at for at in (edge, period_at) if at is not None), default=None)
 
 
 def _quota_message(period: str) -> str:

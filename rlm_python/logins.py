@@ -28,7 +28,7 @@ def identify(request: Mapping[str, str], kind: str, lookup: Lookup, writes: Logi
     """None where nobody is known by this name. Raises peewee.PeeweeException."""
     name, mac = request.get("User-Name", ""), pairs.mac(request.get("Calling-Station-Id", ""))
     wish = request.get("Connect-Info") if kind == pairs.OWN_GATEWAY else None
-    if _MAC.fullmatch(mac) and pairs.mac(name) == mac:
+    if name[-1:].lower() == mac[-1:] and _MAC.fullmatch(mac) and pairs.mac(name) == mac:  # the quick look first
         if wish == FORGET:
             writes.forget(mac)
         return _device(mac, lookup, now)

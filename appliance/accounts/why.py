@@ -17,7 +17,7 @@ from appliance.errors import UserError
 from appliance.nas.models import GATEWAY, Nas
 from appliance.units import format_bytes, format_duration
 from rlm_python import pairs
-from rlm_python.authorization import Grant, Reject, authorize
+from rlm_python.authorization import Grant, Reject, authorize, changes_at
 from rlm_python.speed_limits import RateLimit, format_bits_per_second
 
 MISSED_INTERIMS = 3
@@ -51,7 +51,7 @@ def _why(args: argparse.Namespace, config: Config) -> str:
     verdict = authorize(account, zone, at)
     kind = _kind(args.nas)
     if args.json:
-        return _json(verdict, account, kind, config)
+        return _json(verdict, account, at, kind, config)
     return "\n".join(explain(verdict, account, zone, at, kind, config.radius.interim_interval_s))
 
 
@@ -83,20 +83,21 @@ def explain(
         yield f"{left} of {format_bytes(account.quota_bytes)}/{account.quota_period} left, {then}"
     if account.simultaneous is not None:
         yield f"{account.other_sessions} of {account.simultaneous} devices online elsewhere"
-    if verdict.changes_at is not None:
-        yield f"speed or data change on {_shown(verdict.changes_at, zone)}"
+    if (edge := changes_at(account, zone, at)) is not None:
+        yield f"speed or data change on {_shown(edge, zone)}"
     if account.overrides:
         yield f"limits of its own: {account.overrides}"
     reply = pairs.reply_pairs(verdict, kind, "0x", interim_interval_s)
     yield "the router is told: " + ", ".join(f"{name} = {value}" for name, _, value in reply if name != "Class")
 
 
-def _json(verdict: Grant | Reject, account: Account, kind: str, config: Config) -> str:
+def _json(verdict: Grant | Reject, account: Account, at: int, kind: str, config: Config) -> str:
     granted = isinstance(verdict, Grant)
     found: dict[str, Any] = {"account": account.name, "plan": account.plan, "granted": granted}
     if isinstance(verdict, Grant):
         reply = pairs.reply_pairs(verdict, kind, "0x", config.radius.interim_interval_s)
         found |= verdict._asdict() | {"rate": pairs.rate_text(verdict.rate)}
+        found["changes_at"] = changes_at(account, config.site.timezone, at)
         found["reply"] = [[name, value] for name, _, value in reply if name != "Class"]
     else:
         found |= verdict._asdict()

@@ -14,7 +14,7 @@ from appliance.accounts.lookup import Lookup
 from appliance.accounts.models import LiveChange, Session
 from appliance.accounts.terms import Account
 from appliance.nas.models import GATEWAY
-from rlm_python.authorization import Grant, Reject, authorize
+from rlm_python.authorization import Grant, Reject, authorize, changes_at
 from rlm_python.pairs import told_octets
 from rlm_python.speed_limits import format_rate_limit
 
@@ -102,7 +102,7 @@ def wanted(session: Any, account: Account | None, zone: ZoneInfo, now: int) -> W
     octets = told_octets(verdict, GATEWAY if session.nas == GATEWAY else "")
     if octets is not None:
         octets += session.input_octets + session.output_octets
-    edges = [verdict.changes_at or NEVER, NEVER if until is None else until + SLACK_S]
+    edges = [changes_at(account, zone, now) or NEVER, NEVER if until is None else until + SLACK_S]
     return Wanted(format_rate_limit(verdict.rate), until, octets, min(edges))
 
 
