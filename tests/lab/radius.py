@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from appliance import apply, config, launch
+from appliance import apply, certificates, config, launch
 from appliance.accounts import manage
 from appliance.accounts.models import Plan
 from appliance.crypto import SecretBox, load_box, new_secret
@@ -55,6 +55,10 @@ class RadiusServer:
     @property
     def box(self) -> SecretBox:
         return load_box(self.config.paths.state)
+
+    def authority(self) -> str:
+        """PEM of the certificate that phones have installed."""
+        return certificates.authority(self.config)
 
     @contextmanager
     def core(self) -> Iterator[None]:
