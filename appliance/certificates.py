@@ -104,9 +104,11 @@ def _authority(config: Config, key: rsa.RSAPrivateKey) -> x509.Certificate:
 def _issue(
     config: Config, name: str, key: rsa.RSAPrivateKey, life: timedelta, usage: x509.ObjectIdentifier
 ) -> x509.Certificate:
-    text = (_folder(config) / "ca.pem").read_bytes()
+    path = _folder(config) / "ca.pem"
+    text = path.read_bytes()
     ca, ca_key = x509.load_pem_x509_certificate(text), serialization.load_pem_private_key(text, None)
-    assert isinstance(ca_key, rsa.RSAPrivateKey)
+    if not isinstance(ca_key, rsa.RSAPrivateKey):
+        raise UserError(f"{path}: an RSA key is needed: restore it from a backup")
     begin = datetime.now(UTC) - _CLOCKS_DIFFER
     public, serial = key.public_key(), x509.random_serial_number()
     bits = x509.KeyUsage(True, False, True, False, False, False, False, False, False)  # signature, keyEncipherment

@@ -43,7 +43,9 @@ class RadiusServer:
         file.write_text(
             f'[paths]\nstate = "{folder}/state"\nrun = "{folder}/run"\nlog = "{folder}/log"\n'
             f'[radius]\nlisten = "127.0.0.1"\nauthentication_port = {authentication}\naccounting_port = {accounting}\n'
-            f"authentication_status_port = {status[0]}\naccounting_status_port = {status[1]}\n" + radius_toml + extra_toml
+            f"authentication_status_port = {status[0]}\naccounting_status_port = {status[1]}\n"
+            + radius_toml
+            + extra_toml
         )
         self.config = config.load(file)
         self.secret = new_secret()
@@ -59,6 +61,10 @@ class RadiusServer:
     def authority(self) -> str:
         """PEM of the certificate that phones have installed."""
         return certificates.authority(self.config)
+
+    def status_secret(self) -> str:
+        """Who asks the status ports needs it."""
+        return (self.config.paths.run / "status.secret").read_text()
 
     @contextmanager
     def core(self) -> Iterator[None]:

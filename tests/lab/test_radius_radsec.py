@@ -11,7 +11,6 @@ from pyrad import packet as codec
 from appliance import certificates
 from appliance.accounts.models import Session
 from appliance.nas.models import Nas
-
 from tests.lab.radius import RadiusServer, radius_server
 from tests.lab.radsec import RadSec
 
@@ -106,7 +105,8 @@ def test_a_silent_connection_holds_up_nobody(server: RadiusServer) -> None:
 
 
 def test_a_stalled_accounting_delays_no_login_on_the_same_connection(server: RadiusServer) -> None:
-    with RadSec(server, ATTIC, server.folder / "attic.pem") as router, RadSec(server, ATTIC, server.folder / "attic.pem") as other:
+    file = server.folder / "attic.pem"
+    with RadSec(server, ATTIC, file) as router, RadSec(server, ATTIC, file) as other:
         server.kill("accounting")
         with pytest.raises(TimeoutError):
             other.account("bob", "Start", "tls-3")
