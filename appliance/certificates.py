@@ -129,10 +129,10 @@ def _name(common: str) -> x509.Name:
 
 def _is_good(config: Config) -> bool:
     """Whether the own certificate is there, of our authority, of our name, and not due."""
-    path = _folder(config) / "radius.pem"
-    if not path.exists():
+    try:
+        certificate = x509.load_pem_x509_certificate((_folder(config) / "radius.pem").read_bytes())
+    except (FileNotFoundError, ValueError):
         return False
-    certificate = x509.load_pem_x509_certificate(path.read_bytes())
     ca = x509.load_pem_x509_certificate(authority(config).encode())
     now = datetime.now(UTC)
     return (

@@ -149,7 +149,7 @@ def describe(process: str, router: Router, count: int) -> str:
     line = f"router {router.name} ({router.address}): {_counted(count, what)} that can't be used: garbage"
     if process == "accounting" or not router.must_authenticate:
         return line
-    mend = f"update its firmware, or: gatehouse nas set {router.name} --no-message-authenticator"  # noqa: S608 (no SQL)
+    mend = f"update its firmware, or: gatehouse nas set {router.name} --no-message-authenticator"
     return f"{line}, or without Message-Authenticator ({mend})"
 
 

@@ -1,6 +1,7 @@
 """WPA-Enterprise on the same accounts: a real supplicant against the real FreeRADIUS with our rules."""
 
 import re
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -8,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from appliance.accounts import manage
-from appliance.accounts.models import Account, Plan, Pool, PoolAddress
+from appliance.accounts.models import Account, Device, Plan, Pool, PoolAddress, VoucherBatch
 from tests.lab import mschap
 from tests.lab.eapol import MAC, login
 from tests.lab.radius import RadiusServer, radius_server
@@ -151,6 +152,38 @@ def test_what_the_guest_claims_inside_of_the_tunnel_changes_nothing(server: Radi
     server.account("rich", "home", "riches")
     outcome = login(server, "bob", "correct horse", anonymous_identity='"rich"')
     assert outcome.values(USER_NAME) == ["bob"]
+
+
+def test_a_mac_address_opens_no_tunnel(server: RadiusServer) -> None:
+    """A device that its account remembers logs in at the hotspot by its address, which everybody in the air hears."""
+    server.plan("family", devices=2)
+    server.account("carol", "family", "secret")
+    with server.core():
+        now = int(time.time())
+        Device.create(mac=MAC, account=Account.get(name="carol"), added_at=now, used_at=now)
+    try:
+        plain = f'User-Name = "{MAC}"\nUser-Password = "x"\nCalling-Station-Id = "{MAC}"'
+        assert "Received Access-Accept" in server.radclient(plain)
+        for method in METHODS.values():
+            outcome = login(server, MAC, MAC, *method)
+            assert not outcome.success
+            assert outcome.accept == []
+    finally:
+        with server.core():
+            Device.delete().execute()
+
+
+@pytest.mark.parametrize("method", ["PEAP-MSCHAPv2", "TTLS-PAP"])
+def test_a_voucher_is_name_and_password_in_one(server: RadiusServer, method: str) -> None:
+    code = "k7m2p9qx" if method == "TTLS-PAP" else "k7m2p9qy"
+    with server.core():
+        plan, now = Plan.get(name="home"), int(time.time())
+        batch = VoucherBatch.create(name=method, plan=plan, created_at=now)
+        Account.create(name=code, plan=plan, password=server.box.seal(code), batch=batch, created_at=now)
+    assert not login(server, code, "guessed", *METHODS[method]).success
+    outcome = login(server, code.upper(), code.upper(), *METHODS[method])
+    assert outcome.success
+    assert outcome.values(USER_NAME) == [code]
 
 
 def test_hostile_eap_is_survived(server: RadiusServer) -> None:
