@@ -73,12 +73,12 @@ def new_router(config: Config, name: str) -> Pair:
 
 
 def router_serial(config: Config, name: str) -> str | None:
-    """Serial number of the router's certificate as FreeRADIUS writes it: hex of its bytes (X.690, 8.3)."""
+    """Serial number of the router's certificate as FreeRADIUS writes it: hex of its bytes without a leading zero."""
     path = _routers(config) / f"{name}.pem"
     if not path.exists():
         return None
     number = x509.load_pem_x509_certificate(path.read_bytes()).serial_number
-    return number.to_bytes(number.bit_length() // 8 + 1, "big", signed=True).hex()
+    return number.to_bytes((number.bit_length() + 7) // 8, "big").hex()
 
 
 def _folder(config: Config) -> Path:
