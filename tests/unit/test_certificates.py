@@ -86,7 +86,7 @@ def test_another_name_or_a_broken_file_makes_a_new_one(config: Config) -> None:
 def test_nobody_but_root_reads_the_keys(config: Config) -> None:
     certificates.ensure(config)
     certificates.new_router(config, "attic")
-    files = [path for path in (config.paths.state / "keys").rglob("*.pem")]
+    files = list((config.paths.state / "keys").rglob("*.pem"))
     assert len(files) == 3
     for path in files:
         assert path.stat().st_mode & 0o777 == 0o600
