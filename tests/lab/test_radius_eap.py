@@ -181,9 +181,10 @@ def test_a_voucher_is_name_and_password_in_one(server: RadiusServer, method: str
         batch = VoucherBatch.create(name=method, plan=plan, created_at=now)
         Account.create(name=code, plan=plan, password=server.box.seal(code), batch=batch, created_at=now)
     assert not login(server, code, "guessed", *METHODS[method]).success
-    outcome = login(server, code.upper(), code.upper(), *METHODS[method])
-    assert outcome.success
-    assert outcome.values(USER_NAME) == [code]
+    for _ in range(2):  # the first login is written down
+        outcome = login(server, code.upper(), code.upper(), *METHODS[method])
+        assert outcome.success
+        assert outcome.values(USER_NAME) == [code]
 
 
 def test_hostile_eap_is_survived(server: RadiusServer) -> None:

@@ -37,7 +37,7 @@ def test_the_product_is_the_installed_one(root: Path) -> None:
     assert "/site-packages/appliance/" in where
 
 
-RADIUS = tuple(f"tests/lab/test_radius{name}.py" for name in ("", "_eap", "_radsec"))
+RADIUS = tuple(f"tests/lab/test_radius{name}.py" for name in ("", "_limits", "_eap", "_radsec"))
 
 
 @pytest.mark.parametrize("tests", [RADIUS, ("tests/unit", "-k", "not postgresql")], ids=" ".join)
