@@ -93,9 +93,7 @@ def test_nobody_but_root_reads_the_keys(config: Config) -> None:
     assert "PRIVATE" not in (config.paths.state / "keys/routers/attic.pem").read_text()
 
 
-def test_a_routers_serial_number_is_written_as_freeradius_does(
-    config: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_routers_serial_number_is_written_as_freeradius_does(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     certificates.ensure(config)
     assert certificates.router_serial(config, "attic") is None
     for number, text in ((0x7F, "7f"), (0x80, "80"), (0xABC, "0abc")):
