@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
 
-from appliance import db, launch, modules, supervise, systemd_units
+from appliance import certificates, db, launch, modules, supervise, systemd_units
 from appliance.accounts.models import core_db
 from appliance.config import Config
 from appliance.crypto import key_file
 from appliance.errors import UserError
+from appliance.files import written
 from appliance.service import Directory, File, Module, Service
 
 KEPT = "gatehouse.toml"  # below `paths.state`: the last configuration that could be applied
@@ -53,7 +53,7 @@ def apply(config: Config, restart: bool = True) -> list[str]:
 
 
 def prepare(config: Config, active: Sequence[Module]) -> None:
-    """Users, directories, the key and the database: made where they are missing, never changed otherwise."""
+    """Users, directories, keys, certificates and the database: made where they are missing, never changed otherwise."""
     if os.geteuid() != 0:
         raise UserError("only root can do this: try again with sudo")
     launch.run("systemd-sysusers", str(Path(__file__).with_name("systemd") / "sysusers.conf"))
@@ -61,6 +61,7 @@ def prepare(config: Config, active: Sequence[Module]) -> None:
         base.mkdir(parents=True, exist_ok=True, mode=0o755)
     _make_directories(config, [*COMMON, *(d for module in active for d in module.directories)])
     _make_key(key_file(config.paths.state))
+    certificates.ensure(config)
     with open_core(config, create=True):
         db.migrate(core_db.obj, db.migrations("appliance.migrations"))
     sqlite = db.sqlite_path(config.database_url)
@@ -91,7 +92,7 @@ def _make_directories(config: Config, directories: Iterable[Directory]) -> None:
 def _make_key(path: Path) -> None:
     if path.exists():
         return
-    with _written(path, 0o640, "root", "gatehouse-core") as file:
+    with written(path, 0o640, "root", "gatehouse-core") as file:
         file.write(secrets.token_bytes(32))
 
 
@@ -124,7 +125,7 @@ def settings(config: Config, running: Iterable[Service]) -> list[File]:
 
 def _keep(config: Config) -> None:
     """For a boot after which the configuration can't be used any more."""
-    with _written(config.paths.state / KEPT, 0o644, "root", "root") as file:
+    with written(config.paths.state / KEPT, 0o644, "root", "root") as file:
         file.write(config.text.encode())
 
 
@@ -136,7 +137,7 @@ def install(config: Config, files: Sequence[File]) -> list[str]:
         if _same(path, file.text):
             continue
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-        with _written(path, file.mode, file.owner, file.group) as out:
+        with written(path, file.mode, file.owner, file.group) as out:
             out.write(file.text.encode())
         changed |= dict.fromkeys(file.restarts)
     return list(changed)
@@ -147,25 +148,3 @@ def _same(path: Path, text: str) -> bool:
         return path.read_text(encoding="utf-8") == text
     except FileNotFoundError:
         return False
-
-
-@contextmanager
-def _written(path: Path, mode: int, owner: str, group: str) -> Iterator[BinaryIO]:
-    """A file that appears whole and with its rights, or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fchown(handle, pwd.getpwnam(owner).pw_uid, grp.getgrnam(group).gr_gid)
-            os.fchmod(handle, mode)
-            os.fsync(handle)
-        Path(name).rename(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -9,8 +9,8 @@ from pathlib import Path
 import peewee
 
 from appliance import apply as applying
+from appliance import certificates, modules, supervise, systemd_units
 from appliance import config as configuration
-from appliance import modules, supervise, systemd_units
 from appliance.accounts import cli as accounts_cli
 from appliance.accounts import devices_cli, why
 from appliance.admin import links
@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         words.set_defaults(on=on)
     _simple(commands, "up", _up, "run all enabled services in the foreground, restarted when they die")
     _simple(commands, "admin-link", _admin_link, "print a link to the admin page that works once, for 15 minutes")
+    _simple(commands, "ca", _ca, "print the certificate that phones install for WPA-Enterprise, and routers for RadSec")
     words = _simple(commands, "status", _status, "modules and their services")
     words.add_argument("--json", action="store_true")
     accounts_cli.add_parsers(commands)
@@ -121,6 +122,10 @@ def _up(args: argparse.Namespace, config: Config) -> str:
 
 def _admin_link(args: argparse.Namespace, config: Config) -> str:
     return links.create(config)
+
+
+def _ca(args: argparse.Namespace, config: Config) -> str:
+    return certificates.authority(config).rstrip()
 
 
 def _status(args: argparse.Namespace, config: Config) -> str:

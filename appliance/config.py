@@ -51,16 +51,31 @@ class Database:
 
 @dataclass(frozen=True)
 class Radius:
-    """Where FreeRADIUS listens, and what it tells every NAS. `public_address` is where routers reach it."""
+    """Where FreeRADIUS listens, and what it tells every NAS.
+
+    `certificate` and `key` (PEM files) replace the own ones that phones see; `radsec_port` 0 is no RadSec.
+    `public_address` is where routers reach it.
+    """
 
     listen: IPv4Address = IPv4Address("0.0.0.0")  # noqa: S104 (routers reach it from anywhere; clients are listed)
     authentication_port: int = 1812
     accounting_port: int = 1813
+    radsec_port: int = 0
+    authentication_status_port: int = 18121
+    accounting_status_port: int = 18122
     interim_interval_s: int = 300
     public_address: IPv4Address | None = None
+    log_logins: bool = True
+    certificate: Path | None = None
+    key: Path | None = None
 
     def __post_init__(self) -> None:
-        _ports(self, "authentication_port", "accounting_port")
+        ports = ("authentication_port", "accounting_port", "authentication_status_port", "accounting_status_port")
+        _ports(self, *ports)
+        if len({getattr(self, port) for port in ports}) < len(ports):
+            raise ValueError(f"{', '.join(ports)}: four different ports are needed")
+        _between(self, "radsec_port", 0, 65_535)
+        _certificate(self.certificate, self.key)
         _between(self, "interim_interval_s", 60, 86_400)
 
 
@@ -111,8 +126,7 @@ class Portal:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+", self.hostname):
             raise ValueError("hostname: write a full lower-case host name such as login.example.net")
-        if (self.certificate is None) != (self.key is None):
-            raise ValueError("certificate and key: give both or neither")
+        _certificate(self.certificate, self.key)
         _ports(self, "http_port", "https_port")
 
 
@@ -196,6 +210,11 @@ class Config:
 def _ports(section: object, *keys: str) -> None:
     for key in keys:
         _between(section, key, 1, 65_535)
+
+
+def _certificate(certificate: Path | None, key: Path | None) -> None:
+    if (certificate is None) != (key is None):
+        raise ValueError("certificate and key: give both or neither")
 
 
 def _between(section: object, key: str, low: int, high: int) -> None:

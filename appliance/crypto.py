@@ -5,7 +5,9 @@ import secrets
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from appliance.errors import UserError
 
@@ -39,6 +41,15 @@ def key_file(state: Path) -> Path:
 
 def load_box(state: Path) -> SecretBox:
     """The box for the key below `state`; raises UserError where there is none."""
+    return SecretBox(_key(state))
+
+
+def derived_secret(state: Path, purpose: str) -> str:
+    """A secret that is the same after each restart without being kept anywhere (RFC 5869)."""
+    return HKDF(hashes.SHA256(), 16, salt=None, info=purpose.encode()).derive(_key(state)).hex()
+
+
+def _key(state: Path) -> bytes:
     path = key_file(state)
     try:
         key = path.read_bytes()
@@ -48,7 +59,7 @@ def load_box(state: Path) -> SecretBox:
         raise UserError(f"{path}: only root and members of gatehouse-core may read it: try sudo") from None
     if len(key) != 32:
         raise UserError(f"{path}: 32 bytes are needed, it has {len(key)}: restore it from a backup")
-    return SecretBox(key)
+    return key
 
 
 def new_secret() -> str:

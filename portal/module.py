@@ -10,7 +10,6 @@ from appliance.config import Config
 from appliance.crypto import load_box
 from appliance.errors import ConfigError, Unavailable, UserError
 from appliance.nas import clients, raddb, tunnel
-from appliance.nas import services as radius
 from appliance.nas.services import RADIUS
 from appliance.service import Directory, File, Module, Service
 from portal import dhcp, nft, nginx, ruleset
@@ -106,8 +105,9 @@ def render(config: Config) -> list[File]:
 def verify(config: Config) -> None:
     """Each program reads its own file; the first complaint is shown with the program's words."""
     _verify_certificate(config)
-    for process, service in zip(raddb.PROCESSES, RADIUS, strict=True):
-        _complain("FreeRADIUS", launch.check(config, service, radius.command(config, process, "-C")))
+    for service in RADIUS:
+        if service.wanted(config):
+            _complain("FreeRADIUS", launch.check(config, service, [*service.command(config), "-C"]))
     _complain("dnsmasq", launch.check(config, DNSMASQ, _dnsmasq(config, "--test")))
     _complain("nginx", launch.check(config, WEB, _nginx(config, "-t")))
 

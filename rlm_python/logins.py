@@ -10,6 +10,8 @@ from appliance.accounts.terms import Account
 from appliance.crypto import SecretBox
 from rlm_python import pairs
 
+PROVEN: pairs.Pair = ("Auth-Type", ":=", "Proven")  # raddb's name for it
+_IN_TUNNEL = "FreeRADIUS-Proxied-To"  # FreeRADIUS adds it to what comes out of an EAP tunnel
 REMEMBER, FORGET = "remember", "forget"  # Connect-Info (RFC 2869, 5.11) of the own gateway, by the guest's wish
 _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 _HIDE_THE_PASSWORD = ("CHAP-Password", "MS-CHAP-Response", "MS-CHAP2-Response", "EAP-Message")
@@ -29,6 +31,8 @@ def identify(request: Mapping[str, str], kind: str, lookup: Lookup, writes: Logi
     name, mac = request.get("User-Name", ""), pairs.mac(request.get("Calling-Station-Id", ""))
     wish = request.get("Connect-Info") if kind == pairs.OWN_GATEWAY else None
     if name[-1:].lower() == mac[-1:] and _MAC.fullmatch(mac) and pairs.mac(name) == mac:  # the quick look first
+        if _IN_TUNNEL in request:
+            return None  # WPA-Enterprise is for those who prove more than an address that all can hear
         if wish == FORGET:
             writes.forget(mac)
         return _device(mac, lookup, now)
@@ -56,12 +60,12 @@ def proof(login: Login, request: Mapping[str, str], box: SecretBox) -> pairs.Pai
     for a password. A voucher's code is its password; the guest's spelling counts, as CHAP hides it.
     """
     if login.by_device:
-        return "Auth-Type", ":=", "Accept"
+        return PROVEN
     if login.account.batch_id is None:
         return "Cleartext-Password", ":=", box.open(login.account.password)
     hidden = any(name in request for name in _HIDE_THE_PASSWORD)
     if not hidden and voucher_code(request.get("User-Password", "")) in ("", login.account.name):
-        return "Auth-Type", ":=", "Accept"
+        return PROVEN
     return "Cleartext-Password", ":=", request.get("User-Name", "")
 
 

@@ -80,6 +80,8 @@ def test_ports_in_the_handbook_are_the_defaults() -> None:
     for port in (
         defaults.radius.authentication_port,
         defaults.radius.accounting_port,
+        defaults.radius.authentication_status_port,
+        defaults.radius.accounting_status_port,
         defaults.gateway.coa_port,
         defaults.portal.http_port,
         defaults.portal.https_port,

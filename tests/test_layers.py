@@ -22,7 +22,7 @@ NEVER_IN_RULES = ("bottle", "pyroute2", "pyftpdlib", "numpy", "jinja2", "waitres
 ONLY_IMPORTERS = {
     "bottle": ("*/web.py", "portal/capport.py", "appliance/admin/*.py"),
     "pyroute2": ("portal/shaping.py", "portal/gateway.py"),
-    "pyrad": ("portal/radius.py", "appliance/nas/coa.py"),
+    "pyrad": ("portal/radius.py", "appliance/nas/coa.py", "appliance/nas/status.py"),
     "pyftpdlib": ("appliance/vault/server.py",),
     "duckdb": ("collector/*.py",),
     "radiusd": ("rlm_python/hotspot.py",),

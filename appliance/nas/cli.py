@@ -6,12 +6,14 @@ import time
 from ipaddress import ip_network
 from typing import Any
 
+from appliance import certificates
 from appliance.accounts import manage
 from appliance.config import Config
 from appliance.crypto import load_box, new_secret
 from appliance.errors import UserError
-from appliance.nas import setup, tunnel, watch
+from appliance.nas import setup, status, tunnel, watch
 from appliance.nas.models import COA, GATEWAY, KINDS, Nas
+from appliance.nas.raddb import PROCESSES
 from appliance.tables import show
 from appliance.units import format_ago
 
@@ -43,6 +45,12 @@ def add_parsers(commands: Any) -> None:
     words = verbs.add_parser("list")
     words.add_argument("--json", action="store_true")
     words.set_defaults(run=_list)
+    words = verbs.add_parser("counters", help="what FreeRADIUS has counted since it was started")
+    words.add_argument("--json", action="store_true")
+    words.set_defaults(run=_counters)
+    words = verbs.add_parser("certificate", help="make and print a router's key and certificate for RadSec")
+    words.add_argument("name")
+    words.set_defaults(run=_certificate)
     words = verbs.add_parser("remove")
     words.add_argument("name")
     words.set_defaults(run=_remove)
@@ -168,6 +176,25 @@ def _row(nas: Nas) -> dict[str, Any]:
         "tunnel": nas.tunnel_address is not None,
         "seen_at": nas.seen_at,
     }
+
+
+def _counters(args: argparse.Namespace, config: Config) -> str:
+    asked, rows = status.Watch(config), []
+    for router in status.routers():
+        for process in PROCESSES:
+            found = asked.of_router(process, router)
+            if found is not None:
+                rows.append({"name": router.name, "process": process, **found._asdict()})
+    return show(rows, ("name", "process", *status.Counters._fields), args.json)
+
+
+def _certificate(args: argparse.Namespace, config: Config) -> str:
+    nas = manage.get(Nas, args.name, "nas")
+    if not nas.radsec:
+        raise UserError(f"nas {args.name} doesn't use RadSec: run `gatehouse nas set {args.name} --radsec` first")
+    pair = certificates.new_router(config, args.name)
+    print(f"an older certificate of {args.name} ends with the next `gatehouse apply`", file=sys.stderr)
+    return (pair.key + pair.certificate + certificates.authority(config)).rstrip()
 
 
 def _remove(args: argparse.Namespace, config: Config) -> str:

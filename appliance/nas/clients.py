@@ -8,20 +8,30 @@ from appliance.nas.models import GATEWAY, Nas
 
 @dataclass(frozen=True)
 class Client:
-    """A router as FreeRADIUS's clients.conf knows it; `secret` is in plain."""
+    """A router as FreeRADIUS's clients.conf knows it; `secret` is in plain, `id` the row's."""
 
+    id: int
     name: str
     address: str
     secret: str
     require_message_authenticator: bool
     kind: str
+    radsec: bool
 
 
 def read(box: SecretBox) -> list[Client]:
     """All routers by name, the own gateway among them."""
     gateway_secret(box)
     return [
-        Client(nas.name, nas.address, box.open(nas.secret), nas.require_message_authenticator, nas.kind)
+        Client(
+            nas.id,
+            nas.name,
+            nas.address,
+            box.open(nas.secret),
+            nas.require_message_authenticator,
+            nas.kind,
+            nas.radsec,
+        )
         for nas in Nas.select().order_by(Nas.name)
     ]
 

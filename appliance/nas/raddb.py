@@ -2,41 +2,97 @@
 
 import sysconfig
 from importlib import resources
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import appliance
-from appliance import templates
+from appliance import certificates, templates
 from appliance.config import Config
+from appliance.crypto import derived_secret
 from appliance.nas.clients import Client
 from appliance.service import File
 
 PROCESSES = ("authentication", "accounting")
+RADSEC = "radsec"
 _GROUP = "gatehouse-core"
+_TEMPLATES = "rlm_python.raddb"
+_RADSEC_SOURCE = IPv4Address("127.83.0.0")  # 2083 is RadSec's port; each router gets its own address from here on
 
 
 def render(config: Config, clients: list[Client]) -> list[File]:
     """The files of `paths.run`/raddb; secrets in them are why the group is FreeRADIUS's only."""
-    source = resources.files("rlm_python") / "raddb"
     services = tuple(f"radius-{process}" for process in PROCESSES)
-    shared = {name: (source / name).read_text(encoding="utf-8") for name in ("access_reject", "dictionary")}
-    shared["clients.conf"] = templates.render("rlm_python.raddb", "clients.conf.j2", clients=clients)
-    files = [File(f"raddb/{name}", text, _GROUP, services) for name, text in shared.items()]
+    clients_conf = templates.render(_TEMPLATES, "clients.conf.j2", clients=clients, radsec=_radsec(config, clients))
+    files = [
+        _file("clients.conf", clients_conf, *services),
+        *(_file(name, _text(name), *services) for name in ("access_reject", "dictionary")),
+        *_certificate_files("eap", certificates.server(config), services[0]),
+        _file("policy.conf", _text("policy.conf"), services[0]),
+        File("status.secret", _status_secret(config), "gatehouse-jobs", ()),
+    ]
     for process, service in zip(PROCESSES, services, strict=True):
-        own = {
-            f"{process}.conf": templates.render("rlm_python.raddb", "radiusd.conf.j2", **_values(config, process)),
-            f"{process}.server": (source / f"{process}.server").read_text(encoding="utf-8"),
-        }
-        files += [File(f"raddb/{name}", text, _GROUP, (service,)) for name, text in own.items()]
-    return files
+        own = templates.render(_TEMPLATES, "radiusd.conf.j2", **_values(config, process))
+        files.append(_file(f"{process}.conf", own, service))
+        files.append(_file(f"{process}.server", _text(f"{process}.server"), service))
+    return [*files, *_radsec_files(config, clients)] if config.radius.radsec_port else files
 
 
 def _values(config: Config, process: str) -> dict[str, object]:
-    port = config.radius.authentication_port if process == "authentication" else config.radius.accounting_port
     return {
         "process": process,
         "raddb": config.paths.run / "raddb",
         "logs": config.paths.log,
         "listen": config.radius.listen,
-        "port": port,
+        "port": getattr(config.radius, f"{process}_port"),
+        "status_port": getattr(config.radius, f"{process}_status_port"),
+        "status_secret": _status_secret(config),
+        "log_logins": config.radius.log_logins,
         "python_path": f"{Path(appliance.__file__).parents[1]}:{sysconfig.get_path('purelib')}",
     }
+
+
+def _radsec(config: Config, clients: list[Client]) -> dict[str, dict[str, str]]:
+    """By router: the loopback address under which the other processes know it, and its certificate's serial number."""
+    found = {}
+    for client in clients if config.radius.radsec_port else ():
+        serial = certificates.router_serial(config, client.name) if client.radsec else None
+        if serial is not None:
+            found[client.name] = {"source": str(_RADSEC_SOURCE + client.id), "serial": serial}
+    return found
+
+
+def _radsec_files(config: Config, clients: list[Client]) -> list[File]:
+    """The process that takes TLS and hands on to the two others."""
+    wildcard = config.radius.listen.is_unspecified
+    values = {
+        "raddb": config.paths.run / "raddb",
+        "logs": config.paths.log,
+        "listen": config.radius.listen,
+        "server": IPv4Address("127.0.0.1") if wildcard else config.radius.listen,
+        "radius": config.radius,
+        "clients": clients,
+        "radsec": _radsec(config, clients),
+    }
+    text = templates.render(_TEMPLATES, "radsec.conf.j2", **values)
+    service = f"radius-{RADSEC}"
+    return [
+        _file(f"{RADSEC}.conf", text, service),
+        _file("ca.pem", certificates.authority(config), service),
+        *_certificate_files(RADSEC, certificates.own_server(config), service),
+    ]
+
+
+def _certificate_files(name: str, pair: certificates.Pair, service: str) -> list[File]:
+    return [_file(f"{name}.pem", pair.certificate, service), _file(f"{name}.key", pair.key, service)]
+
+
+def _file(name: str, text: str, *services: str) -> File:
+    return File(f"raddb/{name}", text, _GROUP, services)
+
+
+def _text(name: str) -> str:
+    return (resources.files("rlm_python") / "raddb" / name).read_text(encoding="utf-8")
+
+
+def _status_secret(config: Config) -> str:
+    return derived_secret(config.paths.state, "radius status")

@@ -1,10 +1,10 @@
-"""The two FreeRADIUS processes as services."""
+"""FreeRADIUS as services: two processes that decide and write down, and one before them that takes RadSec."""
 
 import sysconfig
 
 from appliance.config import Config
 from appliance.launch import TREE
-from appliance.nas.raddb import PROCESSES
+from appliance.nas.raddb import PROCESSES, RADSEC
 from appliance.service import Service
 
 
@@ -40,4 +40,15 @@ def _service(process: str) -> Service:
     )
 
 
-RADIUS = tuple(_service(process) for process in PROCESSES)
+RADIUS = (
+    *(_service(process) for process in PROCESSES),
+    Service(
+        name=f"radius-{RADSEC}",
+        description="FreeRADIUS, RadSec",
+        user="gatehouse-radius",
+        groups=("gatehouse-core",),
+        command=lambda config: command(config, RADSEC),
+        reads=("paths", "radius"),
+        wanted=lambda config: config.radius.radsec_port != 0,
+    ),
+)

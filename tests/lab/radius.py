@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from appliance import apply, config, launch
+from appliance import apply, certificates, config, launch
 from appliance.accounts import manage
 from appliance.accounts.models import Plan
 from appliance.crypto import SecretBox, load_box, new_secret
@@ -36,13 +36,15 @@ def free_ports(count: int) -> list[int]:
 class RadiusServer:
     """Both radiusd processes over a core database of their own; `secret` is that of the NAS `router`, 127.0.0.2."""
 
-    def __init__(self, folder: Path, extra_toml: str = "") -> None:
+    def __init__(self, folder: Path, extra_toml: str = "", radius_toml: str = "") -> None:
         self.folder = folder
-        authentication, accounting = free_ports(2)
+        authentication, accounting, *status = free_ports(4)
         file = folder / "gatehouse.toml"
         file.write_text(
             f'[paths]\nstate = "{folder}/state"\nrun = "{folder}/run"\nlog = "{folder}/log"\n'
             f'[radius]\nlisten = "127.0.0.1"\nauthentication_port = {authentication}\naccounting_port = {accounting}\n'
+            f"authentication_status_port = {status[0]}\naccounting_status_port = {status[1]}\n"
+            + radius_toml
             + extra_toml
         )
         self.config = config.load(file)
@@ -55,6 +57,14 @@ class RadiusServer:
     @property
     def box(self) -> SecretBox:
         return load_box(self.config.paths.state)
+
+    def authority(self) -> str:
+        """PEM of the certificate that phones have installed."""
+        return certificates.authority(self.config)
+
+    def status_secret(self) -> str:
+        """Who asks the status ports needs it."""
+        return (self.config.paths.run / "status.secret").read_text()
 
     @contextmanager
     def core(self) -> Iterator[None]:
@@ -75,6 +85,8 @@ class RadiusServer:
             files = raddb.render(self.config, clients.read(self.box))
         apply.install(self.config, [*apply.settings(self.config, RADIUS), *files])
         for service in RADIUS:
+            if not service.wanted(self.config):
+                continue
             process = service.name.removeprefix("radius-")
             if not processes or process in processes:
                 self._start(process, launch.words(self.config, service), launch.environment(self.config, service))
@@ -148,11 +160,11 @@ class RadiusServer:
 
 
 @contextmanager
-def radius_server(extra_toml: str = "") -> Iterator[RadiusServer]:
-    """Not started yet, so that plans and routers can be made first."""
+def radius_server(extra_toml: str = "", radius_toml: str = "") -> Iterator[RadiusServer]:
+    """Not started yet, so that plans and routers can be made first. `radius_toml` are lines of [radius]."""
     folder = Path(tempfile.mkdtemp(prefix="gatehouse-radius-", dir="/var/tmp"))
     folder.chmod(0o755)
-    server = RadiusServer(folder, extra_toml)
+    server = RadiusServer(folder, extra_toml, radius_toml)
     try:
         yield server
     finally:

@@ -56,6 +56,16 @@ def test_only_what_reads_a_changed_file_is_restarted(appliance: Appliance, toml:
     assert appliance.cli("apply").strip() == "changed: web"
 
 
+def test_radsec_is_there_only_when_it_is_asked_for(appliance: Appliance, toml: Path) -> None:
+    def services() -> list[str]:
+        return [row["service"] for row in appliance.json("status")]
+
+    assert "radius-radsec" not in services()
+    toml.write_text(toml.read_text() + "[radius]\nradsec_port = 2083\n")
+    assert "radius-radsec" in appliance.cli("apply")
+    assert "radius-radsec" in services()
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
@@ -65,6 +75,8 @@ def test_only_what_reads_a_changed_file_is_restarted(appliance: Appliance, toml:
         ),
         ('[portal]\ncertificate = "/etc/hostname"\nkey = "/etc/hostname"\n', "nginx refuses its configuration"),
         ("[radius]\nauthentication_portt = 1\n", "[radius] authentication_portt: unknown key"),
+        ('[radius]\ncertificate = "/etc/hostname"\nkey = "/etc/hostname"\n', "[radius] certificate, key: PEM files"),
+        ("[radius]\naccounting_status_port = 1812\n", "four different ports are needed"),
     ],
 )
 def test_what_a_program_refuses_changes_nothing(appliance: Appliance, toml: Path, more: str, said: str) -> None:

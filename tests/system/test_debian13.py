@@ -37,7 +37,10 @@ def test_the_product_is_the_installed_one(root: Path) -> None:
     assert "/site-packages/appliance/" in where
 
 
-@pytest.mark.parametrize("tests", [("tests/lab/test_radius.py",), ("tests/unit", "-k", "not postgresql")], ids=" ".join)
+RADIUS = tuple(f"tests/lab/test_radius{name}.py" for name in ("", "_limits", "_eap", "_radsec"))
+
+
+@pytest.mark.parametrize("tests", [RADIUS, ("tests/unit", "-k", "not postgresql")], ids=" ".join)
 def test_every_test_passes(root: Path, tests: tuple[str, ...]) -> None:
     counts, printed = outcome(root, *tests)
     assert counts["tests"] > 0, printed
