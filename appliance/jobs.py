@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from appliance.accounts.models import core_db
 from appliance.config import Config
 from appliance.crypto import load_box
 from appliance.errors import UserError
+from appliance.nas import status, watch
 from appliance.nas.live import Watch
 from appliance.nas.live_sender import Sender
 
@@ -33,26 +34,41 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Job:
-    """`run` is given the time (UTC seconds); a failure is logged and tried again, later each time."""
+    """`run` is given the time (UTC seconds); a failure is logged and tried again, later each time.
+
+    `everywhere` is what each machine does for itself, lease or not.
+    """
 
     name: str
     every_s: float
     run: Callable[[int], None]
+    everywhere: bool = False
     next_at_s: float = 0.0
     failures: int = 0
 
 
 def jobs(config: Config, sender: Sender) -> list[Job]:
-    silent_s = MISSED_INTERIMS * config.radius.interim_interval_s
-    watch = Watch(core_db.obj, config.site.timezone, silent_s)
+    interval_s = config.radius.interim_interval_s
+    changes = Watch(core_db.obj, config.site.timezone, MISSED_INTERIMS * interval_s)
+    unusable = status.MalformedWatch(status.Watch(config))
+    silence = watch.Watch(interval_s)
 
     def follow(now: int) -> None:
-        watch.look(now)
+        changes.look(now)
         sender.collect(now)
         sender.confirm(now)
         sender.send(now)
 
-    return [Job("live changes", TICK_S, follow)]
+    return [
+        Job("live changes", TICK_S, follow),
+        Job("unusable packets", 10, lambda now: _warn(unusable.look(status.routers())), everywhere=True),
+        Job("silent routers", 30, lambda now: _warn(silence.look(now))),
+    ]
+
+
+def _warn(lines: Iterable[str]) -> None:
+    for line in lines:
+        log.warning("%s", line)
 
 
 class Scheduler:
@@ -71,7 +87,7 @@ class Scheduler:
     def _run(self, job: Job) -> None:
         now = int(time.time())
         try:
-            if leases.hold(job.name, self._holder, now):
+            if job.everywhere or leases.hold(job.name, self._holder, now):
                 job.run(now)
             job.failures = 0
         except (peewee.PeeweeException, UserError, OSError) as error:

@@ -14,7 +14,6 @@ from appliance.errors import UserError
 MARK = "gatehouse"
 ROUTEROS = (6, 7)
 SERVICES = ("hotspot", "pppoe", "dhcp", "wireless")
-RADSEC_PORT = 2083  # RFC 6614, 2.1
 RADSEC_SECRET = "radsec"  # noqa: S105 (RFC 6614, 2.3: the same for everybody, TLS protects)
 _RADIUS_SERVICE = {"pppoe": "ppp"}
 _BARE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.,:/-]*")
@@ -54,6 +53,7 @@ class Script:
     dhcp_server: str = "dhcp1"
     mac_login: bool = True
     radsec_certificate: str | None = None
+    radsec_port: int = 2083
     message_authenticator: bool = True
     ntp: str | None = None
     flows_port: int | None = None
@@ -169,7 +169,7 @@ def _radius(script: Script) -> Iterator[str]:
     if script.routeros >= 7:
         values["protocol"] = "udp"
     if script.radsec_certificate:
-        values |= _radsec(script.radsec_certificate)
+        values |= _radsec(script.radsec_certificate, script.radsec_port)
         yield from _warned("/certificate", script.radsec_certificate, "import it first, or name it with --certificate")
     yield from _ours("/radius", {"address": script.server}, values)
     if script.routeros >= 7:  # since 7.15: parsed where it runs, so that an older one takes the rest
@@ -178,13 +178,13 @@ def _radius(script: Script) -> Iterator[str]:
         yield f":do {{[[:parse {quoted(command)}]]}} on-error={{:put {said}}}"
 
 
-def _radsec(certificate: str) -> dict[str, object]:
+def _radsec(certificate: str, port: int) -> dict[str, object]:
     return {
         "protocol": "radsec",
         "certificate": certificate,
         "secret": RADSEC_SECRET,
-        "authentication-port": RADSEC_PORT,
-        "accounting-port": RADSEC_PORT,
+        "authentication-port": port,
+        "accounting-port": port,
         "timeout": "3s",  # a connection may have to be made first
     }
 

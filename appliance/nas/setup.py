@@ -71,11 +71,18 @@ def _collected(args: argparse.Namespace, config: Config, nas: Nas, private: str 
         dhcp_server=args.dhcp_server,
         mac_login=args.mac_login,
         radsec_certificate=args.certificate if nas.radsec else None,
+        radsec_port=_radsec_port(config) if nas.radsec else 0,
         message_authenticator=bool(nas.require_message_authenticator),
         ntp=str(args.ntp) if args.ntp else None,
         flows_port=_port(args.traffic_flow),
         tunnel=end,
     )
+
+
+def _radsec_port(config: Config) -> int:
+    if not config.radius.radsec_port:
+        raise UserError(f"{config.file}: [radius] radsec_port: RadSec isn't switched on: set it to 2083")
+    return config.radius.radsec_port
 
 
 def _services(text: str) -> tuple[str, ...]:

@@ -48,7 +48,7 @@ def test_a_second_run_changes_nothing(appliance: Appliance) -> None:
 
 def test_only_what_reads_a_changed_file_is_restarted(appliance: Appliance, toml: Path) -> None:
     toml.write_text(toml.read_text() + "[radius]\nauthentication_port = 11812\n")
-    changed = "changed: radius-authentication, radius-accounting, gateway, portal"  # portal and gateway ask there
+    changed = "changed: radius-authentication, radius-accounting, gateway, portal, jobs"  # portal and gateway ask there
     assert appliance.cli("apply").strip() == changed
     toml.write_text(toml.read_text() + '[dhcp]\ndns = ["192.0.2.53"]\n')
     assert appliance.cli("apply").strip() == "changed: dnsmasq"

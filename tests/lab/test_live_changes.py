@@ -135,3 +135,11 @@ def test_a_remembered_device_needs_no_second_login(appliance: Appliance, guest: 
     assert is_online(guest)
     log_out(guest)
     assert "password" in journey.Form.on(guest.curl(url).body, url).types
+
+
+def test_what_can_not_be_used_is_told_with_its_sender(appliance: Appliance, world: World) -> None:
+    """FreeRADIUS itself is silent about it; the first look only remembers what was counted before."""
+    time.sleep(11)
+    port = appliance.config().radius.authentication_port
+    world.gw.run("sh", "-c", f"head -c 60 /dev/zero | socat -u - UDP:127.0.0.1:{port}")
+    wait_until(lambda: "router gateway (127.0.0.1): 1 request that can't be used" in appliance.log("jobs"), 25, "a line")
