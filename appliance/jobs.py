@@ -20,7 +20,7 @@ from appliance.accounts import leases
 from appliance.accounts.models import core_db
 from appliance.config import Config
 from appliance.crypto import load_box
-from appliance.errors import UserError
+from appliance.errors import Unavailable, UserError
 from appliance.nas import status, watch
 from appliance.nas.live import Watch
 from appliance.nas.live_sender import Sender
@@ -91,9 +91,10 @@ class Scheduler:
                 job.run(now)
             job.failures = 0
         except (peewee.PeeweeException, UserError, OSError) as error:
+            level = logging.WARNING if job.failures or not isinstance(error, Unavailable) else logging.INFO
             pause_s = min(job.every_s + 2**job.failures, MAX_PAUSE_S)
             job.next_at_s, job.failures = time.monotonic() + pause_s, min(job.failures + 1, 6)
-            log.warning("%s: %s: again in %d s", job.name, error, pause_s)
+            log.log(level, "%s: %s: again in %d s", job.name, error, pause_s)
             with contextlib.suppress(peewee.PeeweeException):
                 core_db.close()
                 core_db.connect()
