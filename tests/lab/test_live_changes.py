@@ -143,4 +143,5 @@ def test_what_can_not_be_used_is_told_with_its_sender(appliance: Appliance, worl
     port = appliance.config().radius.authentication_port
     junk = r"printf '\001\001\000\026aaaaaaaaaaaaaaaa\001\000'"  # an Access-Request whose attribute has no length
     world.gw.run("sh", "-c", f"{junk} | socat -u - UDP:127.0.0.1:{port}")
-    wait_until(lambda: "router gateway (127.0.0.1): 1 request that can't be used" in appliance.log("jobs"), 25, "a line")
+    line = "router gateway (127.0.0.1): 1 request that can't be used"
+    wait_until(lambda: line in appliance.log("jobs"), 25, "a line")
