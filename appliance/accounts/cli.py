@@ -8,7 +8,7 @@ from datetime import datetime
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any
 
-from appliance.accounts import limits, manage, terms
+from appliance.accounts import limits, manage, terms, vouchers_cli
 from appliance.accounts.limits import NONE, PLAN
 from appliance.accounts.models import Account, Plan
 from appliance.accounts.periods import period_start
@@ -27,6 +27,7 @@ def add_parsers(commands: Any) -> None:
     _pool(commands.add_parser("pool", help="ranges of addresses for plans"))
     _account(commands.add_parser("account", help="who may log in"))
     _session(commands.add_parser("session", help="who is online, and who was"))
+    vouchers_cli.add_parser(commands)
 
 
 # Plans
