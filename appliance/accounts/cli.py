@@ -8,7 +8,7 @@ from datetime import datetime
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any
 
-from appliance.accounts import limits, manage, privacy_cli, terms, vouchers_cli
+from appliance.accounts import imports_cli, limits, manage, privacy_cli, terms, vouchers_cli
 from appliance.accounts.limits import NONE, PLAN
 from appliance.accounts.models import Account, Plan
 from appliance.accounts.periods import period_start
@@ -28,6 +28,7 @@ def add_parsers(commands: Any) -> None:
     _account(commands.add_parser("account", help="who may log in"))
     _session(commands.add_parser("session", help="who is online, and who was"))
     vouchers_cli.add_parser(commands)
+    imports_cli.add_parser(commands)
 
 
 # Plans
