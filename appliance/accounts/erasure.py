@@ -18,7 +18,8 @@ SESSIONS = {
 }
 _ANONYMOUS = (
     "UPDATE session SET account = 'erased', account_id = NULL, unique_id = 'erased-' || CAST(id AS TEXT),"
-    " acct_session_id = '', mac = '', framed_ip = NULL, host_ip = NULL"
+    " acct_session_id = '', mac = '', framed_ip = NULL, host_ip = NULL, granted_rate = NULL,"
+    " ended_at = coalesce(ended_at, updated_at)"  # one that is open still has been silent for long
 )
 
 

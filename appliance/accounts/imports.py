@@ -10,16 +10,16 @@ from typing import Any
 
 import peewee
 
-from appliance.accounts import manage, unfinished
+from appliance.accounts import limits, manage, unfinished
 from appliance.accounts.models import Account, AccountUsage, Plan, VoucherBatch
 from appliance.accounts.pieces import execute, in_pieces, marks
 from appliance.crypto import SecretBox
 from appliance.errors import UserError
 from appliance.tables import show
+from rlm_python.logins import voucher_code
 
 SHOWN_NAMES = 8  # of each group in the preview; --json has all
 _ROUND = 500
-CODE = re.compile(r"[a-z0-9]{4,64}")  # what the login page makes of a typed voucher code
 
 
 @dataclass
@@ -92,14 +92,23 @@ def plan_name(text: str, taken: Iterable[str]) -> str:
     return unique
 
 
-def is_voucher(account: FoundAccount) -> bool:
-    """One code is name and password, and survives being typed in capitals or with spaces."""
-    return account.name == account.password and CODE.fullmatch(account.name) is not None
+def is_voucher(account: FoundAccount, found: Found) -> bool:
+    """One code is name and password, and the login page finds it however it is typed."""
+    if account.name != account.password:
+        return False
+    if voucher_code(account.name) != account.name:
+        found.change(
+            "its code has capitals or hyphens: it is an account, with the code for name and password", account.name
+        )
+        return False
+    return True
 
 
 # Before
 
-_CLASHES = "SELECT a.name, b.name FROM account a LEFT JOIN voucher_batch b ON b.id = a.batch_id WHERE a.name IN"
+_CLASHES = (
+    "SELECT a.name, a.changed_at, b.name FROM account a LEFT JOIN voucher_batch b ON b.id = a.batch_id WHERE a.name IN"
+)
 
 
 def settle_clashes(found: Found) -> None:
@@ -107,14 +116,15 @@ def settle_clashes(found: Found) -> None:
     names = list(found.accounts)
     for start in range(0, len(names), _ROUND):
         some = names[start : start + _ROUND]
-        for name, batch in execute(f"{_CLASHES} ({marks(some)})", *some).fetchall():
-            if (batch or "").startswith(unfinished.HIDDEN):
+        for name, changed_at, batch in execute(f"{_CLASHES} ({marks(some)})", *some).fetchall():
+            if changed_at < 0 or (batch or "").startswith(unfinished.HIDDEN):
                 raise UserError("another import of these accounts is under way, or was killed: try again in a minute")
             found.leave_out("an account of this name is here already", found.accounts.pop(name).name)
     here = {plan.name for plan in Plan.select(Plan.name)}
     for name in [a.name for a in found.accounts.values() if a.plan not in found.plans and a.plan not in here]:
         found.leave_out(f"there is no plan {found.accounts.pop(name).plan!r} here", name)
     _addresses(found)
+    _check_limits(found)
     for name in here & set(found.plans):
         del found.plans[name]
         found.change("a plan of this name is here already: the accounts get that one, as it is", name)
@@ -124,6 +134,29 @@ def settle_clashes(found: Found) -> None:
     for batch in found.batches.values():
         batch.name = plan_name(batch.name, taken)
         taken.add(batch.name)
+
+
+def _check_limits(found: Found) -> None:
+    """What doesn't go together here is left away: else a login would stumble over it."""
+    defaults = manage.plan_columns(Plan())
+    for name, values in found.plans.items():
+        if not _fit(defaults | values):
+            values.pop("burst", None)
+            found.change("its burst doesn't fit its speed: it comes without", name)
+    here = {plan.name: manage.plan_columns(plan) for plan in Plan.select()}
+    for account in found.accounts.values():
+        plan = here.get(account.plan) or defaults | found.plans[account.plan]
+        if account.overrides and not _fit(plan | account.overrides):
+            account.overrides["burst"] = ""
+            found.change("its own speed doesn't fit the plan's burst: it comes without a burst", account.name)
+
+
+def _fit(columns: dict[str, Any]) -> bool:
+    try:
+        limits.check(columns)
+    except UserError:
+        return False
+    return True
 
 
 def _addresses(found: Found) -> None:
@@ -191,22 +224,24 @@ def write(found: Found, box: SecretBox) -> None:
     if not found.accounts and not found.plans:
         return
     plans, hidden = _make_plans(found)
-    batches: dict[str | None, Any] = {}
+    works: list[Any] = []
+    batches: dict[str | None, Any] = {None: None}
     try:
-        any_plan = next(iter(plans.values()))
-        batches[None] = unfinished.begin("import", any_plan)
+        work = unfinished.begin("import", next(iter(plans.values())))
+        works.append(work)
         for key, batch in found.batches.items():
             batches[key] = unfinished.begin(batch.name, plans[batch.plan])
+            works.append(batches[key])
         for piece in in_pieces(found.accounts.values()):
-            _write_piece(piece, plans, batches, box)
-            unfinished.still_here(list(batches.values()))
-        _finish(found, batches, hidden)
+            _write_piece(piece, plans, batches, work, box)
+            unfinished.still_here(works)
+        _finish(found, batches, work, hidden)
     except BaseException:
-        for batch in batches.values():
-            unfinished.remove(batch)
+        for made in works:
+            unfinished.remove(made)
         unfinished.remove_plans(list(hidden))
         raise
-    unfinished.settle(batches[None])
+    unfinished.settle(work)
 
 
 def _make_plans(found: Found) -> tuple[dict[str, Any], dict[int, str]]:
@@ -221,19 +256,20 @@ def _make_plans(found: Found) -> tuple[dict[str, Any], dict[int, str]]:
 
 
 def _write_piece(
-    piece: list[FoundAccount], plans: dict[str, Any], batches: dict[str | None, Any], box: SecretBox
+    piece: list[FoundAccount], plans: dict[str, Any], batches: dict[str | None, Any], work: Any, box: SecretBox
 ) -> None:
     now = int(time.time())
     rows = [
         {
-            **{"enabled": True, "address": None, "valid_until": None, "first_login_at": None, **account.values},
+            **{"address": None, "valid_until": None, "first_login_at": None, **account.values},
+            "enabled": False,  # until all is there
+            "changed_at": unfinished.mark(work, account.values.get("enabled", True)),
             "name": account.name,
             "password": box.seal(account.password),
             "plan": plans[account.plan],
             "batch": batches[account.batch],
-            "overrides": json.dumps(account.overrides) if account.overrides else "",
+            "overrides": json.dumps(account.overrides, sort_keys=True) if account.overrides else "",
             "created_at": now,
-            "changed_at": now,
         }
         for account in piece
     ]
@@ -253,15 +289,11 @@ def _write_piece(
         AccountUsage.insert_many(some).execute()
 
 
-def _finish(found: Found, batches: dict[str | None, Any], hidden: dict[int, str]) -> None:
-    final: dict[Any, dict[str, Any]] = {}
-    for key, row in batches.items():
-        if key is None:
-            final[row] = {"name": unfinished.SETTLED + row.name, "unused_until": None}
-        else:
-            batch = found.batches[key]
-            price = {"price_minor": batch.price_minor, "currency": batch.currency}
-            final[row] = {"name": batch.name, "unused_until": None, **price}
+def _finish(found: Found, batches: dict[str | None, Any], work: Any, hidden: dict[int, str]) -> None:
+    final: dict[Any, dict[str, Any]] = {work: {"name": unfinished.SETTLING + work.name}}
+    for key, batch in found.batches.items():
+        price = {"price_minor": batch.price_minor, "currency": batch.currency}
+        final[batches[key]] = {"name": batch.name, "unused_until": None, **price}
     try:
         unfinished.finish(final, hidden)
     except peewee.IntegrityError:

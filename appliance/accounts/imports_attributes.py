@@ -8,6 +8,7 @@ from ipaddress import IPv4Address
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from appliance.accounts import attributes
 from appliance.errors import UserError
 from rlm_python import time_windows
 from rlm_python.speed_limits import format_rate_limit, parse_bits_per_second, parse_rate_limit
@@ -39,8 +40,8 @@ class Terms:
     notes: list[str] = field(default_factory=list)
 
 
-def take(terms: Terms, attribute: str, value: str, zone: ZoneInfo) -> None:
-    """Adds one attribute to `terms`."""
+def take(terms: Terms, attribute: str, value: str, zone: ZoneInfo, reply: bool = False) -> None:
+    """Adds one attribute to `terms`; one of a `reply` that has no meaning here is sent on as it is."""
     key = attribute.lower()
     if key in PASSWORDS:
         terms.password = value
@@ -52,7 +53,21 @@ def take(terms: Terms, attribute: str, value: str, zone: ZoneInfo) -> None:
         try:
             _columns(terms, key, value, zone)
         except (ValueError, UserError):
-            terms.notes.append(f"{attribute} can't be taken over")
+            if not (reply and key not in _KNOWN and _sent_on(terms, attribute, value)):
+                terms.notes.append(f"{attribute} can't be taken over")
+
+
+def _sent_on(terms: Terms, attribute: str, value: str) -> bool:
+    try:
+        line = attributes.parse(f'{attribute} = "{value}"')
+    except UserError:
+        return False
+    terms.plan["attributes"] = joined(terms.plan.get("attributes", ""), line)
+    return True
+
+
+def joined(*lines: str) -> str:
+    return "\n".join(line for line in lines if line)
 
 
 def _auth_type(terms: Terms, value: str) -> None:
@@ -145,6 +160,8 @@ _QUOTA = {
     "max-monthly-octets": ("month", 1),
     "max-monthly-traffic": ("month", 1),
 }
+
+_KNOWN = {*_PLAN, *_QUOTA, "framed-ip-address", "expiration", "wispr-session-terminate-time"}
 
 _DATES = ("%d %b %Y", "%d %B %Y", "%b %d %Y", "%B %d %Y", "%Y-%m-%d", "%d.%m.%Y")
 _TIMES = ("", " %H:%M:%S", " %H:%M", "T%H:%M:%S", "T%H:%M:%S%z")

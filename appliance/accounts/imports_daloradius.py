@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from appliance.accounts import imports_attributes as attributes
 from appliance.accounts.imports import Found, FoundAccount, FoundBatch, is_voucher, plan_name
 from appliance.accounts.imports_sql import Row
-from appliance.accounts.lookup import local_day
+from appliance.accounts.periods import local_day
 from appliance.accounts.vouchers import parse_price
 from appliance.errors import UserError
 
@@ -65,9 +65,9 @@ def read(rows: Iterable[tuple[str, Row]], plan: str | None, zone: ZoneInfo, foun
 def _sort(source: Source, table: str, row: Row) -> None:
     user, group = row.get("username") or "", row.get("groupname") or ""
     if table in USERS:
-        attributes.take(source.users[user], row.get("attribute") or "", row.get("value") or "", source.zone)
+        _take(source.users[user], table, row, source.zone)
     elif table in GROUPS:
-        attributes.take(source.groups[group], row.get("attribute") or "", row.get("value") or "", source.zone)
+        _take(source.groups[group], table, row, source.zone)
     elif table in MEMBERS:
         source.members[user].append((_number(row.get("priority")), group))
     elif table == "radacct":
@@ -82,6 +82,11 @@ def _sort(source: Source, table: str, row: Row) -> None:
         source.batches[row.get("id") or ""] = row.get("batch_name") or ""
     else:
         source.others[table] += 1
+
+
+def _take(terms: attributes.Terms, table: str, row: Row, zone: ZoneInfo) -> None:
+    reply = table.endswith("reply")
+    attributes.take(terms, row.get("attribute") or "", row.get("value") or "", zone, reply)
 
 
 def _number(text: str | None) -> int:
@@ -147,7 +152,12 @@ def _user(
         found.change(note, name)
     values: dict[str, Any] = {"enabled": not blocked, "first_login_at": source.first_login.get(name), **terms.account}
     values["enabled"] = values["enabled"] and not blocked
-    account = FoundAccount(name, terms.password, plan, values, dict(terms.plan), usage=source.usage.get(name, {}))
+    overrides = dict(terms.plan)
+    if "attributes" in overrides:  # those of the plan stay, too
+        overrides["attributes"] = attributes.joined(
+            found.plans.get(plan, {}).get("attributes", ""), overrides["attributes"]
+        )
+    account = FoundAccount(name, terms.password, plan, values, overrides, usage=source.usage.get(name, {}))
     _batch(source, account, found)
     found.add(account)
 
@@ -164,8 +174,11 @@ def _batch(source: Source, account: FoundAccount, found: Found) -> None:
     title = source.batches.get(bill.get("batch_id") or "")
     if not title:
         return
-    if not is_voucher(account):
-        found.change("was made in a batch, with a name and a password: it becomes an account, no voucher", account.name)
+    if not is_voucher(account, found):
+        if account.name != account.password:
+            found.change(
+                "was made in a batch, with a name and a password: it becomes an account, no voucher", account.name
+            )
         return
     key = f"{title}/{account.plan}"
     if key not in found.batches:

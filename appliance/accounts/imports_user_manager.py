@@ -252,7 +252,7 @@ def _user(user: Row, group: Row, plan: str, profile: Row, zone: ZoneInfo, found:
     for row in (group, user):
         for pair in filter(None, row.get("attributes", "").split(",")):
             attribute, _, value = pair.partition(":")
-            attributes.take(terms, attribute.strip(), value.strip(), zone)
+            attributes.take(terms, attribute.strip(), value.strip(), zone, reply=True)
     for note in terms.notes:
         found.change(note, name)
     if user.get("caller-id"):
@@ -263,7 +263,7 @@ def _user(user: Row, group: Row, plan: str, profile: Row, zone: ZoneInfo, found:
         overrides["simultaneous"] = _shared(user)
     values = {**terms.account, "enabled": user.get("disabled", "no") != "yes"}
     account = FoundAccount(name, user["password"], plan, values, overrides)
-    if is_voucher(account) and plan in found.plans:
+    if is_voucher(account, found) and plan in found.plans:
         account.batch = f"{plan}-imported"
         found.batches.setdefault(account.batch, FoundBatch(account.batch, plan))
     found.add(account)

@@ -1,7 +1,5 @@
 """What is kept of people, and for how long (`[privacy]` in the configuration)."""
 
-import time
-
 from appliance.accounts import unfinished
 from appliance.accounts.pieces import execute, in_pieces, marks
 from appliance.config import Privacy
@@ -10,20 +8,23 @@ DAY_S = 86_400
 _ROUND = 10_000  # ids read at once
 
 
-def run(privacy: Privacy, now: int | None = None) -> int:
-    """All that has to be done once a day, in short writes; returns how many sessions were deleted."""
-    before = (int(time.time()) if now is None else now) - privacy.keep_sessions_days * DAY_S
+def run(privacy: Privacy, now: int, most: int = 5000) -> int:
+    """In short writes, and no more than that many sessions, so that it may be called again and again.
+
+    Returns how many were deleted; less than `most` means that it is done for now.
+    """
+    before = now - privacy.keep_sessions_days * DAY_S
     unfinished.sweep()
     forget_addresses(before)
-    return delete_sessions(before)
+    return delete_sessions(before, most)
 
 
-def delete_sessions(before: int) -> int:
-    """Those that ended before that time (UTC seconds); returns how many."""
+def delete_sessions(before: int, most: int = 2**62) -> int:
+    """Those that ended before that time (UTC seconds), the oldest first; returns how many."""
     deleted = 0
     # What ended before has begun before, and there is an index on that.
     old = "SELECT id FROM session WHERE started_at < ? AND ended_at < ? ORDER BY started_at LIMIT ?"
-    while ids := [row[0] for row in execute(old, before, before, _ROUND).fetchall()]:
+    while ids := [row[0] for row in execute(old, before, before, min(_ROUND, most - deleted)).fetchall()]:
         for piece in in_pieces(ids):
             deleted += execute(f"DELETE FROM session WHERE id IN ({marks(piece)})", *piece).rowcount
     return deleted

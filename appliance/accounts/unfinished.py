@@ -1,8 +1,9 @@
 """Many accounts that appear all at once or not at all, though they are written in short pieces.
 
-They hang on a batch that has a name which nobody can type and an `unused_until` in 1970, so that none of them
-is good yet. One short write then gives all batches of the work their names. What a killed command leaves is
-removed by whoever comes next, or brought to its end when that write had been done.
+Vouchers hang on their batch, which has a name that nobody can type and an `unused_until` in 1970 until its last one
+is written: none of them is good before. Imported accounts are blocked for so long, and hang by their `changed_at` on
+an empty batch that stands for the import. One short write then gives all batches of the work their names. What a
+killed command leaves is removed by whoever comes next, or brought to its end when that write had been done.
 """
 
 import secrets
@@ -17,7 +18,7 @@ from appliance.accounts.pieces import delete_accounts, execute, in_pieces, marks
 from appliance.errors import UserError
 
 HIDDEN = "~"  # begins the name of what isn't complete; no name that people give can
-SETTLED = "+"  # a batch that only held accounts together: complete, and about to let go of them
+SETTLING = "+"  # of an import: all of it is written, and its accounts are being unblocked
 NOT_YET = 0  # `unused_until` of a batch that isn't complete
 SILENT_S = 60  # work that nobody has written to for so long is abandoned
 
@@ -55,17 +56,24 @@ def finish(batches: Mapping[Any, Mapping[str, Any]], plans: Mapping[int, str] | 
                 raise UserError(_LATE)
 
 
-def settle(batch: Any) -> None:
-    """Lets go of a complete batch's accounts, which are no vouchers."""
-    ids = [row.id for row in Account.select(Account.id).where(Account.batch == batch)]
-    for piece in in_pieces(ids):
-        execute(f"UPDATE account SET batch_id = NULL WHERE id IN ({marks(piece)})", *piece)
-    execute("DELETE FROM voucher_batch WHERE id = ?", batch.id)
+def mark(work: Any, enabled: bool) -> int:
+    """For `changed_at` of an account that an import made: below zero, and it tells what `enabled` will be."""
+    return -2 * int(work.id) - enabled
 
 
-def remove(batch: Any) -> None:
-    delete_accounts("batch_id = ?", batch.id)
-    execute("DELETE FROM voucher_batch WHERE id = ?", batch.id)
+def settle(work: Any) -> None:
+    """Unblocks the accounts of a complete import."""
+    for enabled in (False, True):
+        ids = [row.id for row in Account.select(Account.id).where(Account.changed_at == mark(work, enabled))]
+        for piece in in_pieces(ids):
+            changes = (enabled, int(time.time()))
+            execute(f"UPDATE account SET enabled = ?, changed_at = ? WHERE id IN ({marks(piece)})", *changes, *piece)
+    execute("DELETE FROM voucher_batch WHERE id = ?", work.id)
+
+
+def remove(work: Any) -> None:
+    delete_accounts("batch_id = ? OR changed_at IN (?, ?)", work.id, mark(work, False), mark(work, True))
+    execute("DELETE FROM voucher_batch WHERE id = ?", work.id)
 
 
 def remove_plans(ids: Sequence[int]) -> None:
@@ -82,7 +90,7 @@ def sweep() -> None:
     silent = VoucherBatch.created_at < int(time.time()) - SILENT_S
     for batch in list(VoucherBatch.select().where(VoucherBatch.name.startswith(HIDDEN), silent)):
         remove(batch)
-    for batch in list(VoucherBatch.select().where(VoucherBatch.name.startswith(SETTLED), silent)):
+    for batch in list(VoucherBatch.select().where(VoucherBatch.name.startswith(SETTLING), silent)):
         settle(batch)
     if not VoucherBatch.select().where(VoucherBatch.name.startswith(HIDDEN)).exists():
         remove_plans([plan.id for plan in Plan.select().where(Plan.name.startswith(HIDDEN))])

@@ -17,6 +17,7 @@ from appliance.accounts.pieces import execute, in_pieces, marks
 from appliance.config import Config
 from appliance.crypto import SecretBox
 from appliance.errors import UserError
+from rlm_python.logins import voucher_code
 
 # No look-alikes (0/o, 1/l/i), and no vowels, so that no code is a word.
 ALPHABET = "bcdfghjkmnpqrstvwxyz23456789"
@@ -207,7 +208,7 @@ _STATE = (
 
 
 def batches() -> list[Any]:
-    complete = ~(VoucherBatch.name.startswith(unfinished.HIDDEN) | VoucherBatch.name.startswith(unfinished.SETTLED))
+    complete = ~(VoucherBatch.name.startswith(unfinished.HIDDEN) | VoucherBatch.name.startswith(unfinished.SETTLING))
     return list(VoucherBatch.select(VoucherBatch, Plan).join(Plan).where(complete).order_by(VoucherBatch.name))
 
 
@@ -238,7 +239,7 @@ def revoke(name: str) -> tuple[int, str]:
     now = int(time.time())
     batch = VoucherBatch.get_or_none(VoucherBatch.name == name)
     if batch is None:
-        code = re.sub(r"[\s-]", "", name).lower()
+        code = voucher_code(name)
         done = execute(
             "UPDATE account SET enabled = ?, changed_at = ? WHERE name = ? AND batch_id IS NOT NULL", False, now, code
         )

@@ -81,7 +81,7 @@ def test_user_managers_users_are_accounts(gatehouse: Gatehouse, toml: Path) -> N
     assert accounts["anna"]["overrides"] == {"simultaneous": 2}
     assert (accounts["bob"]["values"]["enabled"], accounts["bob"]["overrides"]) == (False, {})
     assert accounts["eve"]["values"]["address"] == "198.51.100.9"
-    assert accounts["eve"]["overrides"] == {"vlan": 34}
+    assert accounts["eve"]["overrides"] == {"vlan": 34, "attributes": "Reply-Message = hi"}
     assert accounts["fay"]["overrides"] == {"rate_up_bps": 1_000_000, "rate_down_bps": 2_000_000, "burst": ""}
     assert (accounts["nor8278"]["batch"], accounts["NOR9999"]["batch"]) == ("4-Jam-imported", None)
     left = names(data["left_out"])
@@ -91,13 +91,13 @@ def test_user_managers_users_are_accounts(gatehouse: Gatehouse, toml: Path) -> N
     changed = names(data["changed"])
     assert changed["carl"].startswith("has several profiles")
     assert changed["dora"].startswith("caller-id")
-    assert changed["eve"] == "Reply-Message can't be taken over"
+    assert changed["NOR9999"].startswith("its code has capitals")
     assert gatehouse("import", "user-manager", str(EXPORT), "--yes")[0] == 0
     loaded = config.load(toml)
     with apply.open_core(loaded):
         assert load_box(loaded.paths.state).open(Account.get(name="anna").password) == 'quo"te \\ $5 č'
         assert Account.get(name="bob").enabled in (False, 0)
-        assert json.loads(Account.get(name="eve").overrides) == {"vlan": 34}
+        assert json.loads(Account.get(name="eve").overrides)["vlan"] == 34
 
 
 @one_engine
@@ -242,16 +242,19 @@ def test_killed_after_the_last_word_it_is_completed_by_whoever_comes_next(
     gatehouse: Gatehouse, toml: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(unfinished, "settle", lambda batch: None)
+        patch.setattr(unfinished, "settle", lambda work: None)
         gatehouse("import", "daloradius", str(DUMP), "--yes")
+    assert "try again in a minute" in gatehouse("import", "daloradius", str(DUMP), "--yes")[2]
     with apply.open_core(config.load(toml)):
-        held = VoucherBatch.get(VoucherBatch.name.startswith("+"))
-        assert Account.select().where(Account.batch == held).count() == 7
-        assert held.unused_until is None
+        assert not Account.select().where(Account.enabled).exists()  # until the very end
+        assert {batch.name[0] for batch in VoucherBatch.select()} == {"+", "s"}
         VoucherBatch.update(created_at=int(time.time()) - 61).execute()
         unfinished.sweep()
         assert [batch.name for batch in VoucherBatch.select()] == ["summer-sale"]
-        assert Account.select().where(Account.batch.is_null()).count() == 7
+        blocked = [account.name for account in Account.select().where(~Account.enabled).order_by(Account.name)]
+        assert blocked == ["blocked", "rejected"]
+        assert Account.select().where(Account.changed_at > 0).count() == 9
+    assert len(json.loads(gatehouse("voucher", "list", "--json")[1])) == 1
 
 
 def test_killed_it_can_be_repeated_without_doubles(gatehouse: Gatehouse, toml: Path, tmp_path: Path) -> None:
@@ -273,6 +276,7 @@ def test_killed_it_can_be_repeated_without_doubles(gatehouse: Gatehouse, toml: P
         os.kill(maker.pid, signal.SIGKILL)
         maker.wait()
         assert not Plan.select().where(Plan.name == "Gold").exists()
+        assert not Account.select().where(Account.enabled).exists()
     early = gatehouse("import", "daloradius", str(big), "--yes")
     assert early[2] == (
         "gatehouse: another import of these accounts is under way, or was killed: try again in a minute"
@@ -281,10 +285,23 @@ def test_killed_it_can_be_repeated_without_doubles(gatehouse: Gatehouse, toml: P
         VoucherBatch.update(created_at=int(time.time()) - 61).execute()
     assert gatehouse("import", "daloradius", str(big), "--yes")[0] == 0
     with apply.open_core(config.load(toml)):
-        assert Account.select().count() == count
-        assert Account.select().where(Account.batch.is_null(False)).count() == 0
+        assert Account.select().where(Account.enabled & Account.batch.is_null()).count() == count
         assert [plan.name for plan in Plan.select()] == ["Gold"]
         assert VoucherBatch.select().count() == 0
+
+
+@one_engine
+def test_limits_that_do_not_go_together_are_mended(gatehouse: Gatehouse, toml: Path, tmp_path: Path) -> None:
+    """A login must never stumble over them."""
+    gatehouse("plan", "add", "Gold", "--down", "20M", "--up", "5M", "--burst", "30M/6M")
+    path = tmp_path / "more.sql"
+    more = "INSERT INTO `radreply` VALUES (9,'rejected','WISPr-Bandwidth-Max-Down',':=','50000000');\n"
+    path.write_text(DUMP.read_text() + more)
+    data = preview(gatehouse, "daloradius", path)
+    assert data["accounts"]["rejected"]["overrides"] == {"rate_down_bps": 50_000_000, "burst": ""}
+    assert "doesn't fit the plan's burst" in names(data["changed"])["rejected"]
+    assert gatehouse("import", "daloradius", str(path), "--yes")[0] == 0
+    assert gatehouse("plan", "set", "Gold", "--validity", "1d")[0] == 0
 
 
 # Strange files

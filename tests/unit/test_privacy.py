@@ -66,7 +66,8 @@ def test_more_sessions_than_fit_into_one_piece_or_round(core: str, monkeypatch: 
         for n in range(700)
     ]
     Session.insert_many(rows).execute()
-    assert retention.delete_sessions(600) == 600
+    assert retention.delete_sessions(600, 200) == 200
+    assert retention.delete_sessions(600) == 400
     assert Session.select().count() == 100
 
 
