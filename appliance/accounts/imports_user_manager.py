@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from appliance.accounts import imports_attributes as attributes
 from appliance.accounts.imports import Found, FoundAccount, FoundBatch, is_voucher, plan_name
 from appliance.errors import UserError
-from rlm_python.speed_limits import parse_rate_limit
+from rlm_python.speed_limits import format_bits_per_second, parse_rate_limit
 from rlm_python.time_windows import DAY_NAMES
 
 Row = dict[str, str]
@@ -124,11 +124,9 @@ def _plans(menus: Menus, found: Found) -> dict[str, tuple[str, Row]]:
             found.change(f"profile {name!r} becomes plan", plan)
         values: dict[str, Any] = {}
         own = [(link, limitations.get(link.get("limitation", ""), {})) for link in links if link.get("profile") == name]
-        for link, limitation in own[:1]:
-            values |= _limitation(limitation, plan, found)
-            values |= _hours(link, plan, found)
-        if len(own) > 1:
-            found.change("the profile has several limitations: only the first one counts here", plan)
+        if own:
+            values |= _limitation(own[0][1], plan, found)
+            values |= _windows(own, plan, found)
         values |= _validity(profile, plan, found)
         values["simultaneous"] = _sharing(menus, profile)
         found.plans[plan] = values
@@ -178,16 +176,36 @@ def _quota(row: Row, plan: str, found: Found) -> dict[str, Any]:
     return {"quota_bytes": both, "quota_period": _PERIODS.get(period, "total")} if both else {}
 
 
-def _hours(link: Row, plan: str, found: Found) -> dict[str, Any]:
+def _windows(own: list[tuple[Row, Row]], plan: str, found: Found) -> dict[str, Any]:
+    """When it is open; with limitations for several times of the week each time has its own speed."""
     try:
-        start, end = seconds(link.get("from-time", "0s")) // 60, seconds(link.get("till-time", "23:59:59")) // 60
-        names = link.get("weekdays", "").split(",") if link.get("weekdays") else list(DAY_NAMES)
-        days = "+".join(day.strip()[:3] for day in names)
-        last = "24:00" if end >= 1439 else f"{end // 60:02}:{end % 60:02}"
-        return {"windows": attributes.windows(f"{days} {start // 60:02}:{start % 60:02}-{last}")}
+        hours = [_hours(link) for link, _ in own]
+        if len(own) == 1:
+            return {"windows": hours[0]}
+        if "" in hours or len(set(hours)) < len(hours):
+            found.change("the profile has several limitations at a time: only the first one counts here", plan)
+            return {"windows": hours[0]}
+        found.change("the profile has limitations for several times: speeds follow them, data is the first one's", plan)
+        speeds = [_speed(_rate(limitation)) for _, limitation in own]
+        pieces = [f"{piece}{speed}" for text, speed in zip(hours, speeds, strict=True) for piece in text.split(", ")]
+        return {"windows": attributes.windows(", ".join(pieces))}
     except (ValueError, UserError):
         found.change("its hours can't be read: it is open always", plan)
         return {}
+
+
+def _speed(rate: dict[str, Any]) -> str:
+    words = (format_bits_per_second(rate[column]) for column in ("rate_down_bps", "rate_up_bps")) if rate else ()
+    return " @" + "/".join(words) if rate else ""
+
+
+def _hours(link: Row) -> str:
+    """Empty for always; raises ValueError or UserError."""
+    start, end = seconds(link.get("from-time", "0s")) // 60, seconds(link.get("till-time", "23:59:59")) // 60
+    names = link.get("weekdays", "").split(",") if link.get("weekdays") else list(DAY_NAMES)
+    days = "+".join(day.strip()[:3] for day in names)
+    last = "24:00" if end >= 1439 else f"{end // 60:02}:{end % 60:02}"
+    return attributes.windows(f"{days} {start // 60:02}:{start % 60:02}-{last}")
 
 
 def _validity(profile: Row, plan: str, found: Found) -> dict[str, Any]:

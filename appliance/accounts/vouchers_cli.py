@@ -149,11 +149,12 @@ def plan_in_words(plan: Any) -> tuple[str, ...]:
     lines = [_speed(plan)]
     if plan.quota_bytes:
         each = "" if plan.quota_period == "total" else f" a {plan.quota_period}"
-        lines.append(f"{_data(plan.quota_bytes)}{each}")
+        then = ", then slower" if plan.slow_down_bps or plan.slow_up_bps else ""
+        lines.append(f"{_data(plan.quota_bytes)}{each}{then}")
     if plan.validity_s:
         lines.append(f"{_time(plan.validity_s)} from the first login")
     if plan.windows:
-        lines.append(plan.windows)
+        lines.append(", ".join(piece.partition(" @")[0] for piece in plan.windows.split(", ")))
     return tuple(line for line in lines if line)
 
 

@@ -68,6 +68,7 @@ def test_user_managers_profiles_are_plans(gatehouse: Gatehouse) -> None:
     family = data["plans"]["Family"]
     assert (family["quota_bytes"], family["quota_period"], family["simultaneous"]) == (2_000_000_000, "month", None)
     assert "validity_s" not in family
+    assert data["plans"]["Hours"]["windows"] == "daily 08:00-22:00 @1M/512k, daily 22:00-08:00 @20M/10M"
     why = names(data["changed"])
     assert "count together" in why["Soiree"] or "begins with the first login" in why["Soiree"]
     assert any("limits time online" in reason for reason in data["changed"])

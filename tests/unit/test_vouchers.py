@@ -18,12 +18,14 @@ from hypothesis import strategies as st
 from appliance import apply, config, db
 from appliance.accounts import unfinished, vouchers
 from appliance.accounts.models import Account, AccountUsage, Plan, VoucherBatch
+from appliance.accounts.vouchers_cli import plan_in_words
 from appliance.crypto import load_box
 from appliance.errors import UserError
 from portal.pages import home_url
 from tests.unit.conftest import Gatehouse
 
 PLAN = ("plan", "add", "week", "--down", "20M", "--up", "5M", "--quota", "10G", "--validity", "7d")
+one_engine = pytest.mark.parametrize("empty_url", ["sqlite"], indirect=True)
 SITE = "Kavárna U Žižky · Кав'ярня Їжак"
 
 
@@ -162,7 +164,7 @@ def test_a_command_that_was_taken_for_dead_says_so(gatehouse: Gatehouse, toml: P
             unfinished.finish({batch: {"name": "slow"}})
 
 
-@pytest.mark.parametrize("empty_url", ["sqlite"], indirect=True)
+@one_engine
 def test_logins_write_while_vouchers_are_made(gatehouse: Gatehouse, toml: Path) -> None:
     """As FreeRADIUS does: it gives up after 200 ms."""
     gatehouse(*PLAN)
@@ -216,7 +218,7 @@ def test_two_of_the_same_name_at_once(gatehouse: Gatehouse, toml: Path) -> None:
         (("csv", "there", "--output", "/nowhere/x.csv"), "/nowhere/x.csv can't be written: No such file"),
     ],
 )
-@pytest.mark.parametrize("empty_url", ["sqlite"], indirect=True)
+@one_engine
 def test_what_is_wrong_is_one_line(gatehouse: Gatehouse, words: tuple[str, ...], said: str) -> None:
     gatehouse(*PLAN)
     gatehouse("account", "add", "bob", "--plan", "week")
@@ -260,7 +262,7 @@ def read_codes(pdf: Path) -> list[str]:
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()
 
 
-@pytest.mark.parametrize("empty_url", ["sqlite"], indirect=True)
+@one_engine
 @pytest.mark.parametrize(("form", "pages"), [("a4", 2), ("58mm", 14), ("80mm", 14)])
 def test_each_printed_code_is_read_back(
     gatehouse: Gatehouse, toml: Path, batch: list[str], tmp_path: Path, form: str, pages: int
@@ -282,7 +284,7 @@ def test_each_printed_code_is_read_back(
     assert all("DejaVu" in line and line.split()[-5:-3] == ["yes", "yes"] for line in fonts)  # embedded, subset
 
 
-@pytest.mark.parametrize("empty_url", ["sqlite"], indirect=True)
+@one_engine
 def test_only_what_can_still_be_sold_is_printed(gatehouse: Gatehouse, batch: list[str], tmp_path: Path) -> None:
     gatehouse("voucher", "revoke", batch[0])
     assert gatehouse("voucher", "print", "summer", "--output", f"{tmp_path}/v.pdf")[1].endswith("13 vouchers")
@@ -290,7 +292,7 @@ def test_only_what_can_still_be_sold_is_printed(gatehouse: Gatehouse, batch: lis
     assert "nothing to print" in gatehouse("voucher", "print", "summer", "--output", f"{tmp_path}/v.pdf")[2]
 
 
-@pytest.mark.parametrize("empty_url", ["sqlite"], indirect=True)
+@one_engine
 def test_without_the_font_it_says_what_is_missing(
     gatehouse: Gatehouse, batch: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,7 +304,7 @@ def test_without_the_font_it_says_what_is_missing(
     assert not list(tmp_path.glob("*.pdf"))
 
 
-@pytest.mark.parametrize("empty_url", ["sqlite"], indirect=True)
+@one_engine
 def test_a_batch_as_a_table(gatehouse: Gatehouse, batch: list[str], tmp_path: Path) -> None:
     status, out, _ = gatehouse("voucher", "csv", "summer", "--output", "-")
     assert status == 0
@@ -313,3 +315,25 @@ def test_a_batch_as_a_table(gatehouse: Gatehouse, batch: list[str], tmp_path: Pa
     assert rows[0]["unused_until"] == "2031-12-31"
     gatehouse("voucher", "csv", "summer", "--output", str(tmp_path / "v.csv"))
     assert (tmp_path / "v.csv").read_text().splitlines() == out.splitlines()
+
+
+@one_engine
+def test_a_plan_in_words(gatehouse: Gatehouse, toml: Path) -> None:
+    words = (
+        "--down",
+        "512k",
+        "--quota",
+        "500M/day",
+        "--slow",
+        "64k/64k",
+        "--windows",
+        "Mo-Fr 8:00-20:00 @1M/1M, Sa 9:00-12:00",
+    )
+    assert gatehouse("plan", "add", "odd", *words, "--validity", "36h")[0] == 0
+    with apply.open_core(config.load(toml)):
+        assert plan_in_words(Plan.get()) == (
+            "0.5 Mbit/s down",
+            "500 MB a day, then slower",
+            "36 hours from the first login",
+            "Mo-Fr 08:00-20:00, Sa 09:00-12:00",
+        )

@@ -12,6 +12,8 @@ add name="4 Jam" rate-limit-burst-rx=5000000B rate-limit-burst-threshold-rx=\
     uptime-limit=4h
 add download-limit=1000000000B name=Monthly reset-counters-interval=monthly \
     transfer-limit=2000000000B
+add name=Slow rate-limit-rx=512000B rate-limit-tx=1000000B
+add name=Fast rate-limit-rx=10000000B rate-limit-tx=20000000B
 add download-limit=10000000000B name=Night upload-limit=10000000000B
 /user-manager profile
 add name="4 Jam" name-for-users="4 hours" price=200 starts-when=first-auth \
@@ -20,6 +22,7 @@ add name="Soir\E9e" name-for-users="Soir\E9e" override-shared-users=3 \
     validity=1d
 add name=Family name-for-users=Family override-shared-users=unlimited \
     starts-when=first-auth validity=unlimited
+add name=Hours name-for-users=Hours starts-when=first-auth validity=unlimited
 add name=Plain name-for-users=Plain starts-when=first-auth
 /user-manager user group
 add attributes=Mikrotik-Rate-Limit:1M/2M name=slow outer-auths=pap,chap
@@ -41,6 +44,8 @@ add limitation="4 Jam" profile="4 Jam"
 add from-time=23h limitation=Night profile="Soir\E9e" till-time=7h weekdays=\
     friday,saturday
 add limitation=Monthly profile=Family
+add from-time=8h limitation=Slow profile=Hours till-time=22h
+add from-time=22h limitation=Fast profile=Hours till-time=8h
 /user-manager router
 add address=127.0.0.1 name=router1 shared-secret=secret
 /user-manager user-profile
