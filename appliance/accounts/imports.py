@@ -4,7 +4,7 @@ import json
 import re
 import time
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -235,6 +235,9 @@ def write(found: Found, box: SecretBox) -> None:
         for piece in in_pieces(found.accounts.values()):
             _write_piece(piece, plans, batches, work, box)
             unfinished.still_here(works)
+        for rows in in_pieces(_usage(found, work)):
+            AccountUsage.insert_many(rows).execute()
+            unfinished.still_here(works)
         _finish(found, batches, work, hidden)
     except BaseException:
         for made in works:
@@ -277,16 +280,13 @@ def _write_piece(
         Account.insert_many(rows).execute()
     except peewee.IntegrityError:
         raise UserError("an account or plan changed in between: nothing was taken over, look again") from None
-    names = [account.name for account in piece]
-    found = execute(f"SELECT name, id FROM account WHERE name IN ({marks(names)})", *names).fetchall()
-    ids = dict(found)
-    usage = [
-        {"account": ids[account.name], "day": day, "input_octets": octets[0], "output_octets": octets[1]}
-        for account in piece
-        for day, octets in account.usage.items()
-    ]
-    for some in peewee.chunked(usage, _ROUND):
-        AccountUsage.insert_many(some).execute()
+
+
+def _usage(found: Found, work: Any) -> Iterator[dict[str, int]]:
+    wanted = [unfinished.mark(work, enabled) for enabled in (False, True)]
+    for row in list(Account.select(Account.id, Account.name).where(Account.changed_at.in_(wanted))):
+        for day, octets in found.accounts[row.name].usage.items():
+            yield {"account": row.id, "day": day, "input_octets": octets[0], "output_octets": octets[1]}
 
 
 def _finish(found: Found, batches: dict[str | None, Any], work: Any, hidden: dict[int, str]) -> None:

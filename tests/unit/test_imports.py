@@ -156,6 +156,7 @@ def test_daloradius_users_are_accounts_with_their_usage(gatehouse: Gatehouse, to
     assert (accounts["anna"]["plan"], accounts["anna"]["overrides"]) == ("Gold", {"simultaneous": 3})
     assert accounts["blocked"]["values"]["enabled"] is accounts["rejected"]["values"]["enabled"] is False
     assert (accounts["kbx4mn"]["batch"], accounts["user7"]["batch"]) == ("summer sale/Gold", None)
+    assert (accounts["anna"]["values"]["address"], accounts["user7"]["values"]["address"]) == ("198.51.100.9", None)
     left = names(data["left_out"])
     assert left["hashed"] == "its password is hashed (Crypt-Password): CHAP needs the password itself"
     assert "NT-Password" in left["nt"]

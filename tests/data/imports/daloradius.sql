@@ -101,7 +101,7 @@ CREATE TABLE `radreply` (
   `value` varchar(253) NOT NULL DEFAULT '',
   PRIMARY KEY (`id`)
 );
-INSERT INTO `radreply` VALUES (1,'anna','Framed-IP-Address',':=','198.51.100.9'),(2,'bob','Framed-IP-Address',':=','198.51.100.9'),(3,'bob','Reply-Message','=','hello');
+INSERT INTO `radreply` VALUES (1,'anna','Framed-IP-Address',':=','198.51.100.9'),(2,'user7','Framed-IP-Address',':=','198.51.100.9'),(3,'bob','Reply-Message','=','hello');
 CREATE TABLE `radusergroup` (
   `username` varchar(64) NOT NULL DEFAULT '',
   `groupname` varchar(64) NOT NULL DEFAULT '',
