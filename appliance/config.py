@@ -156,6 +156,16 @@ class Tunnel:
 
 
 @dataclass(frozen=True)
+class Privacy:
+    """How long is kept who was online when; what the law asks for differs from country to country."""
+
+    keep_sessions_days: int = 180
+
+    def __post_init__(self) -> None:
+        _between(self, "keep_sessions_days", 1, 3650)
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything that is configured; see docs/configuration.md for the meaning of each key."""
 
@@ -168,6 +178,7 @@ class Config:
     portal: Portal = field(default_factory=Portal)
     admin: Admin = field(default_factory=Admin)
     tunnel: Tunnel = field(default_factory=Tunnel)
+    privacy: Privacy = field(default_factory=Privacy)
     file: Path = DEFAULT_FILE
     text: str = field(default="", repr=False)
 

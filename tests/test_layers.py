@@ -25,6 +25,8 @@ ONLY_IMPORTERS = {
     "pyrad": ("portal/radius.py", "appliance/nas/coa.py", "appliance/nas/status.py"),
     "pyftpdlib": ("appliance/vault/server.py",),
     "duckdb": ("collector/*.py",),
+    "fpdf": ("appliance/accounts/sheets.py",),
+    "segno": ("appliance/accounts/sheets.py",),
     "radiusd": ("rlm_python/hotspot.py",),
 }
 STRANGERS = {

@@ -8,7 +8,7 @@ from datetime import datetime
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any
 
-from appliance.accounts import limits, manage, terms
+from appliance.accounts import imports_cli, limits, manage, privacy_cli, terms, vouchers_cli
 from appliance.accounts.limits import NONE, PLAN
 from appliance.accounts.models import Account, Plan
 from appliance.accounts.periods import period_start
@@ -27,6 +27,8 @@ def add_parsers(commands: Any) -> None:
     _pool(commands.add_parser("pool", help="ranges of addresses for plans"))
     _account(commands.add_parser("account", help="who may log in"))
     _session(commands.add_parser("session", help="who is online, and who was"))
+    vouchers_cli.add_parser(commands)
+    imports_cli.add_parser(commands)
 
 
 # Plans
@@ -118,6 +120,7 @@ def _account(parser: argparse.ArgumentParser) -> None:
     words.add_argument("--new-password", action="store_true", help="make up a password and print it")
     words.add_argument("--block", action=argparse.BooleanOptionalAction, help="refuse logins, or allow them again")
     _list_and_remove(verbs, _account_list, _account_remove)
+    privacy_cli.add_verbs(verbs)
 
 
 def _account_values(args: argparse.Namespace, config: Config) -> dict[str, Any]:

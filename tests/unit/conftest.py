@@ -1,18 +1,23 @@
 """The core database on both engines: SQLite in a file, and a real PostgreSQL that lives as long as the tests."""
 
+import io
 import os
 import pwd
 import shutil
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg2
 import pytest
 
-from appliance import db
+from appliance import apply, cli, config, db
 from appliance.accounts.models import core_db
+from appliance.crypto import key_file
+
+Gatehouse = Callable[..., tuple[int, str, str]]
 
 _BIN = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
@@ -66,3 +71,33 @@ def core(empty_url: str) -> Iterator[str]:
     with core_db.connection_context():
         db.migrate(core_db.obj, db.migrations("appliance.migrations"))
         yield empty_url
+
+
+@pytest.fixture
+def toml(empty_url: str, tmp_path: Path) -> Path:
+    """The configuration of an appliance with a migrated database and a key."""
+    path = tmp_path / "gatehouse.toml"
+    path.write_text(
+        f'[paths]\nstate = "{tmp_path}/state"\nrun = "{tmp_path}/run"\n'
+        f'[database]\nurl = "{empty_url}"\n[site]\ntimezone = "Europe/Prague"\n'
+    )
+    loaded = config.load(path)
+    key = key_file(loaded.paths.state)
+    key.parent.mkdir(parents=True)
+    key.write_bytes(bytes(32))
+    with apply.open_core(loaded, create=True):
+        db.migrate(core_db.obj, db.migrations("appliance.migrations"))
+    return path
+
+
+@pytest.fixture
+def gatehouse(toml: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Gatehouse:
+    """Runs a command in this process: exit status, standard output, standard error."""
+
+    def run(*words: str, stdin: str = "") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        status = cli.main(["--config", str(toml), *words])
+        said = capsys.readouterr()
+        return status, said.out.strip(), said.err.strip()
+
+    return run

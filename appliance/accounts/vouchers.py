@@ -1,0 +1,252 @@
+"""Vouchers: accounts whose name is a code and whose password is the same code."""
+
+import math
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import peewee
+
+from appliance.accounts import manage, unfinished
+from appliance.accounts.models import Account, Plan, VoucherBatch
+from appliance.accounts.pieces import execute, in_pieces, marks
+from appliance.config import Config
+from appliance.crypto import SecretBox
+from appliance.errors import UserError
+from rlm_python.logins import voucher_code
+
+# No look-alikes (0/o, 1/l/i), and no vowels, so that no code is a word.
+ALPHABET = "bcdfghjkmnpqrstvwxyz23456789"
+LENGTH = 12
+# With 20,000 vouchers out and 100 guesses a second, the first hit on codes of 40 bits takes a week of guessing
+# around the clock (the portal lets nobody guess so fast); on codes of 12 characters (57 bits) it takes 3,000 years.
+MIN_BITS = 40
+MAX_LENGTH = 32
+MAX_COUNT = 100_000
+
+STATES = ("unused", "active", "used up", "lapsed", "revoked")
+
+_WITHOUT_CENTS = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF"  # ISO 4217
+_IN_THOUSANDTHS = "BHD IQD JOD KWD LYD OMR TND"
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was asked for; `price_minor` counts cents (ISO 4217), `length` is without the prefix."""
+
+    batch: str
+    plan: str
+    count: int
+    prefix: str = ""
+    length: int = LENGTH
+    price_minor: int = 0
+    currency: str = ""
+    unused_until: int | None = None
+
+    def __post_init__(self) -> None:
+        manage.name(self.batch, "batch")
+        if not 1 <= self.count <= MAX_COUNT:
+            raise UserError(f"{self.count} is no number of vouchers: write 1 to {MAX_COUNT}")
+        if not re.fullmatch(r"[a-z0-9]{0,12}", self.prefix):
+            raise UserError(f"{self.prefix!r} can't be a prefix: use up to 12 lower-case letters and digits")
+        shortest = math.ceil(MIN_BITS / math.log2(len(ALPHABET)))
+        if not shortest <= self.length <= MAX_LENGTH:
+            raise UserError(
+                f"{self.length} characters can't be a voucher's length: write {shortest} to {MAX_LENGTH};"
+                f" shorter codes could be guessed"
+            )
+
+
+def parse_price(text: str, currency: str) -> int:
+    """Minor units of `5.00`; raises UserError for what isn't an amount of that currency."""
+    if not re.fullmatch(r"[A-Z]{3}", currency):
+        raise UserError(f"{currency!r} is no currency: write its three letters, such as EUR")
+    digits = _minor_digits(currency)
+    match = re.fullmatch(r"([0-9]{1,12})(?:\.([0-9]{1,3}))?", text)
+    if not match or len(match[2] or "") > digits:
+        raise UserError(f"{text!r} is no price in {currency}: write {'5.' + '0' * digits if digits else '5'}")
+    return int(match[1] + (match[2] or "").ljust(digits, "0"))
+
+
+def _minor_digits(currency: str) -> int:
+    return 0 if currency in _WITHOUT_CENTS else 3 if currency in _IN_THOUSANDTHS else 2
+
+
+def format_price(minor: int, currency: str) -> str:
+    if not minor:
+        return ""
+    digits = _minor_digits(currency)
+    whole, part = divmod(minor, 10**digits)
+    return f"{whole}{'.' + str(part).zfill(digits) if digits else ''} {currency}"
+
+
+def parse_last_day(text: str, config: Config) -> int:
+    """The end of that day on the site's calendar, in UTC seconds: what is printed on paper is meant inclusive."""
+    try:
+        next_day = date.fromisoformat(text) + timedelta(days=1)
+        until = int(datetime(next_day.year, next_day.month, next_day.day, tzinfo=config.site.timezone).timestamp())
+    except (ValueError, OverflowError):
+        raise UserError(f"{text!r} is no day: write one such as 2027-01-31") from None
+    if until <= time.time():
+        raise UserError(f"{text} is over: write a day to come")
+    return until
+
+
+def last_day(unused_until: int | None, config: Config) -> str:
+    """The day that `parse_last_day` was given."""
+    return "" if unused_until is None else f"{datetime.fromtimestamp(unused_until - 1, config.site.timezone):%Y-%m-%d}"
+
+
+def grouped(code: str) -> str:
+    """In fours, as it is read out and typed."""
+    return " ".join(code[i : i + 4] for i in range(0, len(code), 4))
+
+
+def login_url(config: Config, code: str) -> str:
+    """Where a phone that reads the QR code logs in: the guest's page (portal/pages.py: home_url) with the code.
+
+    By address without TLS: it is reached even by a phone that asks other name servers than ours.
+    """
+    secure = config.portal.certificate is not None
+    home = f"https://{config.portal.hostname}/" if secure else f"http://{config.gateway.address.ip}/"
+    return f"{home}?code={code}"
+
+
+# Making
+
+
+def make(order: Order, box: SecretBox) -> None:
+    """Writes the batch; whatever goes wrong, nothing of it stays."""
+    unfinished.sweep()
+    plan = manage.get(Plan, order.plan, "plan")
+    if VoucherBatch.get_or_none(VoucherBatch.name == order.batch):
+        raise UserError(_exists(order.batch))
+    batch = unfinished.begin(order.batch, plan)
+    try:
+        for piece in in_pieces(_codes(order)):
+            _write(_rows(piece, batch, plan, box), order, box)
+            unfinished.still_here([batch])
+        _complete(batch, order)
+    except BaseException:
+        unfinished.remove(batch)
+        raise
+
+
+def _exists(batch: str) -> str:
+    return f"batch {batch!r} exists already: take another name, see `gatehouse voucher list`"
+
+
+def _codes(order: Order) -> Iterator[str]:
+    made: set[str] = set()
+    while len(made) < order.count:
+        code = new_code(order)
+        if code not in made:
+            made.add(code)
+            yield code
+
+
+def new_code(order: Order) -> str:
+    return order.prefix + "".join(secrets.choice(ALPHABET) for _ in range(order.length))
+
+
+def _rows(codes: list[str], batch: Any, plan: Any, box: SecretBox) -> list[dict[str, Any]]:
+    now = int(time.time())
+    return [
+        {"name": code, "password": box.seal(code), "plan": plan, "batch": batch, "created_at": now, "changed_at": now}
+        for code in codes
+    ]
+
+
+def _write(rows: list[dict[str, Any]], order: Order, box: SecretBox) -> None:
+    """A code that somebody has already is made anew."""
+    while True:
+        try:
+            Account.insert_many(rows).execute()
+            return
+        except peewee.IntegrityError:
+            names = [row["name"] for row in rows]
+            found = execute(f"SELECT name FROM account WHERE name IN ({marks(names)})", *names)
+            taken = {row[0] for row in found.fetchall()}
+            if not taken:
+                raise UserError("the plan or the batch was removed in between: nothing was made") from None
+            for row in rows:
+                if row["name"] in taken:
+                    row["name"] = new_code(order)
+                    row["password"] = box.seal(row["name"])
+
+
+def _complete(batch: Any, order: Order) -> None:
+    values = {
+        "name": order.batch,
+        "price_minor": order.price_minor,
+        "currency": order.currency,
+        "unused_until": order.unused_until,
+    }
+    try:
+        unfinished.finish({batch: values})
+    except peewee.IntegrityError:
+        raise UserError(_exists(order.batch)) from None
+
+
+# Looking
+
+
+_STATE = (
+    "SELECT b.id, a.name, a.first_login_at, CASE WHEN NOT a.enabled THEN 'revoked'"
+    " WHEN a.first_login_at IS NULL AND (b.unused_until <= ? OR a.valid_until <= ?) THEN 'lapsed'"
+    " WHEN a.first_login_at IS NULL THEN 'unused'"
+    " WHEN a.valid_until <= ? OR a.first_login_at + p.validity_s <= ? THEN 'used up'"
+    " WHEN p.quota_period = 'total' AND p.slow_down_bps = 0 AND p.slow_up_bps = 0 AND p.quota_bytes <="
+    " (SELECT sum(u.input_octets + u.output_octets) FROM account_usage u WHERE u.account_id = a.id) THEN 'used up'"
+    " ELSE 'active' END AS state"
+    " FROM account a JOIN voucher_batch b ON b.id = a.batch_id JOIN plan p ON p.id = a.plan_id"
+)
+
+
+def batches() -> list[Any]:
+    complete = ~(VoucherBatch.name.startswith(unfinished.HIDDEN) | VoucherBatch.name.startswith(unfinished.SETTLING))
+    return list(VoucherBatch.select(VoucherBatch, Plan).join(Plan).where(complete).order_by(VoucherBatch.name))
+
+
+def counts(now: int) -> dict[int, dict[str, int]]:
+    """By batch and state."""
+    sql = f"SELECT v.id, v.state, count(*) FROM ({_STATE}) v GROUP BY v.id, v.state"
+    found: dict[int, dict[str, int]] = {}
+    for batch, state, count in execute(sql, now, now, now, now).fetchall():
+        found.setdefault(batch, dict.fromkeys(STATES, 0))[state] = count
+    return found
+
+
+def codes(batch: Any, now: int) -> list[tuple[str, str, int | None]]:
+    """Code, state and first login (UTC seconds) of each voucher, in the order in which they are printed."""
+    rows = execute(f"{_STATE} WHERE b.id = ? ORDER BY a.id", now, now, now, now, batch.id).fetchall()
+    return [(name, state, first) for _, name, first, state in rows]
+
+
+def get_batch(name: str) -> Any:
+    batch = VoucherBatch.get_or_none(VoucherBatch.name == name)
+    if batch is None:
+        raise UserError(f"there is no voucher batch {name!r}: see `gatehouse voucher list`")
+    return batch
+
+
+def revoke(name: str) -> tuple[int, str]:
+    """How many can't log in any more, and what they are called; raises UserError when there is none of that name."""
+    now = int(time.time())
+    batch = VoucherBatch.get_or_none(VoucherBatch.name == name)
+    if batch is None:
+        code = voucher_code(name)
+        done = execute(
+            "UPDATE account SET enabled = ?, changed_at = ? WHERE name = ? AND batch_id IS NOT NULL", False, now, code
+        )
+        if not done.rowcount:
+            raise UserError(f"there is no batch and no voucher {name!r}: see `gatehouse voucher list`")
+        return 1, f"voucher {code}"
+    ids = [row.id for row in Account.select(Account.id).where(Account.batch == batch, Account.enabled)]
+    for piece in in_pieces(ids):
+        execute(f"UPDATE account SET enabled = ?, changed_at = ? WHERE id IN ({marks(piece)})", False, now, *piece)
+    return len(ids), f"batch {name}"

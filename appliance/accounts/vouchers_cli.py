@@ -1,0 +1,213 @@
+"""`gatehouse voucher`: words in, calls of `vouchers` and `sheets` out."""
+
+import argparse
+import csv
+import io
+import os
+import sys
+import tempfile
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from appliance.accounts import vouchers
+from appliance.config import Config
+from appliance.crypto import load_box
+from appliance.errors import UserError
+from appliance.tables import show
+from appliance.units import format_bytes, format_duration
+
+FORMATS = ("a4", "58mm", "80mm")
+
+
+def add_parser(commands: Any) -> None:
+    verbs = commands.add_parser("voucher", help="codes that log in, made and printed in batches").add_subparsers(
+        dest="verb", required=True, metavar="VERB"
+    )
+    _add(verbs.add_parser("add", help="make a batch of vouchers"))
+    words = verbs.add_parser("list", help="all batches with what became of them, or the codes of one")
+    words.add_argument("batch", nargs="?")
+    words.add_argument("--json", action="store_true", help="for programs: exact numbers, every field")
+    words.set_defaults(run=_list)
+    words = verbs.add_parser("revoke", help="make a whole batch or one code useless")
+    words.add_argument("name", metavar="BATCH|CODE")
+    words.set_defaults(run=_revoke)
+    words = verbs.add_parser("print", help="a batch as PDF: its vouchers that are unused")
+    words.add_argument("batch")
+    words.add_argument("--format", choices=FORMATS, default="a4", help="cards on A4, or slips for a receipt printer")
+    words.add_argument("--output", type=Path, required=True, metavar="FILE.pdf")
+    words.set_defaults(run=_print)
+    words = verbs.add_parser("csv", help="a batch as a table for other programs")
+    words.add_argument("batch")
+    words.add_argument("--output", type=Path, required=True, metavar="FILE", help="- is standard output")
+    words.set_defaults(run=_csv)
+
+
+def _add(words: argparse.ArgumentParser) -> None:
+    words.add_argument("batch")
+    words.add_argument("--plan", required=True)
+    words.add_argument("--count", type=int, required=True, metavar="N")
+    words.add_argument("--prefix", default="", help="what each code begins with")
+    words.add_argument(
+        "--length", type=int, default=vouchers.LENGTH, metavar="N", help="characters after the prefix, default 12"
+    )
+    words.add_argument("--price", metavar="AMOUNT", help="such as 5.00, with --currency")
+    words.add_argument("--currency", metavar="CODE", help="its three letters, such as EUR")
+    words.add_argument("--unused-until", metavar="DAY", help="the last day for a first login, such as 2027-12-31")
+    words.set_defaults(run=_make)
+
+
+def _make(args: argparse.Namespace, config: Config) -> str:
+    if (args.price is None) != (args.currency is None):
+        raise UserError("--price and --currency: give both or neither")
+    order = vouchers.Order(
+        batch=args.batch,
+        plan=args.plan,
+        count=args.count,
+        prefix=args.prefix,
+        length=args.length,
+        price_minor=vouchers.parse_price(args.price, args.currency) if args.price else 0,
+        currency=args.currency or "",
+        unused_until=vouchers.parse_last_day(args.unused_until, config) if args.unused_until else None,
+    )
+    vouchers.make(order, load_box(config.paths.state))
+    return f"batch {order.batch} added with {order.count} vouchers: see `gatehouse voucher print {order.batch}`"
+
+
+def _list(args: argparse.Namespace, config: Config) -> str:
+    return _codes(args, config) if args.batch else _batches(args, config)
+
+
+def _batches(args: argparse.Namespace, config: Config) -> str:
+    now = int(time.time())
+    counts = vouchers.counts(now)
+    rows: list[dict[str, object]] = []
+    for batch in vouchers.batches():
+        states = counts.get(batch.id, dict.fromkeys(vouchers.STATES, 0))
+        rows.append(
+            {
+                "name": batch.name,
+                "plan": batch.plan.name,
+                **{state.replace(" ", "_"): count for state, count in states.items()},
+                "price": vouchers.format_price(batch.price_minor, batch.currency),
+                "price_minor": batch.price_minor,
+                "currency": batch.currency,
+                "unused_until": vouchers.last_day(batch.unused_until, config),
+                "made": f"{datetime.fromtimestamp(batch.created_at, config.site.timezone):%Y-%m-%d}",
+            }
+        )
+    columns = [state.replace(" ", "_") for state in vouchers.STATES]
+    return show(rows, ("name", "plan", *columns, "price", "unused_until", "made"), args.json)
+
+
+def _codes(args: argparse.Namespace, config: Config) -> str:
+    batch = vouchers.get_batch(args.batch)
+    rows = [
+        {
+            "code": code,
+            "state": state,
+            "first_login": None
+            if first is None
+            else datetime.fromtimestamp(first, config.site.timezone).isoformat(timespec="minutes"),
+        }
+        for code, state, first in vouchers.codes(batch, int(time.time()))
+    ]
+    return show(rows, ("code", "state", "first_login"), args.json)
+
+
+def _revoke(args: argparse.Namespace, config: Config) -> str:
+    count, what = vouchers.revoke(args.name)
+    return f"{what} revoked: {count} can't log in any more"
+
+
+def _print(args: argparse.Namespace, config: Config) -> str:
+    from appliance.accounts import sheets  # its libraries take a quarter of a second to load, other commands needn't
+
+    batch = vouchers.get_batch(args.batch)
+    unused = [
+        sheets.Voucher(vouchers.grouped(code), vouchers.login_url(config, code))
+        for code, state, _ in vouchers.codes(batch, int(time.time()))
+        if state == "unused"
+    ]
+    if not unused:
+        raise UserError(f"batch {args.batch!r} has no unused vouchers: nothing to print")
+    sheet = sheets.Sheet(
+        site=config.site.name,
+        plan=plan_in_words(batch.plan),
+        price=vouchers.format_price(batch.price_minor, batch.currency),
+        use_by=vouchers.last_day(batch.unused_until, config),
+        contact=config.site.contact,
+    )
+    pdf = sheets.a4(sheet, unused) if args.format == "a4" else sheets.roll(sheet, unused, int(args.format[:2]))
+    write(args.output, pdf)
+    return f"{args.output}: {len(unused)} vouchers"
+
+
+def plan_in_words(plan: Any) -> tuple[str, ...]:
+    """Lines for a guest: speed, data, time."""
+    lines = [_speed(plan)]
+    if plan.quota_bytes:
+        each = "" if plan.quota_period == "total" else f" a {plan.quota_period}"
+        then = ", then slower" if plan.slow_down_bps or plan.slow_up_bps else ""
+        lines.append(f"{_data(plan.quota_bytes)}{each}{then}")
+    if plan.validity_s:
+        lines.append(f"{_time(plan.validity_s)} from the first login")
+    if plan.windows:
+        lines.append(", ".join(piece.partition(" @")[0] for piece in plan.windows.split(", ")))
+    return tuple(line for line in lines if line)
+
+
+def _speed(plan: Any) -> str:
+    def mbit(bps: int) -> str:
+        return f"{bps / 10**6:.1f}".removesuffix(".0")
+
+    down, up = plan.rate_down_bps, plan.rate_up_bps
+    if down and up:
+        return f"{mbit(down)} Mbit/s down, {mbit(up)} up"
+    return f"{mbit(down)} Mbit/s down" if down else f"{mbit(up)} Mbit/s up" if up else ""
+
+
+def _data(number: int) -> str:
+    text = format_bytes(number)
+    return f"{text[:-1]} {text[-1]}B" if text[-1].isalpha() else f"{text} bytes"
+
+
+def _time(seconds: int) -> str:
+    for name, length in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+        if seconds % length == 0:
+            count = seconds // length
+            return f"{count} {name}" + ("" if count == 1 else "s")
+    return format_duration(seconds)
+
+
+def _csv(args: argparse.Namespace, config: Config) -> str:
+    batch = vouchers.get_batch(args.batch)
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(("code", "state", "plan", "price", "currency", "unused_until", "url"))
+    price = vouchers.format_price(batch.price_minor, batch.currency).removesuffix(f" {batch.currency}")
+    last = vouchers.last_day(batch.unused_until, config)
+    for code, state, _ in vouchers.codes(batch, int(time.time())):
+        table.writerow((code, state, batch.plan.name, price, batch.currency, last, vouchers.login_url(config, code)))
+    if str(args.output) == "-":
+        sys.stdout.write(text.getvalue())
+        return ""
+    write(args.output, text.getvalue().encode())
+    return str(args.output)
+
+
+def write(path: Path, content: bytes) -> None:
+    """The file as a whole, readable by its owner only: codes are money."""
+    name = None
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(handle)
+        Path(name).rename(path)
+    except OSError as error:
+        if name is not None:
+            Path(name).unlink(missing_ok=True)
+        raise UserError(f"{path} can't be written: {error.strerror}") from None
