@@ -16,7 +16,7 @@ import peewee
 
 from appliance import apply
 from appliance import config as configuration
-from appliance.accounts import leases
+from appliance.accounts import leases, retention
 from appliance.accounts.models import core_db
 from appliance.config import Config
 from appliance.crypto import load_box
@@ -28,6 +28,7 @@ from appliance.nas.live_sender import Sender
 TICK_S = 0.5
 MAX_PAUSE_S = 60
 MISSED_INTERIMS = 3
+FORGOTTEN_AT_ONCE = 2000  # sessions, so that changes of running ones needn't wait
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +63,14 @@ def jobs(config: Config, sender: Sender) -> list[Job]:
     return [
         Job("live changes", TICK_S, follow),
         Job("unusable packets", 10, lambda now: _warn(unusable.look(status.routers())), everywhere=True),
+        Job("retention", 60, lambda now: _forget(config, now)),
         Job("silent routers", 30, lambda now: _warn(silence.look(now))),
     ]
+
+
+def _forget(config: Config, now: int) -> None:
+    if count := retention.run(config.privacy, now, FORGOTTEN_AT_ONCE):
+        log.info("%d sessions deleted that are older than %d days", count, config.privacy.keep_sessions_days)
 
 
 def _warn(lines: Iterable[str]) -> None:

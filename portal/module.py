@@ -59,7 +59,7 @@ JOBS = Service(
     groups=("gatehouse-core",),
     after=("gateway", *(service.name for service in RADIUS)),
     command=lambda config: _python("appliance.jobs"),
-    reads=("site", "paths", "database", "radius"),
+    reads=("site", "paths", "database", "radius", "privacy"),
     writes=lambda config: [config.paths.state / "core"],
 )
 WEB = Service(

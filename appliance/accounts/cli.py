@@ -179,7 +179,7 @@ def _account_set(args: argparse.Namespace, config: Config) -> str:
 
 
 def _account_list(args: argparse.Namespace, config: Config) -> str:
-    rows = [_account_row(account, config) for account in Account.select().order_by(Account.name)]
+    rows = [_account_row(account, config) for account in manage.accounts()]
     return show(rows, ("name", "plan", "enabled", "address", "valid_until", "first_login", "used", "own"), args.json)
 
 

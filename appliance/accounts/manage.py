@@ -13,7 +13,17 @@ from typing import Any
 import peewee
 
 from appliance.accounts import limits, terms
-from appliance.accounts.models import Account, AccountUsage, LiveChange, Plan, Pool, PoolAddress, Session, core_db
+from appliance.accounts.models import (
+    Account,
+    AccountUsage,
+    LiveChange,
+    Plan,
+    Pool,
+    PoolAddress,
+    Session,
+    VoucherBatch,
+    core_db,
+)
 from appliance.crypto import SecretBox, new_password
 from appliance.errors import UserError
 
@@ -165,6 +175,8 @@ def remove_plan(plan: str) -> None:
     row = get(Plan, plan, "plan")
     if count := Account.select().where(Account.plan == row).count():
         raise UserError(f"{count} accounts have plan {plan!r}: give them another one first")
+    if batch := VoucherBatch.get_or_none(VoucherBatch.plan == row):
+        raise UserError(f"the voucher batch {batch.name!r} has plan {plan!r}")
     row.delete_instance()
 
 
@@ -185,6 +197,11 @@ def add_account(
         **values,
     )
     return row, chosen
+
+
+def accounts() -> list[Any]:
+    """All but vouchers, which are listed by their batch."""
+    return list(Account.select().where(Account.batch.is_null()).order_by(Account.name))
 
 
 def change_account(account: Any, values: Mapping[str, Any]) -> None:
