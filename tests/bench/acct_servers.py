@@ -23,7 +23,7 @@ EMPTY: Mapping[str, str] = MappingProxyType({})
 _POSTGRESQL = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 _SCHEMA = Path("/etc/freeradius/3.0/mods-config/sql/main/postgresql/schema.sql")
 _MARKS = ", ".join("?" for _ in SessionRow._fields)
-_SAVE = f"INSERT INTO session ({', '.join(SessionRow._fields)}) VALUES ({_MARKS})"  # noqa: S608
+_SAVE = f"INSERT INTO session ({', '.join(SessionRow._fields)}) VALUES ({_MARKS})"
 
 
 @dataclass(frozen=True)
