@@ -12,6 +12,10 @@ from appliance.errors import UserError
 
 # Pages of a large database come from the kernel's cache without a copy (https://sqlite.org/mmap.html).
 MMAP_BYTES = 2**30
+# The -wal's size at which a commit carries it over to the database itself. Who needn't wait for the disk in a commit
+# isn't to wait for it there either, as long as somebody else does it before (appliance/accounts/checkpoints.py).
+_WAL_PAGES, _WAL_PAGES_NOT_WAITING = 1000, 8000
+_PAGE_BYTES = 4096
 
 
 def connect(url: str, busy_timeout_ms: int = 5000, durable: bool = True, shared: bool = False) -> peewee.Database:
@@ -29,6 +33,8 @@ def connect(url: str, busy_timeout_ms: int = 5000, durable: bool = True, shared:
             "foreign_keys": 1,
             "busy_timeout": busy_timeout_ms,
             "mmap_size": MMAP_BYTES,
+            "wal_autocheckpoint": _WAL_PAGES if durable else _WAL_PAGES_NOT_WAITING,
+            "journal_size_limit": _WAL_PAGES_NOT_WAITING * _PAGE_BYTES,
         }
         # sqlite3's own timeout would set busy_timeout again on each open
         return peewee.SqliteDatabase(

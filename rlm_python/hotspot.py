@@ -16,6 +16,7 @@ import radiusd
 
 from appliance import config as configuration
 from appliance import db
+from appliance.accounts.checkpoints import Checkpoints
 from appliance.accounts.login_writes import LoginWrites
 from appliance.accounts.lookup import Lookup
 from appliance.accounts.sessions import Sessions
@@ -47,6 +48,7 @@ class State:
         self.sessions = Sessions(self.database)
         self.kinds = dict(self.database.execute_sql("SELECT name, kind FROM nas").fetchall())
         self.session_ids = _session_ids()
+        self.checkpoints: Checkpoints | None = None
 
 
 state: State
@@ -61,18 +63,31 @@ def _session_ids() -> Iterator[bytes]:
 def instantiate(_: Any) -> int:
     """Called once in each process; -1 stops the server, an exception wouldn't."""
     global state
-    durable = os.environ.get("GATEHOUSE_RADIUS") == "accounting"  # a login's reservations needn't survive the power
     try:
-        state = State(configuration.load(), durable)
+        config = configuration.load()
+        state = State(config, _waits_for_disk(config))
     except (UserError, peewee.PeeweeException) as error:
         radiusd.radlog(radiusd.L_ERR, f"gatehouse: {error}")
         return -1
+    if _does_accounting() and db.sqlite_path(config.database_url):
+        state.checkpoints = Checkpoints(config.database_url)
     gc.freeze()  # what is loaded now stays for good, so no collection need look at it again
     return 0
 
 
+def _does_accounting() -> bool:
+    return os.environ.get("GATEHOUSE_RADIUS") == "accounting"
+
+
+def _waits_for_disk(config: configuration.Config) -> bool:
+    """In each commit. A login's reservations needn't survive the power, and of SQLite raddb/durable.pl takes care."""
+    return _does_accounting() and db.sqlite_path(config.database_url) is None
+
+
 def detach(_: Any = None) -> int:
     """Called at the end: a connection left open aborts the process when the interpreter is taken down."""
+    if state.checkpoints is not None:
+        state.checkpoints.stop()
     state.database.close()
     return int(radiusd.RLM_MODULE_OK)
 
@@ -136,7 +151,8 @@ def accounting(p: Any) -> Result:
     try:
         acct.record(packet, state.sessions, state.zone, state.silent_s)
     except peewee.PeeweeException as error:
-        return _database_failed(error)
+        radiusd.radlog(radiusd.L_ERR, f"gatehouse: accounting packet not answered: {error}")
+        return int(radiusd.RLM_MODULE_FAIL)
     return int(radiusd.RLM_MODULE_OK)
 
 

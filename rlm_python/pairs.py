@@ -7,13 +7,17 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from appliance.accounts.terms import Account
-from rlm_python.accounting import Packet
+from rlm_python.accounting import OF_A_NAS, Packet
 from rlm_python.authorization import Grant
 from rlm_python.speed_limits import RateLimit, format_rate_limit
 
 Pair = tuple[str, str, str]
 _GIGAWORD = 2**32  # RFC 2869, 5.1 and 5.2
 _MAX_U32 = 2**32 - 1
+_MOST_OCTETS = 2**50  # of a session: ten days at 10 Gbit/s
+_LONGEST_SESSION_S = 10 * 365 * 86_400
+_CLOCK_OFF_S = 86_400
+_BOOT_CLOCK_OFF_S = 60
 _NOT_HEX = re.compile(r"[^0-9a-f]")
 # A DHCP client identifier with its type (RFC 2132, 9.14): RouterOS leaves leading zeros out.
 _CLIENT_IDENTIFIER = re.compile(r"1((:[0-9a-f]{1,2}){6})")
@@ -133,6 +137,8 @@ def granted(class_: str) -> Granted | None:
         rate = data[_ID_BYTES + _GRANTED.size :].decode("ascii")
     except (ValueError, struct.error):
         return None
+    if not rate.isprintable() or _NO_OCTETS > octets >= 2**63:  # a router may send what it likes
+        return None
     return Granted(rate, until or None, None if octets == _NO_OCTETS else octets)
 
 
@@ -174,20 +180,29 @@ class Notes(NamedTuple):
 
 def accounting_packet(request: Mapping[str, str], now: int) -> Packet:
     """Raises KeyError or ValueError when an attribute that accounting can't do without is missing or no number."""
+    request = {name: text.replace("\0", "") for name, text in request.items()}  # PostgreSQL takes no NUL
+    status, class_ = request["Acct-Status-Type"], request.get("Class", "").removeprefix("0x")
+    grant = granted(class_)
+    rate, until, octets = grant or (None, None, None)
     return Packet(
-        status=request["Acct-Status-Type"],
-        unique_id=request["Acct-Unique-Session-Id"] + request.get("Class", "").removeprefix("0x"),
+        status=status,
+        unique_id=request["Acct-Unique-Session-Id"] + (class_[: 2 * _ID_BYTES] if grant else class_),
         session_id=request.get("Acct-Session-Id", "")[:128],
         account=request.get("User-Name", "")[:253],
         nas=request["Tmp-String-0"],
         mac=mac(request.get("Calling-Station-Id", "")),
         framed_ip=request.get("Framed-IP-Address"),
         host_ip=request.get("Mikrotik-Host-IP"),
-        at=_event_at(request, now),
-        session_s=_number(request, "Acct-Session-Time"),
+        at=_booted_at(request, now) if status in OF_A_NAS else _event_at(request, now),
+        received_at=now,
+        session_s=_below(_LONGEST_SESSION_S, _number(request, "Acct-Session-Time", 0 if status == "Start" else None)),
         input_octets=_octets(request, "Input"),
         output_octets=_octets(request, "Output"),
+        has_gigawords="Acct-Input-Gigawords" in request or "Acct-Output-Gigawords" in request,
         cause=request.get("Acct-Terminate-Cause"),
+        granted_rate=rate,
+        granted_until=until,
+        granted_octets=octets,
     )
 
 
@@ -196,18 +211,42 @@ def _event_at(request: Mapping[str, str], now: int) -> int:
 
     A router without a clock says 1970, so a time more than a day off is the server's own instead.
     """
-    sent_at = _number(request, "Tmp-Integer-0")
-    if abs(sent_at - now) > 86_400:
+    sent_at = _number(request, "Tmp-Integer-0") or now
+    if abs(sent_at - now) > _CLOCK_OFF_S:
         sent_at = now
-    return sent_at - min(_number(request, "Acct-Delay-Time"), 86_400)
+    return sent_at - _delay_s(request)
 
 
-def _octets(request: Mapping[str, str], direction: str) -> int:
-    return _GIGAWORD * _number(request, f"Acct-{direction}-Gigawords") + _number(request, f"Acct-{direction}-Octets")
+def _booted_at(request: Mapping[str, str], now: int) -> int:
+    """When a NAS began anew; its clock is the least to be trusted then, and may go on from when the power went."""
+    return max(_event_at(request, now), now - _delay_s(request) - _BOOT_CLOCK_OFF_S)
 
 
-def _number(request: Mapping[str, str], name: str) -> int:
-    return int(request.get(name, "0"))
+def _delay_s(request: Mapping[str, str]) -> int:
+    return min(_number(request, "Acct-Delay-Time") or 0, _CLOCK_OFF_S)
+
+
+def _octets(request: Mapping[str, str], direction: str) -> int | None:
+    octets = _number(request, f"Acct-{direction}-Octets")
+    if octets is None:
+        return None
+    return _below(_MOST_OCTETS, octets + _GIGAWORD * (_number(request, f"Acct-{direction}-Gigawords") or 0))
+
+
+def _below(limit: int, value: int | None) -> int | None:
+    """None instead of what no router can mean: an absurd number is as good as none, and the rest still counts."""
+    return value if value is None or value < limit else None
+
+
+def _number(request: Mapping[str, str], name: str, default: int | None = None) -> int | None:
+    """An attribute of 32 bits; raises ValueError."""
+    text = request.get(name)
+    if text is None:
+        return default
+    value = int(text)
+    if not 0 <= value <= _MAX_U32:
+        raise ValueError(f"{name} = {value}")
+    return value
 
 
 def by_name(pairs: Any) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Sessions and usage for the accounting path: prepared SQL without models, one transaction a packet."""
+"""Sessions and usage for the accounting path: prepared SQL without models, and nothing but reads and writes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,9 +6,17 @@ from typing import Any, NamedTuple
 
 import peewee
 
+from appliance.accounts.closing import close_rebooted
+
+UNREACHABLE = (peewee.OperationalError, peewee.InterfaceError)  # or locked, or full: no packet's own fault
+
 
 class SessionRow(NamedTuple):
-    """One session; times are UTC seconds, input is from the guest, output to the guest."""
+    """One session; times are UTC seconds, input is from the guest, output to the guest.
+
+    `raw_*` are the router's own counters as last seen, the others all that they ever grew by. `granted_*` is written
+    when the session is first heard of, and left to live changes then.
+    """
 
     unique_id: str
     account_id: int | None
@@ -25,54 +33,90 @@ class SessionRow(NamedTuple):
     session_s: int
     input_octets: int
     output_octets: int
+    raw_input_octets: int
+    raw_output_octets: int
+    granted_rate: str | None
+    granted_until: int | None
+    granted_octets: int | None
 
 
 _COLUMNS = ", ".join(SessionRow._fields)
-_CHANGING = (
-    "framed_ip",
+_GROWING = (
     "updated_at",
-    "ended_at",
-    "terminate_cause",
     "session_s",
     "input_octets",
     "output_octets",
+    "raw_input_octets",
+    "raw_output_octets",
 )
+_CHANGING = ("framed_ip", "host_ip", "ended_at", "terminate_cause", *_GROWING)
+_MOST = 2**53  # a day's octets; SQLite would turn a sum over 2^63 into a floating-point number
 _SQL = {
     "find": f"SELECT {_COLUMNS} FROM session WHERE unique_id = ?",
+    "account": "SELECT id FROM account WHERE name = ?",
     "save": f"INSERT INTO session ({_COLUMNS}) VALUES ({', '.join('?' for _ in SessionRow._fields)})"
     f" ON CONFLICT (unique_id) DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in _CHANGING)}",
-    "account": "SELECT id FROM account WHERE name = ?",
-    "used": "INSERT INTO account_usage (account_id, day, input_octets, output_octets) VALUES (?, ?, ?, ?)"
+    # SQLite writes each index anew whose condition reads a column that is set, even to what it was.
+    "grow": f"UPDATE session SET {', '.join(f'{c} = ?' for c in _GROWING)} WHERE unique_id = ?",
+    "use": "INSERT INTO account_usage (account_id, day, input_octets, output_octets) VALUES (?, ?, ?, ?)"
     " ON CONFLICT (account_id, day) DO UPDATE SET input_octets = account_usage.input_octets + excluded.input_octets,"
-    " output_octets = account_usage.output_octets + excluded.output_octets",
+    " output_octets = account_usage.output_octets + excluded.output_octets"
+    f" WHERE account_usage.input_octets < {_MOST} AND account_usage.output_octets < {_MOST}",
     "first_login": "UPDATE account SET first_login_at = ? WHERE id = ? AND first_login_at IS NULL",
-    "hold": "UPDATE pool_address SET held_until = ? WHERE ip = ? AND account_id = ? AND mac = ?",
-    "end_all": "UPDATE session SET ended_at = updated_at, terminate_cause = ? WHERE nas = ? AND ended_at IS NULL",
+    "hold": "UPDATE pool_address SET held_until = ? WHERE ip = ? AND account_id = ? AND mac = ? AND held_until < ?",
+    "release": "UPDATE pool_address SET held_until = ? WHERE ip = ? AND account_id = ? AND mac = ? AND held_until <= ?",
+    "drop_slot": "DELETE FROM login_slot WHERE account_id = ? AND mac = ?",
+    "seen": "UPDATE nas SET seen_at = ? WHERE name = ?",
 }
+_SEEN_EVERY_S = 60
+_TURN = 0x6761746568  # key of PostgreSQL's advisory lock: accounting of several appliances takes turns
 
 
 class Sessions:
-    """All writes of one packet belong inside `transaction()`, which is durable when it returns."""
+    """One thread at a time. All writes of one packet belong inside `transaction()`."""
 
     def __init__(self, database: peewee.Database) -> None:
         self._database = database
-        sqlite = isinstance(database, peewee.SqliteDatabase)
-        self._sql = {name: text if sqlite else text.replace("?", "%s") for name, text in _SQL.items()}
-        if not sqlite:
+        self._sqlite = isinstance(database, peewee.SqliteDatabase)
+        self._sql = {name: text if self._sqlite else text.replace("?", "%s") for name, text in _SQL.items()}
+        if not self._sqlite:
             self._sql["find"] += " FOR UPDATE"  # SQLite's BEGIN IMMEDIATE has locked everything already
-        self._begin = ("IMMEDIATE",) if sqlite else ()
+        self._begin = ("IMMEDIATE",) if self._sqlite else ()
+        self._seen: dict[str, int] = {}
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        with self._database.atomic(*self._begin):
+        """Raises peewee.PeeweeException."""
+        with self._reopening(), self._database.atomic(*self._begin):
+            if not self._sqlite:
+                self._database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (_TURN,))
             yield
+
+    @contextmanager
+    def _reopening(self) -> Iterator[None]:
+        """After a failure the connection is opened anew: the server may have gone and come back."""
+        try:
+            yield
+        except UNREACHABLE:
+            if not self._database.is_closed():
+                self._database.close()
+            raise
+
+    def close_rebooted(self, nas: str, at: int, now: int, hold_s: int) -> None:
+        """Ends the sessions of a NAS that restarted at `at`, in transactions of its own."""
+        with self._reopening():
+            close_rebooted(self._database, nas, at, now, hold_s)
 
     def find(self, unique_id: str) -> SessionRow | None:
         row = self._execute("find", unique_id).fetchone()
         return SessionRow._make(row) if row else None
 
-    def save(self, row: SessionRow) -> None:
-        self._execute("save", *row)
+    def save(self, row: SessionRow, before: SessionRow | None) -> None:
+        """`before` is what stands there now; most packets change no more than counters and times."""
+        if before is not None and row == before._replace(**{column: getattr(row, column) for column in _GROWING}):
+            self._execute("grow", *(getattr(row, column) for column in _GROWING), row.unique_id)
+        else:
+            self._execute("save", *row)
 
     def account_id(self, name: str) -> int | None:
         row = self._execute("account", name).fetchone()
@@ -80,18 +124,28 @@ class Sessions:
 
     def add_usage(self, account_id: int, day: int, input_octets: int, output_octets: int) -> None:
         """Adds to the account's `day` (YYYYMMDD of the site's calendar)."""
-        self._execute("used", account_id, day, input_octets, output_octets)
+        self._execute("use", account_id, day, input_octets, output_octets)
 
     def note_first_login(self, account_id: int, at: int) -> None:
         self._execute("first_login", at, account_id)
 
-    def hold_address(self, ip: str, account_id: int, mac: str, until: int) -> None:
-        """Keeps a pool's address for this device; a time that has passed gives it back."""
-        self._execute("hold", until, ip, account_id, mac)
+    def drop_slot(self, account_id: int, mac: str) -> None:
+        """The login of this device isn't pending any more."""
+        self._execute("drop_slot", account_id, mac)
 
-    def end_all(self, nas: str, cause: str) -> None:
-        """A NAS that restarted has no sessions any more; they end when they were last heard of."""
-        self._execute("end_all", cause, nas)
+    def hold_address(self, ip: str, account_id: int, mac: str, until: int) -> None:
+        """Keeps a pool's address for this device."""
+        self._execute("hold", until, ip, account_id, mac, until)
+
+    def release_address(self, ip: str, account_id: int, mac: str, held_until: int, at: int) -> None:
+        """Gives back from `at` on what was kept until `held_until`; a longer hold is another login's."""
+        self._execute("release", at, ip, account_id, mac, held_until)
+
+    def note_seen(self, nas: str, at: int) -> None:
+        """Once a minute; should the commit fail, the next minute's packet makes up for it."""
+        if at - self._seen.get(nas, 0) >= _SEEN_EVERY_S:
+            self._execute("seen", at, nas)
+            self._seen[nas] = at
 
     def _execute(self, name: str, *values: object) -> Any:
         return self._database.execute_sql(self._sql[name], values)

@@ -9,6 +9,7 @@ import appliance
 from appliance import certificates, templates
 from appliance.config import Config
 from appliance.crypto import derived_secret
+from appliance.db import sqlite_path
 from appliance.nas.clients import Client
 from appliance.service import File
 
@@ -17,6 +18,7 @@ RADSEC = "radsec"
 _GROUP = "gatehouse-core"
 _TEMPLATES = "rlm_python.raddb"
 _RADSEC_SOURCE = IPv4Address("127.83.0.0")  # 2083 is RadSec's port; each router gets its own address from here on
+_AS_THEY_ARE = ("access_reject", "dictionary", "durable.pl")
 
 
 def render(config: Config, clients: list[Client]) -> list[File]:
@@ -25,7 +27,7 @@ def render(config: Config, clients: list[Client]) -> list[File]:
     clients_conf = templates.render(_TEMPLATES, "clients.conf.j2", clients=clients, radsec=_radsec(config, clients))
     files = [
         _file("clients.conf", clients_conf, *services),
-        *(_file(name, _text(name), *services) for name in ("access_reject", "dictionary")),
+        *(_file(name, _text(name), *services) for name in _AS_THEY_ARE),
         *_certificate_files("eap", certificates.server(config), services[0]),
         _file("policy.conf", _text("policy.conf"), services[0]),
         File("status.secret", _status_secret(config), "gatehouse-jobs", ()),
@@ -38,8 +40,10 @@ def render(config: Config, clients: list[Client]) -> list[File]:
 
 
 def _values(config: Config, process: str) -> dict[str, object]:
+    file = sqlite_path(config.database_url)
     return {
         "process": process,
+        "wal": f"{file}-wal" if file else None,
         "raddb": config.paths.run / "raddb",
         "logs": config.paths.log,
         "listen": config.radius.listen,

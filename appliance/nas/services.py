@@ -7,10 +7,13 @@ from appliance.launch import TREE
 from appliance.nas.raddb import PROCESSES, RADSEC
 from appliance.service import Service
 
+_AFTER_LOGINS = ("/usr/bin/nice", "-n", "10")  # a flood of accounting leaves the processor to those who log in
+
 
 def command(config: Config, process: str, *more: str) -> list[str]:
     """radiusd(8) with our raddb; `more` are further options, such as -C to check only."""
     return [
+        *(_AFTER_LOGINS if process == "accounting" else ()),
         "/usr/sbin/freeradius",
         "-f",
         "-l",

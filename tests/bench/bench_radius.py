@@ -1,4 +1,4 @@
-"""Logins a second and processor time of each: ours against FreeRADIUS's own `files` and `sql`, and against ourselves.
+"""Logins and accounting: ours against FreeRADIUS's own `files` and `sql`, and against ourselves.
 
 Every server is the FreeRADIUS of the distribution. All get the same packets from the same generator, one after the
 other in rounds, so that whatever else the machine does falls on all of them alike. No thread is bound to a core.
@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from statistics import median
 from types import FrameType
 
-from tests.bench import radius_load, radius_servers
+from tests.bench import acct_rounds, radius_load, radius_servers
 from tests.bench.radius_load import Sample
 from tests.bench.radius_servers import Target
 from tests.bench.report import Comparison, progress, show
@@ -34,7 +34,7 @@ def main() -> None:
         targets = _start(stack)
         _check_same_answers(targets)
         samples = _measure(targets)
-    show(_comparisons(samples))
+    show([*_comparisons(samples), *acct_rounds.comparisons()])
 
 
 def _end(signum: int, frame: FrameType | None) -> None:

@@ -18,7 +18,8 @@ from pathlib import Path
 
 SOURCE = "127.0.0.2"
 IN_FLIGHT = 64
-ACCESS_REQUEST, ACCESS_ACCEPT = 1, 2
+ACCESS_REQUEST, ACCESS_ACCEPT, ACCOUNTING_REQUEST, ACCOUNTING_RESPONSE = 1, 2, 4, 5
+ANSWER = {ACCESS_REQUEST: ACCESS_ACCEPT, ACCOUNTING_REQUEST: ACCOUNTING_RESPONSE}
 MESSAGE_AUTHENTICATOR = 80
 _TIMEOUT = struct.pack("ll", 5, 0)
 _BUFFER_BYTES = 1 << 20
@@ -78,18 +79,18 @@ def attribute_count(packet: bytes) -> int:
 
 def ask(port: int, packet: bytes) -> bytes:
     """The one answer to one packet."""
-    with _connected(port) as router:
+    with connected(port) as router:
         router.send(packet)
         return router.recv(4096)
 
 
-def measure(port: int, pid: int, packets: Sequence[bytes]) -> Sample:
-    """Raises RuntimeError when any answer isn't an Access-Accept, TimeoutError when one is missing."""
-    with _connected(port) as router:
+def measure(port: int, pid: int, packets: Sequence[bytes], in_flight: int = IN_FLIGHT) -> Sample:
+    """Raises RuntimeError when any answer is a refusal, TimeoutError when one is missing."""
+    with connected(port) as router:
         gc.disable()
         server, generator, began = cpu_s(pid), time.process_time(), time.perf_counter()
         try:
-            _send_all(router, packets)
+            _send_all(router, packets, in_flight)
         finally:
             gc.enable()
         seconds = time.perf_counter() - began
@@ -98,7 +99,7 @@ def measure(port: int, pid: int, packets: Sequence[bytes]) -> Sample:
     return Sample(len(packets) / seconds, 1e6 * server / len(packets), generator / seconds)
 
 
-def _connected(port: int) -> socket.socket:
+def connected(port: int) -> socket.socket:
     router = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     router.bind((SOURCE, 0))
     router.connect(("127.0.0.1", port))
@@ -108,13 +109,14 @@ def _connected(port: int) -> socket.socket:
     return router
 
 
-def _send_all(router: socket.socket, packets: Sequence[bytes]) -> None:
+def _send_all(router: socket.socket, packets: Sequence[bytes], in_flight: int) -> None:
     send, receive = router.send, router.recv
     waiting = bytearray(256)  # by identifier, which no two open requests may share (RFC 2865, 3)
     sent = answered = 0
     total = len(packets)
+    wanted = ANSWER[packets[0][0]]
     while answered < total:
-        while sent < total and sent - answered < IN_FLIGHT and not waiting[packets[sent][1]]:
+        while sent < total and sent - answered < in_flight and not waiting[packets[sent][1]]:
             send(packets[sent])
             waiting[packets[sent][1]] = 1
             sent += 1
@@ -122,8 +124,8 @@ def _send_all(router: socket.socket, packets: Sequence[bytes]) -> None:
             answer = receive(4096)
         except BlockingIOError:
             raise TimeoutError(f"no answer for 5 s, {sent - answered} requests are open") from None
-        if answer[0] != ACCESS_ACCEPT or not waiting[answer[1]]:
-            raise RuntimeError(f"answer {answer[0]} to request {answer[1]} instead of one Access-Accept")
+        if answer[0] != wanted or not waiting[answer[1]]:
+            raise RuntimeError(f"answer {answer[0]} to request {answer[1]} instead of one {wanted}")
         waiting[answer[1]] = 0
         answered += 1
 

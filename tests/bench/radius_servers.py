@@ -6,11 +6,12 @@ import shutil
 import sqlite3
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 
 from appliance import db, launch
 from appliance.accounts.periods import local_day
@@ -84,13 +85,13 @@ def _days(now: datetime) -> list[datetime]:
 @contextmanager
 def ours(label: str, accounts: int, count: int) -> Iterator[Target]:
     with radius_server(radius_toml="log_logins = false\n") as server:  # the peers write no line for a granted login
-        _fill_ours(server, accounts)
+        fill_ours(server, accounts)
         server.start("authentication")
         port = server.config.radius.authentication_port
         yield Target(label, port, server.pid, packets(accounts, count, server.secret))
 
 
-def _fill_ours(server: RadiusServer, accounts: int) -> None:
+def fill_ours(server: RadiusServer, accounts: int) -> None:
     now = datetime.now(UTC)
     first, last = hours(now)
     server.plan(
@@ -112,11 +113,11 @@ def _fill_ours(server: RadiusServer, accounts: int) -> None:
     def usage(numbers: range) -> Iterator[tuple[object, ...]]:
         return ((n + 1, day, USED_BYTES, USED_BYTES) for n in numbers for day in days)
 
-    _insert(file, accounts, _ACCOUNT, people)
-    _insert(file, accounts, "INSERT INTO account_usage VALUES (?, ?, ?, ?)", usage)
+    insert(file, accounts, _ACCOUNT, people)
+    insert(file, accounts, "INSERT INTO account_usage VALUES (?, ?, ?, ?)", usage)
 
 
-def _insert(file: object, accounts: int, sql: str, rows: Callable[[range], Iterator[tuple[object, ...]]]) -> None:
+def insert(file: object, accounts: int, sql: str, rows: Callable[[range], Iterator[tuple[object, ...]]]) -> None:
     with closing(sqlite3.connect(str(file))) as database:
         for start in range(0, accounts, _CHUNK):
             with database:
@@ -133,7 +134,7 @@ def files(accounts: int, count: int) -> Iterator[Target]:
 
 @contextmanager
 def sql(accounts: int, count: int) -> Iterator[Target]:
-    with _peer("sql", _fill_sql, accounts, count) as target:
+    with _peer("sql", fill_sql, accounts, count) as target:
         yield target
 
 
@@ -158,7 +159,7 @@ def _plan_reply() -> tuple[tuple[str, str], ...]:
     )
 
 
-def _fill_sql(folder: Path, accounts: int) -> None:
+def fill_sql(folder: Path, accounts: int) -> None:
     now = datetime.now(UTC)
     first, last = hours(now)
     checks = (("Login-Time", f"Al{first:02}00-{last:02}00"), ("Max-Monthly-Octets", str(QUOTA_BYTES)))
@@ -203,10 +204,11 @@ def _peer(kind: str, fill: Callable[[Path, int], None], accounts: int, count: in
 class Peer:
     """FreeRADIUS with the configuration `kind`.conf of radius_peers/ on the data in `folder`."""
 
-    def __init__(self, kind: str, folder: Path) -> None:
+    def __init__(self, kind: str, folder: Path, environment: Mapping[str, str] = MappingProxyType({})) -> None:
         self.kind = kind
+        self._environment = environment
         self.folder = folder
-        (self.port,) = free_ports(1)
+        self.port, self.accounting_port = free_ports(2)
         self._process: subprocess.Popen[bytes] | None = None
 
     def pid(self) -> int:
@@ -216,7 +218,13 @@ class Peer:
     def start(self) -> None:
         server = ["/usr/sbin/freeradius", "-f", "-l", "stdout", "-d", str(_CONFIGURATION), "-n", self.kind]
         words = [*launch.as_user("freerad", ()), *server]
-        given = {"BENCH_FOLDER": str(self.folder), "BENCH_PORT": str(self.port), "BENCH_SECRET": ROUTER_SECRET}
+        given = {
+            "BENCH_FOLDER": str(self.folder),
+            "BENCH_PORT": str(self.port),
+            "BENCH_ACCOUNTING_PORT": str(self.accounting_port),
+            "BENCH_SECRET": ROUTER_SECRET,
+            **self._environment,
+        }
         log = self.folder / "log"
         with log.open("wb") as out:
             process = subprocess.Popen(

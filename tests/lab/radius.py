@@ -49,6 +49,7 @@ class RadiusServer:
         )
         self.config = config.load(file)
         self.secret = new_secret()
+        self.environment: dict[str, str] = {}  # added to that of both processes
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         apply.prepare(self.config, ())
         with self.core():
@@ -89,7 +90,8 @@ class RadiusServer:
                 continue
             process = service.name.removeprefix("radius-")
             if not processes or process in processes:
-                self._start(process, launch.words(self.config, service), launch.environment(self.config, service))
+                environment = launch.environment(self.config, service) | self.environment
+                self._start(process, launch.words(self.config, service), environment)
 
     def _start(self, process: str, words: Sequence[str], environment: dict[str, str]) -> None:
         log = self.config.paths.log / f"{process}.log"

@@ -1,6 +1,7 @@
 """What the RADIUS callbacks read and write, on SQLite and on PostgreSQL."""
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -20,7 +21,7 @@ from rlm_python.accounting import Packet, record
 ZONE = ZoneInfo("Europe/Prague")
 NOW = int(time.time())
 MAC = "aa:bb:cc:00:11:22"
-PACKET = Packet("Start", "u1", "1", "bob", "attic", MAC, None, None, NOW, 0, 0, 0, None)
+PACKET = Packet("Start", "u1", "1", "bob", "attic", MAC, None, None, NOW, NOW, 0, 0, 0, True, None, None, None, None)
 
 
 @pytest.fixture
@@ -35,8 +36,10 @@ def lookup(core: str) -> Lookup:
 
 
 @pytest.fixture
-def sessions(core: str) -> Sessions:
-    return Sessions(core_db.obj)
+def sessions(core: str) -> Iterator[Sessions]:
+    database = db.connect(core)
+    yield Sessions(database)
+    database.close()
 
 
 def test_account_with_usage_and_sessions_elsewhere(bob: Account, lookup: Lookup, sessions: Sessions) -> None:

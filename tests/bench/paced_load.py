@@ -1,0 +1,97 @@
+"""Requests at a fixed rate, whatever the server does, and how long each took."""
+
+import gc
+import selectors
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from math import inf
+
+from tests.bench.radius_load import connected
+
+GIVEN_UP_S = 5.0
+
+
+class Stream:
+    """Packets for one port, `per_s` of them each second; `latencies_s` counts one without an answer as GIVEN_UP_S."""
+
+    def __init__(self, port: int, packets: Sequence[bytes], per_s: float) -> None:
+        self.port = port
+        self.per_s = per_s
+        self.latencies_s: list[float] = []
+        self._packets = packets
+        self._sent: dict[int, float] = {}  # by RADIUS identifier
+
+    def due(self, started: float) -> Iterator[tuple[float, "Stream", bytes]]:
+        for number, packet in enumerate(self._packets):
+            yield started + number / self.per_s, self, packet
+
+    def send(self, router: socket.socket, packet: bytes, at: float) -> None:
+        if packet[1] in self._sent:  # 256 requests later there is still no answer
+            self.latencies_s.append(GIVEN_UP_S)
+        self._sent[packet[1]] = at
+        router.send(packet)
+
+    def receive(self, router: socket.socket) -> None:
+        answer = router.recv(4096, socket.MSG_DONTWAIT)
+        sent = self._sent.pop(answer[1], None)
+        if sent is not None:
+            self.latencies_s.append(time.perf_counter() - sent)
+
+    @property
+    def waits(self) -> bool:
+        return bool(self._sent)
+
+    def give_up(self) -> None:
+        self.latencies_s += [GIVEN_UP_S] * len(self._sent)
+
+    @property
+    def p99_ms(self) -> float:
+        return 1000 * sorted(self.latencies_s)[int(len(self.latencies_s) * 0.99)]
+
+
+class Flood(Stream):
+    """As much as the server takes with so many packets in flight; nobody waits for its last answers."""
+
+    waits = False
+
+    def __init__(self, port: int, packets: Sequence[bytes], in_flight: int) -> None:
+        super().__init__(port, packets[:in_flight], inf)
+        self._rest = iter(packets[in_flight:])
+
+    def receive(self, router: socket.socket) -> None:
+        super().receive(router)
+        packet = next(self._rest, None)
+        if packet is not None:
+            self.send(router, packet, time.perf_counter())
+
+
+def run(streams: Sequence[Stream]) -> None:
+    """A packet's time is from when it was due, so a generator that lags makes no server look better."""
+    with ExitStack() as stack, selectors.DefaultSelector() as selector:
+        routers = {stream: stack.enter_context(connected(stream.port)) for stream in streams}
+        for stream, router in routers.items():
+            selector.register(router, selectors.EVENT_READ, stream)
+        gc.disable()
+        try:
+            started = time.perf_counter()
+            for at, stream, packet in sorted((due for s in streams for due in s.due(started)), key=lambda d: d[0]):
+                _receive(selector, routers, at)
+                stream.send(routers[stream], packet, at)
+            _receive(selector, routers, time.perf_counter() + GIVEN_UP_S, lambda: any(s.waits for s in streams))
+        finally:
+            gc.enable()
+    for stream in streams:
+        stream.give_up()
+
+
+def _receive(
+    selector: selectors.BaseSelector,
+    routers: Mapping[Stream, socket.socket],
+    until: float,
+    wanted: Callable[[], bool] = lambda: True,
+) -> None:
+    while wanted() and (left := until - time.perf_counter()) > 0:
+        for key, _ in selector.select(left):
+            key.data.receive(routers[key.data])
