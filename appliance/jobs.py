@@ -16,7 +16,7 @@ import peewee
 
 from appliance import apply
 from appliance import config as configuration
-from appliance.accounts import leases, retention
+from appliance.accounts import closing, leases, retention
 from appliance.accounts.models import core_db
 from appliance.config import Config
 from appliance.crypto import load_box
@@ -50,7 +50,8 @@ class Job:
 
 def jobs(config: Config, sender: Sender) -> list[Job]:
     interval_s = config.radius.interim_interval_s
-    changes = Watch(core_db.obj, config.site.timezone, MISSED_INTERIMS * interval_s)
+    silent_s = MISSED_INTERIMS * interval_s
+    changes = Watch(core_db.obj, config.site.timezone, silent_s)
     unusable = status.MalformedWatch(status.Watch(config))
     silence = watch.Watch(interval_s)
 
@@ -63,9 +64,15 @@ def jobs(config: Config, sender: Sender) -> list[Job]:
     return [
         Job("live changes", TICK_S, follow),
         Job("unusable packets", 10, lambda now: _warn(unusable.look(status.routers())), everywhere=True),
+        Job("lost sessions", 30, lambda now: _close_lost(silent_s, now)),
         Job("retention", 60, lambda now: _forget(config, now)),
         Job("silent routers", 30, lambda now: _warn(silence.look(now))),
     ]
+
+
+def _close_lost(silent_s: int, now: int) -> None:
+    if count := closing.close_lost(core_db.obj, silent_s, now):
+        log.info("%d sessions closed that no router has reported for %d s", count, silent_s)
 
 
 def _forget(config: Config, now: int) -> None:

@@ -67,7 +67,7 @@ def record(packet: Packet, sessions: Sessions, zone: ZoneInfo, hold_s: int) -> N
 
 def _record_session(packet: Packet, sessions: Sessions, zone: ZoneInfo, hold_s: int) -> None:
     known = sessions.find(packet.unique_id)
-    before = known or _new(packet, sessions.account_id(packet.account))
+    before = known or _new(packet, sessions.account_id(packet.account, packet.mac))
     after = merge(before, packet)
     if after == known:
         return

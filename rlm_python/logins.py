@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from appliance.accounts.login_writes import LoginWrites
 from appliance.accounts.lookup import Lookup
-from appliance.accounts.terms import Account
+from appliance.accounts.terms import Account, voucher_code
 from appliance.crypto import SecretBox
 from rlm_python import pairs
 
@@ -15,7 +15,6 @@ _IN_TUNNEL = "FreeRADIUS-Proxied-To"  # FreeRADIUS adds it to what comes out of 
 REMEMBER, FORGET = "remember", "forget"  # Connect-Info (RFC 2869, 5.11) of the own gateway, by the guest's wish
 _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 _HIDE_THE_PASSWORD = ("CHAP-Password", "MS-CHAP-Response", "MS-CHAP2-Response", "EAP-Message")
-_SEPARATORS = re.compile(r"[\s-]+")
 
 
 class Login(NamedTuple):
@@ -67,8 +66,3 @@ def proof(login: Login, request: Mapping[str, str], box: SecretBox) -> pairs.Pai
     if not hidden and voucher_code(request.get("User-Password", "")) in ("", login.account.name):
         return PROVEN
     return "Cleartext-Password", ":=", request.get("User-Name", "")
-
-
-def voucher_code(text: str) -> str:
-    """As vouchers are stored: people type spaces, dashes and capitals."""
-    return _SEPARATORS.sub("", text).lower()

@@ -13,10 +13,10 @@ import peewee
 from appliance.accounts import limits, manage, unfinished
 from appliance.accounts.models import Account, AccountUsage, Plan, VoucherBatch
 from appliance.accounts.pieces import execute, in_pieces, marks
+from appliance.accounts.terms import voucher_code
 from appliance.crypto import SecretBox
 from appliance.errors import UserError
 from appliance.tables import show
-from rlm_python.logins import voucher_code
 
 SHOWN_NAMES = 8  # of each group in the preview; --json has all
 _ROUND = 500

@@ -1,5 +1,6 @@
 """Sessions and usage for the accounting path: prepared SQL without models, and nothing but reads and writes."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -7,8 +8,11 @@ from typing import Any, NamedTuple
 import peewee
 
 from appliance.accounts.closing import close_rebooted
+from appliance.accounts.terms import voucher_code
 
 UNREACHABLE = (peewee.OperationalError, peewee.InterfaceError)  # or locked, or full: no packet's own fault
+
+_NOT_HEX = re.compile("[^0-9a-f]")
 
 
 class SessionRow(NamedTuple):
@@ -54,6 +58,8 @@ _MOST = 2**53  # a day's octets; SQLite would turn a sum over 2^63 into a floati
 _SQL = {
     "find": f"SELECT {_COLUMNS} FROM session WHERE unique_id = ?",
     "account": "SELECT id FROM account WHERE name = ?",
+    "voucher": "SELECT id FROM account WHERE name = ? AND batch_id IS NOT NULL",
+    "device": "SELECT account_id FROM device WHERE mac = ?",
     "save": f"INSERT INTO session ({_COLUMNS}) VALUES ({', '.join('?' for _ in SessionRow._fields)})"
     f" ON CONFLICT (unique_id) DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in _CHANGING)}",
     # SQLite writes each index anew whose condition reads a column that is set, even to what it was.
@@ -118,8 +124,12 @@ class Sessions:
         else:
             self._execute("save", *row)
 
-    def account_id(self, name: str) -> int | None:
+    def account_id(self, name: str, mac: str) -> int | None:
+        """Routers may report under what the guest typed: a voucher in any spelling, or a device's MAC address."""
         row = self._execute("account", name).fetchone()
+        row = row or self._execute("voucher", voucher_code(name)).fetchone()
+        if row is None and mac and _NOT_HEX.sub("", name.lower()) == mac.replace(":", ""):
+            row = self._execute("device", mac).fetchone()
         return int(row[0]) if row else None
 
     def add_usage(self, account_id: int, day: int, input_octets: int, output_octets: int) -> None:

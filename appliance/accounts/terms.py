@@ -1,8 +1,11 @@
 """An account as it stands at the moment of a login: all that the rules need, in one tuple."""
 
 import json
+import re
 from functools import lru_cache
 from typing import Any, NamedTuple
+
+_SEPARATORS = re.compile(r"[\s-]+")
 
 
 class Account(NamedTuple):
@@ -77,3 +80,8 @@ def overrides(text: str) -> dict[str, Any]:
     """What an account's `overrides` say; names this version doesn't know are left out."""
     found = json.loads(text) if text else {}
     return {name: value for name, value in found.items() if name in OVERRIDABLE}
+
+
+def voucher_code(text: str) -> str:
+    """As vouchers are stored: people type spaces, dashes and capitals."""
+    return _SEPARATORS.sub("", text).lower()

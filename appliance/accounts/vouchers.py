@@ -14,10 +14,10 @@ import peewee
 from appliance.accounts import manage, unfinished
 from appliance.accounts.models import Account, Plan, VoucherBatch
 from appliance.accounts.pieces import execute, in_pieces, marks
+from appliance.accounts.terms import voucher_code
 from appliance.config import Config
 from appliance.crypto import SecretBox
 from appliance.errors import UserError
-from rlm_python.logins import voucher_code
 
 # No look-alikes (0/o, 1/l/i), and no vowels, so that no code is a word.
 ALPHABET = "bcdfghjkmnpqrstvwxyz23456789"

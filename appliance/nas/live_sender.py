@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from ipaddress import ip_network
 from typing import Any, NamedTuple
 
+from appliance.accounts.closing import LOST
 from appliance.accounts.models import LiveChange, Session
 from appliance.crypto import SecretBox
 from appliance.errors import Unavailable, UserError
@@ -163,7 +164,7 @@ def _again(change: Any, now: int, note: str) -> None:
 
 def _close(change: Any, now: int) -> None:
     """Its router knows no such session: its Stop was lost."""
-    Session.update(ended_at=Session.updated_at, terminate_cause="Lost-Session").where(
+    Session.update(ended_at=Session.updated_at, terminate_cause=LOST).where(
         (Session.id == change.session_id) & Session.ended_at.is_null()
     ).execute()
     _end(change, "done", now, "the router has no such session")

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 import peewee
 
+from appliance.accounts.closing import LOST
 from appliance.accounts.models import Session
 from appliance.nas.models import GATEWAY, Nas
 from appliance.units import format_duration
 
 INTERVALS = 3
 QUIET_S = 86_400
-LOST = "Lost-Session"  # how a session ends that its router doesn't report any more
 
 
 class Router(NamedTuple):

@@ -13,7 +13,17 @@ from appliance import db
 from appliance.accounts import manage
 from appliance.accounts.login_writes import LoginWrites
 from appliance.accounts.lookup import Lookup
-from appliance.accounts.models import Account, AccountUsage, Plan, Pool, PoolAddress, Session, core_db
+from appliance.accounts.models import (
+    Account,
+    AccountUsage,
+    Device,
+    Plan,
+    Pool,
+    PoolAddress,
+    Session,
+    VoucherBatch,
+    core_db,
+)
 from appliance.accounts.periods import local_day, period_start
 from appliance.accounts.sessions import Sessions
 from rlm_python.accounting import Packet, record
@@ -147,3 +157,26 @@ def test_period_start_is_the_sites_calendar(period: str, first: int) -> None:
     just_after_midnight = int(datetime(2026, 11, 1, 0, 5, tzinfo=ZONE).timestamp())  # a Sunday; 31 October in UTC
     assert period_start(period, just_after_midnight, ZONE) == first
     assert local_day(just_after_midnight, ZONE) == 20261101
+
+
+@pytest.mark.parametrize(
+    ("reported", "mac", "owner"),
+    [
+        ("abcdefgh23", MAC, "abcdefgh23"),
+        ("ABCD-EFGH 23", MAC, "abcdefgh23"),
+        ("AA-BB-CC-00-11-22", MAC, "bob"),
+        ("B-O-B", MAC, None),  # no voucher: its name is taken as it is
+        ("stranger", MAC, None),
+        ("AA-BB-CC-00-11-33", MAC, None),
+    ],
+)
+def test_a_session_belongs_to_whoever_was_let_in(
+    bob: Account, sessions: Sessions, reported: str, mac: str, owner: str | None
+) -> None:
+    """Routers report what was typed, or the device's MAC address."""
+    batch = VoucherBatch.create(name="may", plan=bob.plan, created_at=NOW)
+    Account.create(name="abcdefgh23", plan=bob.plan, password=b"", created_at=NOW, batch=batch)
+    Device.create(mac=MAC, account=bob, added_at=NOW, used_at=NOW)
+    record(PACKET._replace(account=reported, mac=mac), sessions, ZONE, 900)
+    session = Session.get()
+    assert (session.account_ref.name if session.account_ref else None) == owner

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from appliance.accounts.closing import LOST
 from appliance.accounts.models import Session
 from appliance.nas.models import Nas
-from appliance.nas.watch import LOST, QUIET_S, Router, Silence, Watch, routers, silent
+from appliance.nas.watch import QUIET_S, Router, Silence, Watch, routers, silent
 
 INTERVAL_S = 300
 NOW = 1_800_000_000
