@@ -120,6 +120,8 @@ def _new(packet: Packet, account_id: int | None) -> SessionRow:
         granted_rate=packet.granted_rate,
         granted_until=packet.granted_until,
         granted_octets=packet.granted_octets,
+        check_at=0,
+        watch_octets=None,
     )
 
 
@@ -134,6 +136,9 @@ def merge(row: SessionRow, packet: Packet) -> SessionRow:
     input_after = count(input_before, packet.input_octets, elapsed_s, later, wraps_s)
     output_after = count(output_before, packet.output_octets, elapsed_s, later, wraps_s)
     ended_at, cause = _end(row, packet, elapsed_s)
+    octets = input_after.total + output_after.total
+    is_due = row.watch_octets is not None and octets >= row.watch_octets
+    is_back = row.ended_at is not None and ended_at is None
     return row._replace(
         framed_ip=packet.framed_ip or row.framed_ip,
         host_ip=packet.host_ip or row.host_ip,
@@ -145,6 +150,7 @@ def merge(row: SessionRow, packet: Packet) -> SessionRow:
         output_octets=output_after.total,
         raw_input_octets=input_after.raw,
         raw_output_octets=output_after.raw,
+        check_at=0 if is_due or is_back else row.check_at,
     )
 
 

@@ -1,6 +1,7 @@
 """Sessions that end without a Stop: their router restarted, or has been silent for too long."""
 
 import time
+from typing import Any
 
 import peewee
 
@@ -9,9 +10,11 @@ REBOOT = "NAS-Reboot"
 
 _PIECE = 200  # sessions in one transaction, so that none lasts 50 ms
 _PAUSE_S = 0.005  # between two of them, so that a writer who waits has its turn
+_FIND = (
+    "SELECT id FROM session WHERE ended_at IS NULL AND {which}"  # before any write: it may look at all that are open
+)
 _END = (
-    "UPDATE session SET ended_at = updated_at, terminate_cause = ? WHERE ended_at IS NULL AND {which} AND id IN"
-    " (SELECT id FROM session WHERE ended_at IS NULL AND {which} LIMIT ?)"
+    "UPDATE session SET ended_at = updated_at, terminate_cause = ? WHERE ended_at IS NULL AND {which} AND id IN ({ids})"
     " RETURNING framed_ip, account_id, mac, updated_at"
 )
 # A longer hold than the session's own is a later login's.
@@ -33,22 +36,20 @@ def close_rebooted(database: peewee.Database, nas: str, at: int, now: int, hold_
 
 def _close(database: peewee.Database, cause: str, which: str, values: tuple[object, ...], now: int, hold_s: int) -> int:
     closed = 0
-    while True:
-        piece = _close_piece(database, cause, which, values, now, hold_s)
-        closed += piece
-        if piece < _PIECE:
-            return closed
-        time.sleep(_PAUSE_S)
+    ids = [row[0] for row in _execute(database, _FIND.format(which=which), *values).fetchall()]
+    for piece in peewee.chunked(ids, _PIECE):
+        if closed:
+            time.sleep(_PAUSE_S)
+        end = _END.format(which=which, ids=", ".join("?" for _ in piece))
+        with database.atomic(*(("IMMEDIATE",) if isinstance(database, peewee.SqliteDatabase) else ())):
+            ended = _execute(database, end, cause, *values, *piece).fetchall()
+            for ip, account_id, mac, updated_at in ended:
+                if ip is not None and account_id is not None:
+                    _execute(database, _RELEASE, now, ip, account_id, mac, now, updated_at + hold_s)
+        closed += len(ended)
+    return closed
 
 
-def _close_piece(
-    database: peewee.Database, cause: str, which: str, values: tuple[object, ...], now: int, hold_s: int
-) -> int:
+def _execute(database: peewee.Database, sql: str, *values: object) -> Any:
     sqlite = isinstance(database, peewee.SqliteDatabase)
-    end, release = (text if sqlite else text.replace("?", "%s") for text in (_END.format(which=which), _RELEASE))
-    with database.atomic(*(("IMMEDIATE",) if sqlite else ())):
-        ended = database.execute_sql(end, (cause, *values, *values, _PIECE)).fetchall()
-        for ip, account_id, mac, updated_at in ended:
-            if ip is not None and account_id is not None:
-                database.execute_sql(release, (now, ip, account_id, mac, now, updated_at + hold_s))
-    return len(ended)
+    return database.execute_sql(sql if sqlite else sql.replace("?", "%s"), values)

@@ -118,7 +118,7 @@ class Session(_Core):
 
     `raw_*` are the router's own counters as last seen. `granted_*` is what the router was told: rate, end of the
     session (UTC seconds) and octets of the whole session; None is not known, or no such limit. `check_at` is when
-    the rules will say something else for it.
+    the rules will say something else for it, `watch_octets` from how many octets on they may.
     """
 
     id = peewee.AutoField()
@@ -143,6 +143,7 @@ class Session(_Core):
     granted_until = peewee.BigIntegerField(null=True)
     granted_octets = peewee.BigIntegerField(null=True)
     check_at = peewee.BigIntegerField(default=0)
+    watch_octets = peewee.BigIntegerField(null=True)
 
 
 class LiveChange(_Core):

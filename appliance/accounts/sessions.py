@@ -19,7 +19,8 @@ class SessionRow(NamedTuple):
     """One session; times are UTC seconds, input is from the guest, output to the guest.
 
     `raw_*` are the router's own counters as last seen, the others all that they ever grew by. `granted_*` is written
-    when the session is first heard of, and left to live changes then.
+    when the session is first heard of, and left to live changes then. `check_at` of 0 asks the rules at once; from
+    `watch_octets` on they may say something else.
     """
 
     unique_id: str
@@ -42,6 +43,8 @@ class SessionRow(NamedTuple):
     granted_rate: str | None
     granted_until: int | None
     granted_octets: int | None
+    check_at: int
+    watch_octets: int | None
 
 
 _COLUMNS = ", ".join(SessionRow._fields)
@@ -53,7 +56,7 @@ _GROWING = (
     "raw_input_octets",
     "raw_output_octets",
 )
-_CHANGING = ("framed_ip", "host_ip", "ended_at", "terminate_cause", *_GROWING)
+_CHANGING = ("framed_ip", "host_ip", "ended_at", "terminate_cause", "check_at", *_GROWING)
 _MOST = 2**53  # a day's octets; SQLite would turn a sum over 2^63 into a floating-point number
 _SQL = {
     "find": f"SELECT {_COLUMNS} FROM session WHERE unique_id = ?",

@@ -41,9 +41,9 @@ ALTER TABLE session ADD COLUMN granted_rate TEXT;
 ALTER TABLE session ADD COLUMN granted_until {big};
 ALTER TABLE session ADD COLUMN granted_octets {big};
 ALTER TABLE session ADD COLUMN check_at {big} NOT NULL DEFAULT 0;
+ALTER TABLE session ADD COLUMN watch_octets {big};
 UPDATE session SET raw_input_octets = input_octets, raw_output_octets = output_octets;
 CREATE INDEX session_check ON session (check_at) WHERE ended_at IS NULL;
-CREATE INDEX session_updated ON session (updated_at) WHERE ended_at IS NULL;
 CREATE TABLE live_change (
     id {id},
     session_id INTEGER NOT NULL REFERENCES session (id) ON DELETE CASCADE,

@@ -22,11 +22,12 @@ NEVER = 2**40  # UTC seconds: no edge in sight
 SLACK_S = 2  # round trips; a router that knows the end of a session ends it by itself
 END_SLACK_S = 5  # between the login and what accounting calls the session's beginning
 SLACK_OCTETS = 10**6
+SHARE = 4  # a session is looked at again when it has used so much of what is left, as others may use the rest
+AGAIN_S = 300  # for a router that refused to let a session go
 PIECE = 25  # sessions between two commits, far below 50 ms
 _OF_A_SESSION = "SELECT s.id FROM session s JOIN account a ON a.id = s.account_id WHERE s.ended_at IS NULL AND "
 _DUE = (
     "SELECT id FROM session WHERE ended_at IS NULL AND check_at <= ?"
-    " UNION SELECT id FROM session WHERE ended_at IS NULL AND updated_at >= ?"
     f" UNION {_OF_A_SESSION} a.changed_at >= ?"
     f" UNION {_OF_A_SESSION} a.plan_id IN (SELECT id FROM plan WHERE changed_at >= ?)"
     " UNION SELECT id FROM session WHERE ended_at IS NULL AND account_id IS NULL AND granted_rate IS NOT NULL"
@@ -34,12 +35,16 @@ _DUE = (
 
 
 class Wanted(NamedTuple):
-    """What a session's router should have been told; `end` is a reason to let it go."""
+    """What a session's router should have been told; `end` is a reason to let it go.
+
+    `check_at` (UTC seconds) and `watch_octets` (of the session) are from when on that may be something else.
+    """
 
     rate: str | None = None
     until: int | None = None
     octets: int | None = None
     check_at: int = NEVER
+    watch_octets: int | None = None
     end: str = ""
 
 
@@ -57,7 +62,7 @@ class Watch:
     def look(self, now: int) -> None:
         since = 0 if now < self._since else self._since  # a clock that was set back
         self._since = now - SLACK_S  # once more what came within the same seconds
-        found = self._database.execute_sql(self._due, (now, since, since, since)).fetchall()
+        found = self._database.execute_sql(self._due, (now, since, since)).fetchall()
         for piece in peewee.chunked([row[0] for row in found], PIECE):
             with self._database.atomic():
                 for session in Session.select().where(Session.id.in_(piece)):
@@ -82,7 +87,7 @@ class Watch:
             _want(session, "coa", reason, aim, now)
         else:
             _forget_pending(session, now)
-        session.check_at = aim.check_at
+        session.check_at, session.watch_octets = aim.check_at, aim.watch_octets
         if _kept(session) != before:
             Session.update(**_kept(session)).where(Session.id == session.id).execute()
 
@@ -90,20 +95,26 @@ class Watch:
 def wanted(session: Any, account: Account | None, zone: ZoneInfo, now: int) -> Wanted:
     """Who is online may stay, so other devices of the account don't count, and a longest session has begun already."""
     if account is None:
-        return Wanted(end="account removed")
+        return _end("account removed", now)
     verdict = authorize(account._replace(session_timeout_s=None, other_sessions=0), zone, now)
     if isinstance(verdict, Reject):
-        return Wanted(end=verdict.rule)
+        return _end(verdict.rule, now)
     if account.address is not None and session.framed_ip not in (None, account.address):
-        return Wanted(end="address")
+        return _end("address", now)
     until = _until(session, account, verdict, now)
     if until is not None and until <= now - SLACK_S:
-        return Wanted(end="session", until=until)
+        return _end("session", now)
+    used = session.input_octets + session.output_octets
     octets = told_octets(verdict, GATEWAY if session.nas == GATEWAY else "")
     if octets is not None:
-        octets += session.input_octets + session.output_octets
+        octets += used
+    watch = None if verdict.quota_left_bytes is None else used + verdict.quota_left_bytes // SHARE
     edges = [changes_at(account, zone, now) or NEVER, NEVER if until is None else until + SLACK_S]
-    return Wanted(format_rate_limit(verdict.rate), until, octets, min(edges))
+    return Wanted(format_rate_limit(verdict.rate), until, octets, min(edges), watch)
+
+
+def _end(reason: str, now: int) -> Wanted:
+    return Wanted(check_at=now + AGAIN_S, end=reason)
 
 
 def _until(session: Any, account: Account, verdict: Grant, now: int) -> int | None:
@@ -156,4 +167,7 @@ def _open_changes(session: Any) -> Any:
 
 
 def _kept(session: Any) -> dict[str, Any]:
-    return {name: getattr(session, name) for name in ("check_at", "granted_rate", "granted_until", "granted_octets")}
+    return {
+        name: getattr(session, name)
+        for name in ("check_at", "watch_octets", "granted_rate", "granted_until", "granted_octets")
+    }

@@ -22,7 +22,9 @@ NOW = int(time.time())
 HOLD_S = 900
 MAC = "aa:bb:cc:00:11:22"
 GIGAWORD = 2**32
-EMPTY = SessionRow("u", 1, "bob", "attic", "1", MAC, None, None, NOW, NOW, None, None, 0, 0, 0, 0, 0, None, None, None)
+EMPTY = SessionRow(
+    "u", 1, "bob", "attic", "1", MAC, None, None, NOW, NOW, None, None, 0, 0, 0, 0, 0, None, None, None, 0, None
+)
 
 
 def packet(status: str = "Interim-Update", session_s: int | None = 0, octets: int | None = 0, **more: object) -> Packet:
@@ -53,6 +55,20 @@ def counted(*packets: Packet) -> tuple[int, int]:
     for each in packets:
         row = merge(row, each)
     return row.input_octets, row.output_octets
+
+
+class TestDue:
+    """The rules are asked again when enough was used, or when a lost session is back."""
+
+    @pytest.mark.parametrize(("octets", "check_at"), [(99, 77), (100, 0)])
+    def test_used(self, octets: int, check_at: int) -> None:
+        row = EMPTY._replace(check_at=77, watch_octets=1100)
+        assert merge(row, packet(session_s=60, octets=octets)).check_at == check_at
+
+    def test_back(self) -> None:
+        row = EMPTY._replace(check_at=77, ended_at=NOW, terminate_cause=closing.LOST)
+        back = merge(row, packet(session_s=60))
+        assert (back.ended_at, back.check_at) == (None, 0)
 
 
 class TestCounting:

@@ -207,7 +207,7 @@ class TestEdges:
         field.change_plan(quota_bytes=10**9, quota_period="day", slow_down_bps=1_000_000, slow_up_bps=500_000)
         assert field.step() == []
         AccountUsage.create(account=Account.get(), day=local_day(NOW, ZONE), input_octets=10**9, output_octets=0)
-        Session.update(updated_at=NOW + 5).execute()
+        Session.update(updated_at=NOW + 5, check_at=0).execute()
         (slow,) = field.step(NOW + 5)
         assert slow.attributes["Mikrotik-Rate-Limit"] == "500k/1M"
         assert "Mikrotik-Total-Limit" not in slow.attributes
@@ -223,7 +223,7 @@ class TestEdges:
         Session.update(granted_octets=10**9).execute()
         assert field.step() == []
         AccountUsage.create(account=Account.get(), day=local_day(NOW, ZONE), input_octets=10**9, output_octets=0)
-        Session.update(updated_at=NOW + 5, input_octets=10**9).execute()
+        Session.update(updated_at=NOW + 5, input_octets=10**9, check_at=0).execute()
         assert [order.kind for order in field.step(NOW + 5)] == ["disconnect"]
 
     def test_more_data_is_told_in_the_routers_own_counting(self, field: Field) -> None:
