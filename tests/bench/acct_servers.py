@@ -62,7 +62,7 @@ def _open(server: RadiusServer, count: int) -> None:
         for n in numbers:
             t = told(n)
             mac, account_id = f"02:00:{n:08x}", n % ACCOUNTS + 1
-            begun = (t.at, t.at, None, None, 0, 0, 0, 0, 0, None, None, None)
+            begun = (t.at, t.at, None, None, 0, 0, 0, 0, 0, None, None, None, 0, None)
             yield (unique_id(t), account_id, t.name, "router", session_id(n), mac, ROUTER, None, *begun)
 
     radius_servers.insert(db.sqlite_path(server.config.database_url), count, _SAVE, rows)
