@@ -48,6 +48,7 @@ def _script(args: argparse.Namespace, config: Config) -> str:
 
 
 def _collected(args: argparse.Namespace, config: Config, nas: Nas, private: str | None) -> script.Script:
+    services, flows_port = _services(args.services), _port(args.traffic_flow)
     portal, end = args.server, None
     if nas.tunnel_address:
         tunnel.must_be_on(config)
@@ -66,7 +67,7 @@ def _collected(args: argparse.Namespace, config: Config, nas: Nas, private: str 
         authentication_port=config.radius.authentication_port,
         accounting_port=config.radius.accounting_port,
         coa_port=None if nas.coa == "none" else int(nas.coa_port),
-        services=_services(args.services),
+        services=services,
         hotspot_profile=args.hotspot_profile,
         dhcp_server=args.dhcp_server,
         mac_login=args.mac_login,
@@ -74,7 +75,7 @@ def _collected(args: argparse.Namespace, config: Config, nas: Nas, private: str 
         radsec_port=_radsec_port(config) if nas.radsec else 0,
         message_authenticator=bool(nas.require_message_authenticator),
         ntp=str(args.ntp) if args.ntp else None,
-        flows_port=_port(args.traffic_flow),
+        flows_port=flows_port,
         tunnel=end,
     )
 

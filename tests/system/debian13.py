@@ -26,7 +26,7 @@ _TREE = Path(__file__).resolve().parents[2]
 _PRODUCT = ("appliance", "rlm_python", "portal", "setup.cfg", "pyproject.toml")
 _MADE_FROM = ("appliance/packages.txt", "setup.cfg", "tests/system/debian13.py")
 _SYSTEM = ("systemd-sysv", "dbus")  # to boot it, and to ask it how it is
-_ASKING = ("eapoltest",)  # of tests/packages.txt, what the RADIUS tests need inside
+_ASKING = ("eapoltest", "poppler-utils", "zbar-tools")  # of tests/packages.txt, what the tests need inside
 # Debian starts these by itself, with configurations of its own and on our ports.
 _PACKAGED_SERVICES = ("freeradius.service", "nginx.service")
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
