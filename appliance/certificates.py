@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -135,6 +136,10 @@ def _is_good(config: Config) -> bool:
         return False
     ca = x509.load_pem_x509_certificate(authority(config).encode())
     now = datetime.now(UTC)
+    try:
+        certificate.verify_directly_issued_by(ca)  # another key may have the same name
+    except (InvalidSignature, ValueError, TypeError):
+        return False
     return (
         certificate.issuer == ca.subject
         and certificate.subject == _name(config.portal.hostname)

@@ -56,10 +56,12 @@ def jobs(config: Config, sender: Sender) -> list[Job]:
     silence = watch.Watch(interval_s)
 
     def follow(now: int) -> None:
-        changes.look(now)
-        sender.collect(now)
-        sender.confirm(now)
-        sender.send(now)
+        try:
+            changes.look(now)
+        finally:
+            sender.collect(now)
+            sender.confirm(now)
+            sender.send(now)
 
     return [
         Job("live changes", TICK_S, follow),
@@ -112,6 +114,9 @@ class Scheduler:
             with contextlib.suppress(peewee.PeeweeException):
                 core_db.close()
                 core_db.connect()
+        except Exception:  # the other jobs go on
+            job.next_at_s = time.monotonic() + MAX_PAUSE_S
+            log.exception("%s: again in %d s", job.name, MAX_PAUSE_S)
 
 
 @contextlib.contextmanager

@@ -46,7 +46,9 @@ class State:
         self.lookup = Lookup(self.database, self.zone, self.silent_s)
         self.login_writes = LoginWrites(self.database)
         self.sessions = Sessions(self.database)
-        self.kinds = dict(self.database.execute_sql("SELECT name, kind FROM nas").fetchall())
+        routers = self.database.execute_sql("SELECT name, kind, address FROM nas").fetchall()
+        self.kinds = {name: kind for name, kind, _ in routers}
+        self.networks = {name for name, _, address in routers if "/" in address}
         self.session_ids = _session_ids()
         self.checkpoints: Checkpoints | None = None
 
@@ -148,6 +150,8 @@ def accounting(p: Any) -> Result:
     except (KeyError, ValueError) as error:
         radiusd.radlog(radiusd.L_ERR, f"gatehouse: accounting packet dropped, this is missing or no number: {error}")
         return int(radiusd.RLM_MODULE_INVALID)
+    if packet.status in acct.OF_A_NAS and packet.nas in state.networks:
+        return int(radiusd.RLM_MODULE_OK)  # one of many access points under this name: its sessions can't be told apart
     try:
         acct.record(packet, state.sessions, state.zone, state.silent_s)
     except peewee.PeeweeException as error:

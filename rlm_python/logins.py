@@ -34,7 +34,7 @@ def identify(request: Mapping[str, str], kind: str, lookup: Lookup, writes: Logi
             return None  # WPA-Enterprise is for those who prove more than an address that all can hear
         if wish == FORGET:
             writes.forget(mac)
-        return _device(mac, lookup, now)
+        return _device(mac, name, lookup, now)
     account = lookup.account(name, mac, now)
     if account is None:
         account = lookup.account(voucher_code(name), mac, now)
@@ -43,12 +43,12 @@ def identify(request: Mapping[str, str], kind: str, lookup: Lookup, writes: Logi
     return Login(account, remember=wish == REMEMBER)
 
 
-def _device(mac: str, lookup: Lookup, now: int) -> Login | None:
-    """A device that an account remembers, else an account of the MAC's name, such as a printer's."""
+def _device(mac: str, name: str, lookup: Lookup, now: int) -> Login | None:
+    """A device that an account remembers, else an account of the MAC's name in our spelling or its router's."""
     account = lookup.device(mac, now)
     if account is not None and account.devices:
         return Login(account, by_device=True)
-    account = lookup.account(mac, mac, now)
+    account = lookup.account(mac, mac, now) or lookup.account(name, mac, now)
     return None if account is None else Login(account, by_device=True)
 
 

@@ -16,7 +16,8 @@ _GIGAWORD = 2**32  # RFC 2869, 5.1 and 5.2
 _MAX_U32 = 2**32 - 1
 _MOST_OCTETS = 2**50  # of a session: ten days at 10 Gbit/s
 _LONGEST_SESSION_S = 10 * 365 * 86_400
-_CLOCK_OFF_S = 86_400
+_CLOCK_OFF_S = 60
+_LONGEST_DELAY_S = 86_400
 _BOOT_CLOCK_OFF_S = 60
 _NOT_HEX = re.compile(r"[^0-9a-f]")
 # A DHCP client identifier with its type (RFC 2132, 9.14): RouterOS leaves leading zeros out.
@@ -209,21 +210,23 @@ def accounting_packet(request: Mapping[str, str], now: int) -> Packet:
 def _event_at(request: Mapping[str, str], now: int) -> int:
     """UTC seconds of the event: RFC 2869, 5.3, less Acct-Delay-Time (RFC 2866, 5.2).
 
-    A router without a clock says 1970, so a time more than a day off is the server's own instead.
+    Routers' clocks are often wrong, and limits are ours to keep: a time more than a minute off is the server's own
+    instead, and none lies in the future.
     """
     sent_at = _number(request, "Tmp-Integer-0") or now
-    if abs(sent_at - now) > _CLOCK_OFF_S:
+    if not now - _CLOCK_OFF_S <= sent_at <= now:
         sent_at = now
     return sent_at - _delay_s(request)
 
 
 def _booted_at(request: Mapping[str, str], now: int) -> int:
     """When a NAS began anew; its clock is the least to be trusted then, and may go on from when the power went."""
-    return max(_event_at(request, now), now - _delay_s(request) - _BOOT_CLOCK_OFF_S)
+    sent_at = _number(request, "Tmp-Integer-0") or now
+    return min(max(sent_at, now - _BOOT_CLOCK_OFF_S), now) - _delay_s(request)
 
 
 def _delay_s(request: Mapping[str, str]) -> int:
-    return min(_number(request, "Acct-Delay-Time") or 0, _CLOCK_OFF_S)
+    return min(_number(request, "Acct-Delay-Time") or 0, _LONGEST_DELAY_S)
 
 
 def _octets(request: Mapping[str, str], direction: str) -> int | None:

@@ -17,7 +17,8 @@ _FREE = (
 )
 # A device counts once, whether its session has begun or was only granted.
 _OTHERS = (
-    "SELECT mac FROM session WHERE account_id = ? AND ended_at IS NULL AND updated_at > ? AND mac <> ?"
+    "SELECT CASE WHEN mac = '' THEN unique_id ELSE mac END AS mac FROM session"
+    " WHERE account_id = ? AND ended_at IS NULL AND updated_at > ? AND (mac <> ? OR mac = '')"
     " UNION SELECT mac FROM login_slot WHERE account_id = ? AND held_until > ? AND mac <> ?"
 )
 _SQL = {
@@ -38,7 +39,8 @@ _SQL = {
     f" WHERE ip = ({_FREE}) AND held_until <= ? RETURNING ip",
     "own": _OWN,
     "free": _FREE.replace("LIMIT 1", "LIMIT ?"),
-    "first_login": "UPDATE account SET first_login_at = ? WHERE id = ? AND first_login_at IS NULL",
+    # A clock from before the account can't be right: it would begin, and end, its validity in the past.
+    "first_login": "UPDATE account SET first_login_at = ? WHERE id = ? AND first_login_at IS NULL AND created_at <= ?",
     "promise": "UPDATE pool_address SET account_id = ?, mac = ?, held_until = ? WHERE ip = ?",
 }
 _RACES = 5  # how often a free address may be snatched away by another server before we give up
@@ -64,7 +66,7 @@ class LoginWrites:
 
     def note_first_login(self, account_id: int, now: int) -> None:
         """Left to accounting, which notes it too, while another writer stalls the database."""
-        self._if_it_can_be("first_login", now, account_id)
+        self._if_it_can_be("first_login", now, account_id, now)
 
     def take_slot(self, account_id: int, mac: str, limit: int, now: int, silent_s: int) -> bool:
         """False when as many other devices as the limit are online or about to be; never true for one too many."""

@@ -20,15 +20,16 @@ _ACCOUNT = (
     " p.burst, p.idle_timeout_s, p.slow_down_bps, p.slow_up_bps, p.devices, p.router_pool, p.filter_id, p.vlan,"
     " p.attributes, a.overrides, a.batch_id,"
     " CASE WHEN a.batch_id IS NULL THEN NULL ELSE"
-    " (SELECT b.unused_until FROM voucher_batch b WHERE b.id = a.batch_id) END,"
+    " (SELECT b.unused_until FROM voucher_batch b WHERE b.id = a.batch_id) END, a.changed_at,"
     " CASE WHEN p.quota_bytes IS NULL AND a.overrides = '' THEN 0 ELSE "
     + _USED.format(
         account="a.id", day="CASE p.quota_period WHEN 'day' THEN ? WHEN 'week' THEN ? WHEN 'month' THEN ? ELSE 0 END"
     )
     + " END,"
     " CASE WHEN p.simultaneous IS NULL AND a.overrides = '' THEN 0 ELSE"
-    " (SELECT count(DISTINCT s.mac) FROM session s"
-    " WHERE s.account_id = a.id AND s.ended_at IS NULL AND s.updated_at > ? AND s.mac <> ?) END"
+    " (SELECT count(DISTINCT CASE WHEN s.mac = '' THEN s.unique_id ELSE s.mac END) FROM session s"
+    " WHERE s.account_id = a.id AND s.ended_at IS NULL AND s.updated_at > ?"
+    " AND (s.mac <> ? OR s.mac = '')) END"
     " FROM account a JOIN plan p ON p.id = a.plan_id WHERE "
 )
 _SQL = {

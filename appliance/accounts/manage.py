@@ -217,7 +217,11 @@ def _json(overrides: Mapping[str, Any]) -> str:
 
 def remove_account(login: str) -> None:
     """Its sessions stay, as the operator has to keep them, under the login's text; its usage goes."""
-    get(Account, login, "account").delete_instance()
+    account = get(Account, login, "account")
+    with core_db.atomic():
+        running = (Session.account_ref == account) & Session.ended_at.is_null()
+        Session.update(check_at=0).where(running).execute()  # their routers are told at once
+        account.delete_instance()
 
 
 def open_sessions(login: str | None = None, everyone: bool = False, limit: int = 1000) -> list[Any]:

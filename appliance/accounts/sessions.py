@@ -71,7 +71,7 @@ _SQL = {
     " ON CONFLICT (account_id, day) DO UPDATE SET input_octets = account_usage.input_octets + excluded.input_octets,"
     " output_octets = account_usage.output_octets + excluded.output_octets"
     f" WHERE account_usage.input_octets < {_MOST} AND account_usage.output_octets < {_MOST}",
-    "first_login": "UPDATE account SET first_login_at = ? WHERE id = ? AND first_login_at IS NULL",
+    "first_login": "UPDATE account SET first_login_at = ? WHERE id = ? AND first_login_at IS NULL AND created_at <= ?",
     "hold": "UPDATE pool_address SET held_until = ? WHERE ip = ? AND account_id = ? AND mac = ? AND held_until < ?",
     "release": "UPDATE pool_address SET held_until = ? WHERE ip = ? AND account_id = ? AND mac = ? AND held_until <= ?",
     "drop_slot": "DELETE FROM login_slot WHERE account_id = ? AND mac = ?",
@@ -140,7 +140,7 @@ class Sessions:
         self._execute("use", account_id, day, input_octets, output_octets)
 
     def note_first_login(self, account_id: int, at: int) -> None:
-        self._execute("first_login", at, account_id)
+        self._execute("first_login", at, account_id, at)
 
     def drop_slot(self, account_id: int, mac: str) -> None:
         """The login of this device isn't pending any more."""

@@ -44,6 +44,7 @@ class Account(NamedTuple):
     overrides: str = ""
     batch_id: int | None = None
     unused_until: int | None = None
+    changed_at: int = 0
     used_bytes: int = 0
     other_sessions: int = 0
 

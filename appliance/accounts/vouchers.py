@@ -248,5 +248,6 @@ def revoke(name: str) -> tuple[int, str]:
         return 1, f"voucher {code}"
     ids = [row.id for row in Account.select(Account.id).where(Account.batch == batch, Account.enabled)]
     for piece in in_pieces(ids):
-        execute(f"UPDATE account SET enabled = ?, changed_at = ? WHERE id IN ({marks(piece)})", False, now, *piece)
+        changes = (False, int(time.time()))
+        execute(f"UPDATE account SET enabled = ?, changed_at = ? WHERE id IN ({marks(piece)})", *changes, *piece)
     return len(ids), f"batch {name}"

@@ -3,7 +3,7 @@
 import argparse
 import sys
 import time
-from ipaddress import ip_network
+from ipaddress import IPv4Network
 from typing import Any
 
 from appliance import certificates
@@ -114,7 +114,7 @@ def _where(args: argparse.Namespace, config: Config, nas: Nas | None) -> dict[st
 
 def _address(text: str) -> str:
     try:
-        network = ip_network(text)
+        network = IPv4Network(text)
     except ValueError as error:
         raise UserError(f"--address: {error}; write 192.0.2.7 or 192.0.2.0/24") from None
     return str(network.network_address) if network.num_addresses == 1 else str(network)

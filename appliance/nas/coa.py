@@ -1,6 +1,7 @@
 """Telling a router about a session: Disconnect-Request and CoA-Request (RFC 5176, 2.1 and 2.2)."""
 
 import socket
+import struct
 from functools import cache
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -46,6 +47,13 @@ def session_attributes(session: Any) -> dict[str, str]:
 
 
 def _ask(code: int, done: int, address: str, port: int, secret: str, attributes: dict[str, str]) -> bool:
+    try:
+        return _answered(code, done, address, port, secret, attributes)
+    except (ValueError, struct.error, codec.PacketError) as error:  # what pyrad can't write, or can't read of an answer
+        raise UserError(f"the router at {address} can't be told: {error}") from None
+
+
+def _answered(code: int, done: int, address: str, port: int, secret: str, attributes: dict[str, str]) -> bool:
     request = codec.CoAPacket(code=code, secret=secret.encode(), dict=_dictionary(), message_authenticator=True)
     for name, value in attributes.items():
         request[name] = int(value) if value.isdecimal() and name in _NUMBERS else value

@@ -4,7 +4,8 @@ Each change is a row that is pending, acknowledged by the router, and done once 
 acknowledgement alone is no proof (RFC 5176 asks for none). Sending is in `live_sender.py`.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -20,18 +21,30 @@ from rlm_python.speed_limits import format_rate_limit
 
 NEVER = 2**40  # UTC seconds: no edge in sight
 SLACK_S = 2  # round trips; a router that knows the end of a session ends it by itself
-END_SLACK_S = 5  # between the login and what accounting calls the session's beginning
+END_SLACK_S = 60  # between the login and what accounting calls the session's beginning: DHCP may stand in between
+LATE_S = 60  # how late an edit may be written after the time that it carries
+MOST_SEEN = 10_000
+IDS = 500  # in one statement
 SLACK_OCTETS = 10**6
 SHARE = 4  # a session is looked at again when it has used so much of what is left, as others may use the rest
 AGAIN_S = 300  # for a router that refused to let a session go
 PIECE = 25  # sessions between two commits, far below 50 ms
-_OF_A_SESSION = "SELECT s.id FROM session s JOIN account a ON a.id = s.account_id WHERE s.ended_at IS NULL AND "
 _DUE = (
     "SELECT id FROM session WHERE ended_at IS NULL AND check_at <= ?"
-    f" UNION {_OF_A_SESSION} a.changed_at >= ?"
-    f" UNION {_OF_A_SESSION} a.plan_id IN (SELECT id FROM plan WHERE changed_at >= ?)"
+    # Of an account that was removed meanwhile, but for those that were seen to already.
     " UNION SELECT id FROM session WHERE ended_at IS NULL AND account_id IS NULL AND granted_rate IS NOT NULL"
+    " AND check_at > ?"
 )
+_ALL = "SELECT id FROM session WHERE ended_at IS NULL"
+_EDITED = {
+    "account": "SELECT id, changed_at FROM account WHERE changed_at >= ?",
+    "plan": "SELECT id, changed_at FROM plan WHERE changed_at >= ?",
+}
+_OF = {
+    "account": "SELECT id FROM session WHERE ended_at IS NULL AND account_id IN ({ids})",
+    "plan": "SELECT s.id FROM session s JOIN account a ON a.id = s.account_id"
+    " WHERE s.ended_at IS NULL AND a.plan_id IN ({ids})",
+}
 
 
 class Wanted(NamedTuple):
@@ -55,18 +68,53 @@ class Watch:
         self._database = database
         self._zone = zone
         self._lookup = Lookup(database, zone, silent_s)
-        self._since = 0
-        mark = "?" if isinstance(database, peewee.SqliteDatabase) else "%s"
-        self._due = _DUE.replace("?", mark)
+        sqlite = isinstance(database, peewee.SqliteDatabase)
+        self._mark = "?" if sqlite else "%s"
+        self._begin = ("IMMEDIATE",) if sqlite else ()
+        self._first = True
+        self._seen: dict[tuple[str, int], int] = {}  # which edits sessions were held against, by table and id
 
     def look(self, now: int) -> None:
-        since = 0 if now < self._since else self._since  # a clock that was set back
-        self._since = now - SLACK_S  # once more what came within the same seconds
-        found = self._database.execute_sql(self._due, (now, since, since)).fetchall()
-        for piece in peewee.chunked([row[0] for row in found], PIECE):
-            with self._database.atomic():
-                for session in Session.select().where(Session.id.in_(piece)):
-                    self._compare(session, now)
+        """Raises peewee.PeeweeException, and then has everything that is left before it the next time."""
+        edits = {table: self._edits(table, now) for table in _EDITED}
+        if self._first:
+            found = self._ids(_ALL)
+        else:
+            found = self._ids(_DUE, now, now + AGAIN_S)
+            for table, rows in edits.items():
+                for piece in peewee.chunked([row[0] for row in rows], IDS):
+                    found |= self._ids(_OF[table].format(ids=", ".join("?" for _ in piece)), *piece)
+        for piece in peewee.chunked(sorted(found), PIECE):
+            self._compare_piece(piece, now)
+        self._first = False
+        self._note(edits, now)
+
+    def _compare_piece(self, ids: Sequence[int], now: int) -> None:
+        """Written at once, for what was read may not change in between; then others have as long for theirs."""
+        began = time.monotonic()
+        with self._database.atomic(*self._begin):
+            for session in Session.select().where(Session.id.in_(ids)):
+                self._compare(session, now)
+        if len(ids) == PIECE:
+            time.sleep(time.monotonic() - began)
+
+    def _edits(self, table: str, now: int) -> list[tuple[int, int]]:
+        """Id and time of what was edited lately and not seen to; a write may come late for the time that it carries."""
+        rows = self._execute(_EDITED[table], now - LATE_S).fetchall()
+        return [(row[0], row[1]) for row in rows if self._seen.get((table, row[0])) != row[1]]
+
+    def _note(self, edits: Mapping[str, Sequence[tuple[int, int]]], now: int) -> None:
+        """Another edit may carry the very same second, so it is looked at until that is over."""
+        for table, rows in edits.items():
+            self._seen |= {(table, key): at for key, at in rows if not now - SLACK_S <= at <= now + LATE_S}
+        if len(self._seen) > MOST_SEEN:
+            self._seen = {key: at for key, at in self._seen.items() if at >= now - LATE_S}
+
+    def _ids(self, sql: str, *values: object) -> set[int]:
+        return {row[0] for row in self._execute(sql, *values).fetchall()}
+
+    def _execute(self, sql: str, *values: object) -> Any:
+        return self._database.execute_sql(sql.replace("?", self._mark), values)
 
     def _compare(self, session: Any, now: int) -> None:
         account = None
@@ -99,7 +147,8 @@ def wanted(session: Any, account: Account | None, zone: ZoneInfo, now: int) -> W
     verdict = authorize(account._replace(session_timeout_s=None, other_sessions=0), zone, now)
     if isinstance(verdict, Reject):
         return _end(verdict.rule, now)
-    if account.address is not None and session.framed_ip not in (None, account.address):
+    is_edited = account.changed_at > session.started_at  # else its router can't assign addresses, as an access point
+    if is_edited and account.address is not None and session.framed_ip not in (None, account.address):
         return _end("address", now)
     until = _until(session, account, verdict, now)
     if until is not None and until <= now - SLACK_S:

@@ -1,6 +1,7 @@
 """Tells routers about the changes of `live.py`: beside the loop, so that a router that is away holds up no other."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from ipaddress import ip_network
@@ -17,6 +18,7 @@ from rlm_python.speed_limits import parse_rate_limit
 
 THREADS = 16
 AT_ONCE = 200
+AT_ONCE_A_ROUTER = 4
 MAX_WAIT_S = 60
 _NO_END_S = 2**31 - 1  # what takes a limit away that was given
 _NO_QUOTA = 2**62
@@ -29,6 +31,7 @@ class Order(NamedTuple):
     """All that a thread needs to tell one router about one change."""
 
     change_id: int
+    nas: str
     kind: str
     address: str
     port: int
@@ -43,20 +46,26 @@ class Sender:
         self._box = box
         self._tell = tell or _tell
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="coa")
-        self._sent: dict[int, Future[bool]] = {}
+        self._sent: dict[int, tuple[str, Future[bool]]] = {}  # by change: its router, and what comes of it
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def send(self, now: int) -> None:
+        """No more than a few at once to one router: one that is away must not keep all threads waiting."""
+        waiting = Counter(nas for nas, _ in self._sent.values())
+        busy = [nas for nas, count in waiting.items() if count >= AT_ONCE_A_ROUTER]
         due = (
             LiveChange.select(LiveChange, Session)
             .join(Session)
             .where(LiveChange.ended_at.is_null() & (LiveChange.state == "pending") & (LiveChange.next_try_at <= now))
+            .where(Session.nas.not_in(busy))
             .order_by(LiveChange.next_try_at)
             .limit(AT_ONCE)
         )
         for change in [change for change in due if change.id not in self._sent]:
+            if waiting[change.session.nas] >= AT_ONCE_A_ROUTER:
+                continue
             try:
                 order = self._order(change, now)
             except UserError as error:
@@ -64,7 +73,8 @@ class Sender:
                 if change.kind == "coa":
                     _grant(change)  # nothing more is to be said about it
                 continue
-            self._sent[change.id] = self._threads.submit(self._tell, order)
+            self._sent[change.id] = order.nas, self._threads.submit(self._tell, order)
+            waiting[order.nas] += 1
 
     def _order(self, change: Any, now: int) -> Order:
         """Raises UserError where this router can't be told at all."""
@@ -82,11 +92,13 @@ class Sender:
         attributes = coa.session_attributes(session)
         if change.kind == "coa":
             attributes |= _coa_attributes(change, nas.kind, now)
-        return Order(change.id, change.kind, nas.address, nas.coa_port, self._box.open(nas.secret), attributes)
+        return Order(
+            change.id, nas.name, change.kind, nas.address, nas.coa_port, self._box.open(nas.secret), attributes
+        )
 
     def collect(self, now: int) -> None:
-        for change_id in [change_id for change_id, future in self._sent.items() if future.done()]:
-            future = self._sent.pop(change_id)
+        for change_id in [change_id for change_id, (_, future) in self._sent.items() if future.done()]:
+            _, future = self._sent.pop(change_id)
             change = LiveChange.get_or_none(LiveChange.id == change_id)
             if change is not None and change.ended_at is None:
                 _note(change, future, now)
@@ -129,6 +141,7 @@ def _note(change: Any, future: "Future[bool]", now: int) -> None:
         known = future.result()
     except Unavailable as error:
         _again(change, now, str(error))
+        _spare(change, now)
         return
     except UserError as error:
         log.warning("%s of %s refused: %s", change.kind, who, error)
@@ -160,6 +173,14 @@ def _again(change: Any, now: int, note: str) -> None:
     LiveChange.update(state="pending", tries=change.tries + 1, next_try_at=now + wait_s, note=note).where(
         LiveChange.id == change.id
     ).execute()
+
+
+def _spare(change: Any, now: int) -> None:
+    """Its router doesn't answer: what else it is to be told can wait as long."""
+    there = Session.select(Session.id).where(Session.nas == change.session.nas)
+    waits = (LiveChange.state == "pending") & LiveChange.ended_at.is_null() & (LiveChange.next_try_at <= now)
+    wait_s = min(2**change.tries, MAX_WAIT_S)
+    LiveChange.update(next_try_at=now + wait_s).where(waits & LiveChange.session.in_(there)).execute()
 
 
 def _close(change: Any, now: int) -> None:

@@ -116,7 +116,7 @@ def test_logins_and_disconnect_go_through(
     appliance.cli("plan", "add", "home")
     appliance.cli("account", "add", "anna", "--plan", "home", "--password-stdin", stdin="secret123\n")
     login = 'User-Name = anna\nUser-Password = secret123\nCalling-Station-Id = "02:00:00:00:00:01"'
-    assert "Access-Accept" in radclient(router, pasted, "auth", f"{login}\nMessage-Authenticator = 0x00")
+    assert "Received Access-Accept" in radclient(router, pasted, "auth", f"{login}\nMessage-Authenticator = 0x00")
     start = "User-Name = anna\nAcct-Status-Type = Start\nAcct-Session-Id = 80100001\nFramed-IP-Address = 10.5.50.9"
     assert "Accounting-Response" in radclient(router, pasted, "acct", start)
     secret, port = pasted.objects["/radius"][0]["secret"], pasted.objects["/radius incoming"][0]["port"]

@@ -133,3 +133,14 @@ def at(monkeypatch: pytest.MonkeyPatch, now: datetime) -> None:
             return now
 
     monkeypatch.setattr(certificates, "datetime", Clock)
+
+
+def test_a_new_authority_signs_a_new_certificate(config: Config) -> None:
+    """Two authorities bear the same name: after a leak, or a restore that was not whole."""
+    certificates.ensure(config)
+    first = own(config)
+    for file in (config.paths.state / "keys").rglob("ca.pem"):
+        file.unlink()
+    certificates.ensure(config)
+    assert own(config) != first
+    own(config).verify_directly_issued_by(x509.load_pem_x509_certificate(certificates.authority(config).encode()))

@@ -202,3 +202,7 @@ def test_why_says_what_the_login_would(run: Run) -> None:
     assert json.loads(run("why", "anna", "--at", "2031-03-03T12:00", "--json")[1])["end_rule"] == "session"
     assert "no account" in run("why", "nobody")[2]
     assert "no nas" in run("why", "anna", "--nas", "nowhere")[2]
+
+
+def test_a_router_has_an_ipv4_address(run: Run) -> None:
+    assert "write 192.0.2.7" in run("nas", "add", "attic", "--address", "2001:db8::7")[2]

@@ -6,6 +6,7 @@ from datetime import datetime
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
+import peewee
 import pytest
 
 from appliance.accounts import leases, manage
@@ -70,7 +71,7 @@ class Field:
         self.sender.confirm(now)
         self.sender.send(now)
         deadline = time.monotonic() + 5
-        while not all(future.done() for future in self.sender._sent.values()) and time.monotonic() < deadline:
+        while not all(future.done() for _, future in self.sender._sent.values()) and time.monotonic() < deadline:
             time.sleep(0.005)
         self.sender.collect(now)
         return self.router.told[before:]
@@ -283,3 +284,64 @@ def test_a_lease_is_held_by_one_until_it_runs_out(core: str) -> None:
     assert not leases.hold("x", "b", 149)
     assert leases.hold("x", "b", 150)
     assert not leases.hold("x", "a", 151)
+
+
+def test_an_edit_that_is_written_late_is_noticed(field: Field) -> None:
+    """A command takes its time before it waits for the database, or a voucher batch is revoked in pieces."""
+    field.step(NOW)
+    field.step(NOW + 30)
+    Account.update(enabled=False, changed_at=NOW + 1).execute()
+    assert [order.kind for order in field.step(NOW + 31)] == ["disconnect"]
+
+
+def test_a_second_edit_within_the_same_second_is_noticed(field: Field) -> None:
+    field.step()
+    field.change_plan(rate_down_bps=30_000_000)
+    field.step(NOW)
+    field.change_plan(rate_down_bps=40_000_000)
+    assert [order.attributes["Mikrotik-Rate-Limit"] for order in field.step(NOW + 1)] == ["5M/40M"]
+    assert field.step(NOW + 2) == []
+
+
+def test_a_router_that_is_away_holds_up_no_other(field: Field) -> None:
+    Nas.create(name="cellar", address="192.0.2.8", secret=BOX.seal("s3cret"))
+    for n in range(20):
+        field.session("bob", f"more{n}")
+    last = field.session("bob", "cellar", nas="cellar")
+    field.step()
+    field.router.answers = [Unavailable("no answer")] * 4
+    Account.update(enabled=False, changed_at=NOW).execute()
+    told = field.step(NOW + 1)
+    assert len([order for order in told if order.address == "192.0.2.7"]) == 4
+    waiting = LiveChange.select().where((LiveChange.session != last) & (LiveChange.next_try_at > NOW + 1)).count()
+    assert waiting == 21
+    assert "192.0.2.8" in {order.address for order in told + field.step(NOW + 1)}
+
+
+@pytest.mark.parametrize("ability", ["none", "coa"])
+def test_a_removed_account_is_told_once_in_a_while(field: Field, ability: str) -> None:
+    field.step()
+    Nas.update(coa=ability).execute()
+    field.router.answers = [UserError("refuses")] * 9
+    manage.remove_account("bob")
+    for second in range(20):
+        field.step(NOW + second)
+    assert LiveChange.select().count() == 1
+
+
+def test_an_access_point_that_gives_addresses_itself_is_left_alone(field: Field) -> None:
+    Account.update(address="198.51.100.9", changed_at=NOW - 10_000).execute()
+    assert field.step() == []
+
+
+def test_a_busy_database_loses_nothing(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    field.step()
+    field.change_plan(rate_down_bps=50_000_000)
+
+    def fail(*_: object) -> None:
+        raise peewee.OperationalError("database is locked")
+
+    with monkeypatch.context() as patch, pytest.raises(peewee.OperationalError):
+        patch.setattr(field.watch, "_compare", fail)
+        field.watch.look(NOW + 1)
+    assert len(field.step(NOW + 2)) == 1

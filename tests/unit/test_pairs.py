@@ -147,8 +147,11 @@ def test_accounting_packet() -> None:
     assert packet.mac == "aa:bb:cc:00:11:22"
 
 
-def test_a_clock_that_is_a_day_off_is_not_believed() -> None:
-    assert pairs.accounting_packet(REQUEST | {"Tmp-Integer-0": "120"}, now=1_700_000_101).at == 1_700_000_061
+@pytest.mark.parametrize("off_s", [-1_699_999_981, -86_000, -3 * 3600, -61, 1, 7, 86_000])
+def test_a_clock_that_is_off_is_not_believed(off_s: int) -> None:
+    """Hours behind it would end sessions and move usage to yesterday, ahead it would keep ghosts alive."""
+    request = REQUEST | {"Tmp-Integer-0": str(1_700_000_101 + off_s)}
+    assert pairs.accounting_packet(request, now=1_700_000_101).at == 1_700_000_061
 
 
 @pytest.mark.parametrize("name", ["Acct-Status-Type", "Acct-Unique-Session-Id", "Tmp-String-0"])

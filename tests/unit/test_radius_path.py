@@ -74,9 +74,11 @@ def test_silent_sessions_are_not_counted(bob: Account, lookup: Lookup, sessions:
 
 def test_first_login_is_noted_once(bob: Account, core: str) -> None:
     writes = LoginWrites(core_db.obj)
-    writes.note_first_login(bob.id, 100)
-    writes.note_first_login(bob.id, 200)
-    assert Account.get().first_login_at == 100
+    writes.note_first_login(bob.id, NOW - 1)  # a clock from before the account was made
+    assert Account.get().first_login_at is None
+    writes.note_first_login(bob.id, NOW)
+    writes.note_first_login(bob.id, NOW + 9)
+    assert Account.get().first_login_at == NOW
 
 
 class TestAccounting:
@@ -180,3 +182,13 @@ def test_a_session_belongs_to_whoever_was_let_in(
     record(PACKET._replace(account=reported, mac=mac), sessions, ZONE, 900)
     session = Session.get()
     assert (session.account_ref.name if session.account_ref else None) == owner
+
+
+def test_sessions_of_devices_without_a_mac_count_one_by_one(bob: Account, lookup: Lookup, sessions: Sessions) -> None:
+    for unique_id in ("u1", "u2"):
+        record(PACKET._replace(unique_id=unique_id, mac=""), sessions, ZONE, 900)
+    found = lookup.account("bob", "", NOW)
+    assert found is not None
+    assert found.other_sessions == 2
+    assert not LoginWrites(core_db.obj).take_slot(bob.id, "", 2, NOW, 900)
+    assert LoginWrites(core_db.obj).take_slot(bob.id, "", 3, NOW, 900)
