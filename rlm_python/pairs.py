@@ -160,15 +160,12 @@ class Notes(NamedTuple):
     @classmethod
     def of(cls, account: Account, grant: Grant, kind: str, remember: bool, knew: bool) -> "Notes | None":
         named_pool = grant.router_pool and kind != OWN_GATEWAY
-        notes = cls(
-            account.id,
-            account.first_login_at is None,
-            0 if named_pool or grant.address is not None else grant.pool_id or 0,
-            account.simultaneous or 0,
-            account.devices if remember else 0,
-            knew,
-        )
-        return notes if any(notes[1:]) else None
+        pool_id = 0 if named_pool or grant.address is not None else grant.pool_id or 0
+        devices = account.devices if remember else 0
+        is_first = account.first_login_at is None
+        if not (is_first or pool_id or account.simultaneous or devices or knew):
+            return None
+        return cls(account.id, is_first, pool_id, account.simultaneous or 0, devices, knew)
 
     def text(self) -> str:
         return " ".join(str(int(number)) for number in self)
