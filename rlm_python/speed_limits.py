@@ -42,7 +42,7 @@ class RateLimit:
     min_down_bps: int = 0
 
     def __hash__(self) -> int:
-        """Of what differs between plans: each login asks caches by it, and all eleven fields would cost a microsecond."""
+        """Of what differs between plans: each login asks caches by it, and all eleven fields cost a microsecond."""
         return hash((self.up_bps, self.down_bps))
 
     def __post_init__(self) -> None:

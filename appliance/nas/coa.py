@@ -54,10 +54,12 @@ def _ask(code: int, done: int, address: str, port: int, secret: str, attributes:
 
 
 def _answered(code: int, done: int, address: str, port: int, secret: str, attributes: dict[str, str]) -> bool:
-    request = codec.CoAPacket(code=code, secret=secret.encode(), dict=_dictionary(), message_authenticator=True)
+    request = codec.CoAPacket(code=code, secret=secret.encode(), dict=dictionary(), message_authenticator=True)
     for name, value in attributes.items():
         request[name] = int(value) if value.isdecimal() and name in _NUMBERS else value
-    reply = _exchange(request, str(IPv4Address(address)), port)
+    reply = exchange(request, str(IPv4Address(address)), port)
+    if reply is None:
+        raise Unavailable(f"the router at {address} port {port} doesn't answer: is incoming RADIUS switched on there?")
     if reply.code == done:
         return True
     cause = (reply.get("Error-Cause") or [0])[0]
@@ -66,8 +68,8 @@ def _answered(code: int, done: int, address: str, port: int, secret: str, attrib
     raise UserError(f"the router at {address} refuses (Error-Cause {cause})")
 
 
-def _exchange(request: Any, address: str, port: int) -> Any:
-    """The same packet again for each try, so that the router can tell a repetition."""
+def exchange(request: Any, address: str, port: int) -> Any:
+    """The authentic reply, else None; the same packet again for each try, so that a repetition can be told."""
     data = request.RequestPacket()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
         link.settimeout(TRY_S)
@@ -81,9 +83,9 @@ def _exchange(request: Any, address: str, port: int) -> Any:
                     return reply
             except (OSError, codec.PacketError, ValueError):
                 continue
-    raise Unavailable(f"the router at {address} port {port} doesn't answer: is incoming RADIUS switched on there?")
+    return None
 
 
 @cache
-def _dictionary() -> Any:
+def dictionary() -> Any:
     return Dictionary(str(Path(__file__).with_name("dictionary")))

@@ -3,25 +3,20 @@
 FreeRADIUS 3.2 drops garbage and requests without Message-Authenticator without a line in its log, but counts them.
 """
 
-import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyrad import packet as codec
-from pyrad.dictionary import Dictionary
 
 from appliance.config import Config
 from appliance.errors import Unavailable, UserError
+from appliance.nas import coa
 from appliance.nas.models import Nas
 from appliance.nas.raddb import PROCESSES
 
-TRIES = 3
-TRY_S = 1.0
-MAX_PACKET_BYTES = 4096  # RFC 2865, 3
 _STATUS_SERVER = 12  # RFC 5997, 3
 _KINDS = {"authentication": ("Access", "Auth", 0x01), "accounting": ("Accounting", "Acct", 0x02)}
 _INTERNAL, _CLIENT = 0x10, 0x20  # dictionary.freeradius, FreeRADIUS-Statistics-Type
@@ -75,25 +70,15 @@ class Watch:
 
     def _ask(self, process: str, statistics: int, client: str | None = None) -> Any:
         request = codec.AuthPacket(
-            code=_STATUS_SERVER, secret=self._secret, dict=_dictionary(), message_authenticator=True
+            code=_STATUS_SERVER, secret=self._secret, dict=coa.dictionary(), message_authenticator=True
         )
         request["FreeRADIUS-Statistics-Type"] = statistics
         if client is not None:
             request["FreeRADIUS-Stats-Client-IP-Address"] = client
-        data = request.RequestPacket()
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
-            link.settimeout(TRY_S)
-            for _ in range(TRIES):
-                try:
-                    link.connect(("127.0.0.1", self._ports[process]))
-                    link.send(data)
-                    answer = link.recv(MAX_PACKET_BYTES)
-                    reply = request.CreateReply(packet=answer)
-                    if request.VerifyReply(reply, answer):
-                        return reply
-                except (OSError, codec.PacketError, ValueError):
-                    continue
-        raise Unavailable(f"radius-{process} doesn't answer on 127.0.0.1 port {self._ports[process]}")
+        reply = coa.exchange(request, "127.0.0.1", self._ports[process])
+        if reply is None:
+            raise Unavailable(f"radius-{process} doesn't answer on 127.0.0.1 port {self._ports[process]}")
+        return reply
 
 
 class MalformedWatch:
@@ -172,8 +157,3 @@ def _read_secret(path: Path) -> bytes:
         raise UserError(f"{path}: FreeRADIUS isn't set up: run `gatehouse enable hotspot`") from None
     except PermissionError:
         raise UserError(f"{path}: only root and the jobs service may read it: try sudo") from None
-
-
-@cache
-def _dictionary() -> Any:
-    return Dictionary(str(Path(__file__).with_name("dictionary")))
