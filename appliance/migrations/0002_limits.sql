@@ -23,18 +23,18 @@ ALTER TABLE account ADD COLUMN changed_at {big} NOT NULL DEFAULT 0;
 CREATE INDEX account_batch ON account (batch_id) WHERE batch_id IS NOT NULL;
 CREATE INDEX account_changed ON account (changed_at);
 CREATE TABLE device (
-    mac TEXT PRIMARY KEY,
+    mac TEXT NOT NULL PRIMARY KEY,
     account_id INTEGER NOT NULL REFERENCES account (id) ON DELETE CASCADE,
     added_at {big} NOT NULL,
     used_at {big} NOT NULL
-);
+){clustered};
 CREATE INDEX device_account ON device (account_id, used_at);
 CREATE TABLE login_slot (
     account_id INTEGER NOT NULL REFERENCES account (id) ON DELETE CASCADE,
     mac TEXT NOT NULL,
     held_until {big} NOT NULL,
     PRIMARY KEY (account_id, mac)
-);
+){clustered};
 ALTER TABLE session ADD COLUMN raw_input_octets {big} NOT NULL DEFAULT 0;
 ALTER TABLE session ADD COLUMN raw_output_octets {big} NOT NULL DEFAULT 0;
 ALTER TABLE session ADD COLUMN granted_rate TEXT;
@@ -85,3 +85,13 @@ INSERT INTO nas_new (id, name, address, secret, kind, require_message_authentica
     SELECT id, name, address, secret, kind, require_message_authenticator, coa_port, {false} FROM nas;
 DROP TABLE nas;
 ALTER TABLE nas_new RENAME TO nas;
+CREATE TABLE usage_new (
+    account_id INTEGER NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    day INTEGER NOT NULL,
+    input_octets {big} NOT NULL DEFAULT 0,
+    output_octets {big} NOT NULL DEFAULT 0,
+    PRIMARY KEY (account_id, day)
+){clustered};
+INSERT INTO usage_new SELECT account_id, day, input_octets, output_octets FROM account_usage;
+DROP TABLE account_usage;
+ALTER TABLE usage_new RENAME TO account_usage;
