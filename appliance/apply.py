@@ -37,7 +37,7 @@ def check(config: Config) -> None:
 
 
 def apply(config: Config, restart: bool = True) -> list[str]:
-    """Returns the names of the services whose files changed; with `restart` they run anew already."""
+    """Returns the names of the services whose files changed; with `restart` they run anew already, else soon."""
     active = modules.enabled(config)
     prepare(config, active)
     _verify(config, active)
@@ -46,7 +46,10 @@ def apply(config: Config, restart: bool = True) -> list[str]:
     if systemd_units.is_running():
         units = systemd_units.render(config, services(config, active))
         if restart:
+            systemd_units.install_boot(config)
             systemd_units.update(units, changed)
+        else:
+            systemd_units.start_at_boot(units)
     elif restart and supervise.is_running(config):
         supervise.update(config, changed)
     return changed

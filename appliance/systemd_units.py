@@ -10,7 +10,10 @@ from appliance import launch, templates
 from appliance.config import Config
 from appliance.service import Service
 
-UNITS = Path("/etc/systemd/system")
+# Made anew at each boot, so that no unit of another version is ever started.
+UNITS = Path("/run/systemd/system")
+BOOT_UNITS = Path("/usr/local/lib/systemd/system")  # systemd.unit(5); read-only in an image
+BOOT = "gatehouse-apply.service"
 
 
 def is_running() -> bool:
@@ -19,16 +22,8 @@ def is_running() -> bool:
 
 
 def render(config: Config, services: Iterable[Service]) -> dict[str, str]:
-    """Unit text by file name, the one that renders at boot included."""
-    command = f"{sys.executable} -m appliance.cli --config {config.file} apply --boot"
-    units = {
-        "gatehouse-apply.service": templates.render(
-            "appliance.systemd",
-            "gatehouse-apply.service.j2",
-            command=command,
-            environment=launch.environment(config),
-        )
-    }
+    """Unit text by file name."""
+    units = {}
     for service in services:
         families = ["AF_UNIX", "AF_INET", "AF_INET6"]
         if service.capabilities:
@@ -46,19 +41,47 @@ def render(config: Config, services: Iterable[Service]) -> dict[str, str]:
     return units
 
 
+def install_boot(config: Config) -> bool:
+    """The one unit that outlives a reboot, and renders all others; also where no systemd runs, as in a chroot.
+
+    Returns whether anything changed.
+    """
+    command = f"{sys.executable} -m appliance.cli --config {config.file} apply --boot"
+    text = templates.render("appliance.systemd", f"{BOOT}.j2", command=command, environment=launch.environment(config))
+    BOOT_UNITS.mkdir(parents=True, exist_ok=True)
+    changed = _write(BOOT_UNITS / BOOT, text)
+    if _systemctl("is-enabled", BOOT, check=False).strip() != "enabled":
+        _systemctl("enable", "--quiet", BOOT)
+        changed = True
+    return changed
+
+
 def update(units: dict[str, str], restart: Iterable[str]) -> None:
     """Installs the units, stops those that are gone, starts new ones and restarts those that are named."""
-    gone = [path for path in UNITS.glob("gatehouse-*.service") if path.name not in units]
-    for path in gone:
-        _systemctl("disable", "--now", path.name)
-        path.unlink()
-    changed = [name for name, text in units.items() if _write(UNITS / name, text)]
-    _systemctl("daemon-reload")
-    _systemctl("enable", *units)
-    names = {f"gatehouse-{name}.service" for name in restart} | set(changed)
-    if again := sorted(names & set(units) - {"gatehouse-apply.service"}):
+    changed = _install(units)
+    names = {f"gatehouse-{name}.service" for name in restart} | changed
+    if again := sorted(names & set(units)):
         _systemctl("try-restart", *again)
-    _systemctl("start", *units)
+    _systemctl("start", BOOT, *units)
+
+
+def start_at_boot(units: dict[str, str]) -> None:
+    """Called by the unit that they wait for, so it doesn't wait for them."""
+    _install(units)
+    if units:
+        _systemctl("start", "--no-block", *units)
+
+
+def _install(units: dict[str, str]) -> set[str]:
+    """Names of the changed ones."""
+    gone = [path for path in UNITS.glob("gatehouse-*.service") if path.name not in units]
+    if gone:
+        _systemctl("stop", *(path.name for path in gone))
+    for path in gone:
+        path.unlink()
+    changed = {name for name, text in units.items() if _write(UNITS / name, text)}
+    _systemctl("daemon-reload")
+    return changed
 
 
 def status(services: Iterable[Service]) -> dict[str, str]:

@@ -35,7 +35,7 @@ def test_a_module_has_services_units_a_chapter_and_tests(module: Module) -> None
     assert (ROOT / "docs" / module.chapter).read_text().startswith(f"# The {module.title.lower()}")
     assert any(f'"{module.name}"' in path.read_text() for path in (ROOT / "tests" / "lab").glob("*.py"))
     units = systemd_units.render(config.Config(), module.services)
-    assert {f"{service.unit}.service" for service in module.services} < set(units)
+    assert {f"{service.unit}.service" for service in module.services} == set(units)
 
 
 @pytest.mark.parametrize("service", [s for m in modules.MODULES for s in m.services], ids=lambda s: s.name)
