@@ -1,7 +1,7 @@
 # The README's commands. Everything starts from a fresh Debian 12 machine, as root.
 PYTHON := .venv/bin/python
 
-.PHONY: run test test-system lint clean
+.PHONY: run test test-system lint image clean
 .DELETE_ON_ERROR:
 
 run: .venv/run.stamp ## the whole appliance in network namespaces; GUEST=0: no guest, ONCE=1: end after its journey
@@ -17,6 +17,11 @@ test-system: .venv/test.stamp ## slow proofs: Debian 13, systemd
 lint: .venv/test.stamp
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
+
+image: .venv/run.stamp ## the bootable image and its update; KEY= CERT= KEYRING= sign it, ARCH= is its architecture
+	@./tests/install-packages images/packages.txt
+	@$(PYTHON) -m images.build $(if $(ARCH),--arch $(ARCH)) $(if $(KEY),--key $(KEY)) $(if $(CERT),--cert $(CERT)) \
+		$(if $(KEYRING),--keyring $(KEYRING))
 
 bench-%: .venv/test.stamp ## a benchmark of tests/bench; JSON=1: one object a line
 	@$(PYTHON) -m tests.bench.bench_$*

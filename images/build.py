@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.errors import UserError
-from images import debian, disk, wheelhouse
+from images import debian, disk, sbom, sign, wheelhouse
 from images.debian import run
 
 CODENAME = "trixie"
@@ -38,6 +38,7 @@ class Build:
     epoch: int
     out: Path
     work: Path
+    signer: sign.Signer
 
     @property
     def name(self) -> str:
@@ -52,43 +53,55 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="images.build", description=__doc__)
     parser.add_argument("--arch", default="amd64")
     parser.add_argument("--out", type=Path, default=OUT, help="default: images/out")
+    parser.add_argument("--key", help="signs updates: a PEM file or a PKCS#11 URI; default: a development key")
+    parser.add_argument("--cert", type=Path, help="the key's certificate")
+    parser.add_argument("--keyring", type=Path, help="what a box believes; default: the certificate itself")
     args = parser.parse_args(words)
     try:
-        build(args.arch, args.out)
+        build(args.arch, args.out, sign.given(args.key, args.cert, args.keyring) if args.key else None)
     except (UserError, RuntimeError) as error:
         print(f"build: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def build(arch: str, out: Path) -> None:
+def build(arch: str, out: Path, signer: sign.Signer | None = None) -> None:
     if arch != "amd64":
         raise UserError(f"--arch {arch}: only amd64 is built; another one needs its own GRUB image and a CPU to run it")
     if os.geteuid() != 0:
         raise UserError("only root can do this: mmdebstrap makes files of other users")
     out.mkdir(parents=True, exist_ok=True)
+    if signer is None:
+        signer = sign.development(out / "keys")
+        print(f"*** DEVELOPMENT KEY {signer.key}: whoever has it can update these boxes; see KEY= in docs/image.md ***")
     with tempfile.TemporaryDirectory(prefix=".work-", dir=out) as work:
-        _build(Build(_version(), arch, _epoch(), out.resolve(), Path(work).resolve()))
+        _build(Build(_version(), arch, _epoch(), out.resolve(), Path(work).resolve(), signer))
 
 
 def _build(build: Build) -> None:
     wheels, tar, slot = build.work / "wheels", build.work / "root.tar", build.work / "root.squashfs"
-    raw = build.work / "disk.raw"
+    raw, name = build.work / "disk.raw", f"{build.out}/{build.name}"
     with step("wheels of the product and what it needs"):
         wheelhouse.make(wheels, PYTHON, "x86_64", build.env)
     with step(f"root file system (Debian {CODENAME})") as say:
         _make_root(build, tar, wheels)
         say(f"{tar.stat().st_size >> 20} MiB")
+    with step("bill of materials") as say:
+        text = sbom.render(tar, build.version, build.arch, CODENAME, build.epoch)
+        Path(f"{name}.cdx.json").write_text(text, encoding="utf-8")
+        say(f"{text.count('bom-ref') - 1} components")
     with step("slot (squashfs)") as say:
         _make_slot(build, tar, slot)
         say(f"{slot.stat().st_size >> 20} MiB")
     with step("disk") as say:
         disk.make(raw, slot, build.work, build.epoch)
         say(f"{raw.stat().st_size >> 20} MiB")
-    with step("compressed") as say:
-        image = build.out / f"{build.name}.raw.zst"
+    with step("update bundle"):
+        sign.bundle(Path(f"{name}.raucb"), slot, build.work, f"gatehouse-{build.arch}", build.version, build.signer)
+    with step("compressed disk") as say:
+        image = Path(f"{name}.raw.zst")
         run("zstd", "--quiet", "--force", "-10", "-T0", str(raw), "-o", str(image))
-        say(f"{image.name} {image.stat().st_size >> 20} MiB")
+        say(f"{image.stat().st_size >> 20} MiB")
     _write_sums(build)
 
 
@@ -149,6 +162,7 @@ def _make_root(build: Build, tar: Path, wheels: Path) -> None:
 def _pack_overlay(build: Build, tar: Path) -> None:
     folder = build.work / "overlay"
     shutil.copytree(HERE / "rootfs", folder)
+    shutil.copy(build.signer.keyring, folder / "etc/rauc/keyring.pem")
     config = folder / "etc/rauc/system.conf"
     config.write_text(config.read_text(encoding="utf-8").replace("@ARCH@", build.arch), encoding="utf-8")
     run(

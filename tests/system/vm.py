@@ -118,7 +118,7 @@ class Vm:
         return self._qemu is not None and self._qemu.poll() is None
 
     def cut_power(self) -> None:
-        """kill -9. What the disk was told is on the disk: it has no cache of its own that could be lost or reordered."""
+        """kill -9. This disk has no cache of its own that a cut could lose or reorder, as real ones have."""
         if self._qemu is not None:
             self._qemu.kill()
             self._qemu.wait()
