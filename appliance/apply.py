@@ -65,9 +65,11 @@ def prepare(config: Config, active: Sequence[Module]) -> None:
     _make_directories(config, [*COMMON, *(d for module in active for d in module.directories)])
     _make_key(key_file(config.paths.state))
     certificates.ensure(config)
+    sqlite, steps = db.sqlite_path(config.database_url), db.migrations("appliance.migrations")
+    if sqlite is not None:
+        db.keep_copy(sqlite, steps)
     with open_core(config, create=True):
-        db.migrate(core_db.obj, db.migrations("appliance.migrations"))
-    sqlite = db.sqlite_path(config.database_url)
+        db.migrate(core_db.obj, steps)
     if sqlite is not None:
         os.chown(sqlite, 0, grp.getgrnam("gatehouse-core").gr_gid)
         sqlite.chmod(0o660)  # -wal and -shm take the database's mode
