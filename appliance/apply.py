@@ -29,6 +29,13 @@ def services(config: Config, active: Iterable[Module]) -> list[Service]:
     return [service for module in active for service in module.services if service.wanted(config)]
 
 
+def states(config: Config, active: Iterable[Module]) -> dict[str, str]:
+    """By service, in the words of whoever runs them, lower case."""
+    if systemd_units.is_running():
+        return systemd_units.status(services(config, active))
+    return {name: state.lower() for name, state in supervise.status(config).items()}
+
+
 def check(config: Config) -> None:
     """Verifies what apply would install, without installing it; raises UserError."""
     active = modules.enabled(config)
