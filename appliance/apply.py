@@ -66,7 +66,7 @@ def prepare(config: Config, active: Sequence[Module]) -> None:
     """Users, directories, keys, certificates and the database: made where they are missing, never changed otherwise."""
     if os.geteuid() != 0:
         raise UserError("only root can do this: try again with sudo")
-    launch.run("systemd-sysusers", str(Path(__file__).with_name("systemd") / "sysusers.conf"))
+    make_users()
     for base in (config.paths.state, config.paths.run, config.paths.log):
         base.mkdir(parents=True, exist_ok=True, mode=0o755)
     _make_directories(config, [*COMMON, *(d for module in active for d in module.directories)])
@@ -80,6 +80,11 @@ def prepare(config: Config, active: Sequence[Module]) -> None:
     if sqlite is not None:
         os.chown(sqlite, 0, grp.getgrnam("gatehouse-core").gr_gid)
         sqlite.chmod(0o660)  # -wal and -shm take the database's mode
+
+
+def make_users() -> None:
+    """Also in the root of an image that is being built, so that no copy of its /etc/passwd outlives an update."""
+    launch.run("systemd-sysusers", str(Path(__file__).with_name("systemd") / "sysusers.conf"))
 
 
 @contextmanager

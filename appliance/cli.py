@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     words = _simple(commands, "apply", _apply, "render, verify and install the configuration, restart what changed")
     boot = "only write the files, from the last configuration that worked if need be: services start afterwards"
     words.add_argument("--boot", action="store_const", dest="run", const=_boot, help=boot)
-    _simple(commands, "install", _install, "put the unit that runs at boot in place, where that isn't there yet")
+    _simple(commands, "install", _install, "make users and the unit that runs at boot, where they aren't there yet")
     for verb, on in (("enable", True), ("disable", False)):
         words = _simple(commands, verb, _switch, f"{verb} a module" + ("" if on else "; its data stays"))
         words.add_argument("module")
@@ -87,6 +87,7 @@ def _apply(args: argparse.Namespace, config: Config) -> str:
 
 
 def _install(args: argparse.Namespace, config: Config) -> str:
+    applying.make_users()
     return "installed" if systemd_units.install_boot(config) else "nothing changed"
 
 
