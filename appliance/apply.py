@@ -29,6 +29,13 @@ def services(config: Config, active: Iterable[Module]) -> list[Service]:
     return [service for module in active for service in module.services if service.wanted(config)]
 
 
+def states(config: Config, active: Iterable[Module]) -> dict[str, str]:
+    """By service, in the words of whoever runs them, lower case."""
+    if systemd_units.is_running():
+        return systemd_units.status(services(config, active))
+    return {name: state.lower() for name, state in supervise.status(config).items()}
+
+
 def check(config: Config) -> None:
     """Verifies what apply would install, without installing it; raises UserError."""
     active = modules.enabled(config)
@@ -59,18 +66,25 @@ def prepare(config: Config, active: Sequence[Module]) -> None:
     """Users, directories, keys, certificates and the database: made where they are missing, never changed otherwise."""
     if os.geteuid() != 0:
         raise UserError("only root can do this: try again with sudo")
-    launch.run("systemd-sysusers", str(Path(__file__).with_name("systemd") / "sysusers.conf"))
+    make_users()
     for base in (config.paths.state, config.paths.run, config.paths.log):
         base.mkdir(parents=True, exist_ok=True, mode=0o755)
     _make_directories(config, [*COMMON, *(d for module in active for d in module.directories)])
     _make_key(key_file(config.paths.state))
     certificates.ensure(config)
+    sqlite, steps = db.sqlite_path(config.database_url), db.migrations("appliance.migrations")
+    if sqlite is not None:
+        db.keep_copy(sqlite, steps)
     with open_core(config, create=True):
-        db.migrate(core_db.obj, db.migrations("appliance.migrations"))
-    sqlite = db.sqlite_path(config.database_url)
+        db.migrate(core_db.obj, steps)
     if sqlite is not None:
         os.chown(sqlite, 0, grp.getgrnam("gatehouse-core").gr_gid)
         sqlite.chmod(0o660)  # -wal and -shm take the database's mode
+
+
+def make_users() -> None:
+    """Also in the root of an image that is being built, so that no copy of its /etc/passwd outlives an update."""
+    launch.run("systemd-sysusers", str(Path(__file__).with_name("systemd") / "sysusers.conf"))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The appliance's own certificate authority, the certificate of its RADIUS server, and those of RadSec routers.
+"""The own certificate authority, the certificates of RADIUS server and admin pages, and those of RadSec routers.
 
 RSA with 2,048 bits and SHA-256 is what every phone and Windows takes inside EAP; some old ones know no ECDSA there.
 """
@@ -23,6 +23,7 @@ CA_UNTIL = datetime(2049, 12, 31, tzinfo=UTC)  # the last year of UTCTime (RFC 5
 SERVER_LIFE = timedelta(days=800)  # Apple's devices refuse more than 825 days
 RENEW_BEFORE = timedelta(days=400)  # so one `apply` in a year is enough
 ROUTER_LIFE = timedelta(days=3650)  # routers don't renew by themselves; a new one replaces it at any time
+RADIUS, ADMIN = "radius.pem", "admin.pem"
 _CLOCKS_DIFFER = timedelta(days=1)
 _CHUNK = b"-----BEGIN CERTIFICATE-----"
 
@@ -41,10 +42,11 @@ def ensure(config: Config) -> None:
     if not (folder / "ca.pem").exists():
         key = _new_key()
         _write(folder / "ca.pem", _key_pem(key) + _pem(_authority(config, key)))
-    if not _is_good(config):
-        key = _new_key()
-        usage, name = ExtendedKeyUsageOID.SERVER_AUTH, config.portal.hostname
-        _write(folder / "radius.pem", _key_pem(key) + _pem(_issue(config, name, key, SERVER_LIFE, usage)))
+    for name in (RADIUS, ADMIN):
+        if not _is_good(config, folder / name):
+            key = _new_key()
+            usage, host = ExtendedKeyUsageOID.SERVER_AUTH, config.portal.hostname
+            _write(folder / name, _key_pem(key) + _pem(_issue(config, host, key, SERVER_LIFE, usage)))
 
 
 def authority(config: Config) -> str:
@@ -54,7 +56,18 @@ def authority(config: Config) -> str:
 
 def own_server(config: Config) -> Pair:
     """The RADIUS server's own certificate, signed by our authority."""
-    return _split(_folder(config) / "radius.pem")
+    return _split(_folder(config) / RADIUS)
+
+
+def own_admin(config: Config) -> Pair:
+    """That of the admin pages; another key, as another program holds it."""
+    return _split(_folder(config) / ADMIN)
+
+
+def fingerprint(pair: Pair) -> str:
+    """SHA-256 as browsers show it."""
+    digest = x509.load_pem_x509_certificate(pair.certificate.encode()).fingerprint(hashes.SHA256())
+    return digest.hex(":").upper()
 
 
 def server(config: Config) -> Pair:
@@ -128,10 +141,10 @@ def _name(common: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
 
 
-def _is_good(config: Config) -> bool:
+def _is_good(config: Config, path: Path) -> bool:
     """Whether the own certificate is there, of our authority, of our name, and not due."""
     try:
-        certificate = x509.load_pem_x509_certificate((_folder(config) / "radius.pem").read_bytes())
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return False
     ca = x509.load_pem_x509_certificate(authority(config).encode())

@@ -9,7 +9,7 @@ from pathlib import Path
 import peewee
 
 from appliance import apply as applying
-from appliance import certificates, modules, supervise, systemd_units
+from appliance import certificates, machine_cli, modules, supervise, systemd_units
 from appliance import config as configuration
 from appliance.accounts import cli as accounts_cli
 from appliance.accounts import devices_cli, why
@@ -25,7 +25,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Exit status 0 when it was done, 1 with one line on standard error when not, 2 for a wrong command line."""
     args = _parser().parse_args(words)
     try:
-        config = Config() if args.run is _boot else configuration.load(args.config)
+        config = Config() if args.run in (_boot, machine_cli.first_boot_command) else configuration.load(args.config)
         if args.needs_core:
             with applying.open_core(config):
                 text = args.run(args, config)
@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     words = _simple(commands, "apply", _apply, "render, verify and install the configuration, restart what changed")
     boot = "only write the files, from the last configuration that worked if need be: services start afterwards"
     words.add_argument("--boot", action="store_const", dest="run", const=_boot, help=boot)
-    _simple(commands, "install", _install, "put the unit that runs at boot in place, where that isn't there yet")
+    _simple(commands, "install", _install, "make users and the unit that runs at boot, where they aren't there yet")
     for verb, on in (("enable", True), ("disable", False)):
         words = _simple(commands, verb, _switch, f"{verb} a module" + ("" if on else "; its data stays"))
         words.add_argument("module")
@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     devices_cli.add_parser(commands)
     why.add_parser(commands)
     nas_cli.add_parsers(commands)
+    machine_cli.add_parsers(commands)
     return parser
 
 
@@ -86,6 +87,7 @@ def _apply(args: argparse.Namespace, config: Config) -> str:
 
 
 def _install(args: argparse.Namespace, config: Config) -> str:
+    applying.make_users()
     return "installed" if systemd_units.install_boot(config) else "nothing changed"
 
 
@@ -135,14 +137,13 @@ def _ca(args: argparse.Namespace, config: Config) -> str:
 
 def _status(args: argparse.Namespace, config: Config) -> str:
     active = modules.enabled(config)
-    services = applying.services(config, active)
-    states = systemd_units.status(services) if systemd_units.is_running() else supervise.status(config)
+    states = applying.states(config, active)
     rows: list[dict[str, object]] = []
     for module in modules.MODULES:
         if module not in active:
             rows.append({"module": module.name, "service": None, "state": "disabled", "user": None})
         for service in applying.services(config, [module]) if module in active else ():
-            state = states.get(service.name, "stopped").lower()
+            state = states.get(service.name, "stopped")
             rows.append({"module": module.name, "service": service.name, "state": state, "user": service.user})
     table = show(rows, ("module", "service", "state", "user"), args.json)
     return table if args.json else "\n".join([table, *_silent_routers(config)])

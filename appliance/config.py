@@ -132,13 +132,17 @@ class Portal:
 
 @dataclass(frozen=True)
 class Admin:
-    """Where the admin pages listen; from other machines reach them through SSH until TLS is set up."""
+    """Where the admin pages listen. Other machines reach them by TLS only."""
 
     listen: IPv4Address = IPv4Address("127.0.0.1")
     port: int = 8090
 
     def __post_init__(self) -> None:
         _ports(self, "port")
+
+    @property
+    def tls(self) -> bool:
+        return not self.listen.is_loopback
 
 
 @dataclass(frozen=True)
@@ -265,7 +269,7 @@ def parse(text: str, file: Path = DEFAULT_FILE) -> Config:
             raise ConfigError(f"{file}: [{name}]: unknown section{_meant(name, sections)}")
         if not isinstance(table, dict):
             raise ConfigError(f"{file}: {name}: a section is needed: write [{name}] on a line of its own")
-        values[name] = _section(typing.cast(type, sections[name]), name, table, file)
+        values[name] = section(typing.cast(type, sections[name]), name, table, file)
     try:
         return Config(**values, file=file, text=text)
     except ValueError as error:
@@ -276,12 +280,13 @@ def salvage_paths(path: Path | None) -> Paths:
     """Where things lie according to a file that can't be used otherwise; the defaults if even that can't be told."""
     try:
         table = tomllib.loads((path or DEFAULT_FILE).read_text(encoding="utf-8")).get("paths", {})
-        return typing.cast(Paths, _section(Paths, "paths", table, path or DEFAULT_FILE))
+        return typing.cast(Paths, section(Paths, "paths", table, path or DEFAULT_FILE))
     except (OSError, ValueError, AttributeError, ConfigError):
         return Paths()
 
 
-def _section(cls: type, name: str, table: Mapping[str, object], file: Path) -> Any:
+def section(cls: type, name: str, table: Mapping[str, object], file: Path) -> Any:
+    """A dataclass from a TOML table; raises ConfigError that names the file and the key."""
     hints = typing.get_type_hints(cls)
     values = {}
     for key, value in table.items():

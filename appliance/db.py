@@ -1,6 +1,9 @@
 """Opening databases, and numbered migrations that only go forward."""
 
+import os
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -102,19 +105,54 @@ def version(database: peewee.Database) -> int:
     return int(row[0] or 0)
 
 
+BREAKING = "breaking_"  # a migration's name begins so when programs before it can't work with its result
+
+
 def migrate(database: peewee.Database, steps: Sequence[Migration]) -> list[Migration]:
     """Applies what is missing, each step in its own transaction; returns the applied ones.
 
-    Raises UserError when the database is newer than this program.
+    A newer database is left as it is: after an update that failed the older program has to serve again, so
+    migrations only add what it needn't know. Raises UserError when one of them says that it does more.
     """
     done = version(database)
-    if done > len(steps):
-        raise UserError(
-            f"the database is at version {done}, this program knows {len(steps)}: install the newer program"
-        )
+    for name in _names_after(database, len(steps)):
+        if name.startswith(BREAKING):
+            raise UserError(
+                f"the database is at version {done}, this program knows {len(steps)}: install the newer program,"
+                " or put back the copy that was made before (core.db.before-*)"
+            )
     for step in steps[done:]:
         _apply(database, step)
     return list(steps[done:])
+
+
+def keep_copy(path: Path, steps: Sequence[Migration]) -> Path | None:
+    """A copy of an SQLite database that `migrate` would change, beside it; the one of the time before gives way."""
+    with closing(sqlite3.connect(path)) as database:
+        try:
+            (done,) = database.execute("SELECT max(number) FROM schema_version").fetchone()
+        except sqlite3.OperationalError:
+            return None  # a new one
+        if done is None or done >= len(steps):
+            return None
+        copy = path.with_name(f"{path.name}.before-{done + 1:04}")
+        new = copy.with_suffix(".new")
+        new.unlink(missing_ok=True)
+        database.execute("VACUUM INTO ?", (str(new),))
+    with new.open("rb") as file:
+        os.fchmod(file.fileno(), 0o600)
+        os.fsync(file.fileno())
+    for old in path.parent.glob(f"{path.name}.before-*"):
+        if old != new:
+            old.unlink()
+    new.rename(copy)
+    return copy
+
+
+def _names_after(database: peewee.Database, number: int) -> list[str]:
+    if version(database) <= number:
+        return []
+    return [name for (name,) in database.execute_sql(f"SELECT name FROM schema_version WHERE number > {number:d}")]  # noqa: S608
 
 
 def _apply(database: peewee.Database, step: Migration) -> None:

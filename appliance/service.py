@@ -1,6 +1,6 @@
 """What a module is made of: services that run, and files that are rendered for them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -64,7 +64,8 @@ class Module:
     """A part of the product that is activated on its own.
 
     `render` reads the open core database; `verify` raises UserError before anything is installed: the rendered
-    files lie below the `paths.run` that it is given. `close` ends what users have going on, before the services stop.
+    files lie below the `paths.run` that it is given. `problems` are lines about what doesn't answer now.
+    `close` ends what users have going on, before the services stop.
     """
 
     name: str
@@ -74,4 +75,5 @@ class Module:
     directories: tuple[Directory, ...]
     render: Callable[[Config], list[File]]
     verify: Callable[[Config], None]
+    problems: Callable[[Config], Iterable[str]]
     close: Callable[[Config], None] | None = None

@@ -115,7 +115,7 @@ class Store:
         self._queued = False
 
     def open(self) -> None:
-        """Raises UserError when the file was written by a newer program."""
+        """Raises UserError when a newer program has changed more than this one can work with."""
         self._database.connect(reuse_if_open=True)
         db.migrate(self._database, db.migrations("portal.migrations"))
 

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from appliance import launch
+from appliance import certificates, launch
 from appliance.admin.service import ADMIN
 from appliance.admin.service import DIRECTORIES as ADMIN_DIRECTORIES
 from appliance.config import Config
@@ -12,7 +12,7 @@ from appliance.errors import ConfigError, Unavailable, UserError
 from appliance.nas import clients, raddb, tunnel
 from appliance.nas.services import RADIUS
 from appliance.service import Directory, File, Module, Service
-from portal import dhcp, nft, nginx, ruleset
+from portal import dhcp, health, nft, nginx, ruleset
 from portal.models import closed_mark
 from portal.protocol import Close, GatewayClient
 
@@ -98,8 +98,16 @@ def render(config: Config) -> list[File]:
         File("gateway.secret", clients.gateway_secret(box), "gatehouse-gateway", ("gateway", "portal")),
         *tunnel.render(config),
         File("dnsmasq.conf", dhcp.render(config), "gatehouse-dnsmasq", ("dnsmasq",)),
+        *_admin_certificate(config),
         File("nginx.conf", nginx.render(config), "gatehouse-web", ("web",)),
     ]
+
+
+def _admin_certificate(config: Config) -> list[File]:
+    if not config.admin.tls:
+        return []
+    pair = certificates.own_admin(config)
+    return [File("admin.pem", pair.certificate + pair.key, "gatehouse-web", ("web",))]
 
 
 def verify(config: Config) -> None:
@@ -151,5 +159,6 @@ HOTSPOT = Module(
     ),
     render=render,
     verify=verify,
+    problems=health.problems,
     close=close,
 )

@@ -24,7 +24,8 @@ def render(config: Config) -> str:
     web = _path(config.paths.run / "web")
     servers = [_portal(config, f"listen {config.portal.http_port} default_server;")]
     if config.portal.certificate and config.portal.key:
-        servers.append(_portal(config, _tls(config, config.portal.certificate, config.portal.key)))
+        tls = _tls(config.portal.certificate, config.portal.key)
+        servers.append(_portal(config, f"listen {config.portal.https_port} ssl default_server;\n{tls}"))
     servers.append(_admin(config))
     return _MAIN.format(web=web, servers=_indent("\n\n".join(servers)))
 
@@ -99,9 +100,8 @@ error_page 429 @busy;
     return _server(listen + body + down + _static("@busy", 429, "Too many requests at once"))
 
 
-def _tls(config: Config, certificate: Path, key: Path) -> str:
-    return f"""listen {config.portal.https_port} ssl default_server;
-ssl_certificate {_path(certificate)};
+def _tls(certificate: Path, key: Path) -> str:
+    return f"""ssl_certificate {_path(certificate)};
 ssl_certificate_key {_path(key)};
 ssl_protocols TLSv1.2 TLSv1.3;
 ssl_session_cache shared:tls:2m;
@@ -111,8 +111,9 @@ ssl_session_tickets off;
 
 def _admin(config: Config) -> str:
     socket = _path(config.paths.run / "admin" / "admin.sock")
-    body = f"""listen {config.admin.listen}:{config.admin.port} default_server;
-client_max_body_size 10m;
+    own = config.paths.run / "admin.pem"
+    listen = f"listen {config.admin.listen}:{config.admin.port} {'ssl ' if config.admin.tls else ''}default_server;\n"
+    body = f"""{listen}{_tls(own, own) if config.admin.tls else ""}client_max_body_size 10m;
 
 location / {{
     proxy_pass http://unix:{socket};

@@ -1,6 +1,8 @@
 """One-time links: how an admin gets in for the first time, as there is no default password anywhere."""
 
+import contextlib
 import hashlib
+import math
 import os
 import pwd
 import secrets
@@ -10,19 +12,48 @@ from pathlib import Path
 from appliance.config import Config
 
 VALID_S = 900
+_FOR_YEARS_S = 10 * 365 * 86_400
 
 
 def create(config: Config, now: float | None = None) -> str:
     """A new link's URL; only the hash of its token is kept, as the name of a file that its use removes."""
+    at = time.time() if now is None else now
+    _forget(config, before=at)
+    return _url(config, str(config.admin.listen), _new(config, at + VALID_S))
+
+
+def create_for_console(config: Config, host: str) -> str:
+    """For who stands before the machine: valid until it is used or made anew, as the clock may not be right yet.
+
+    `host` is how browsers reach this machine if it listens on all addresses.
+    """
+    _forget(config, after=time.time() + 2 * VALID_S)
+    name = host if config.admin.listen.is_unspecified else str(config.admin.listen)
+    return _url(config, name, _new(config, time.time() + _FOR_YEARS_S))
+
+
+def _new(config: Config, valid_until: float) -> str:
+    """Its token."""
     token = secrets.token_hex(32)
     folder = _folder(config)
-    path = folder / _name(token)
-    path.touch(mode=0o600)
-    at = (time.time() if now is None else now) + VALID_S
-    os.utime(path, (at, at))
+    new = folder / f"new-{token[:8]}"
+    new.touch(mode=0o600)
+    os.utime(new, (valid_until, valid_until))
     owner = pwd.getpwuid(folder.stat().st_uid)
-    os.chown(path, owner.pw_uid, owner.pw_gid)
-    return f"http://{config.admin.listen}:{config.admin.port}/enter?token={token}"
+    os.chown(new, owner.pw_uid, owner.pw_gid)
+    new.rename(folder / _name(token))
+    return token
+
+
+def _forget(config: Config, before: float = -math.inf, after: float = math.inf) -> None:
+    for path in _folder(config).glob("link-*"):
+        with contextlib.suppress(FileNotFoundError):  # somebody has just come in by it
+            if not before <= path.stat().st_mtime <= after:
+                path.unlink()
+
+
+def _url(config: Config, host: str, token: str) -> str:
+    return f"{'https' if config.admin.tls else 'http'}://{host}:{config.admin.port}/enter?token={token}"
 
 
 def redeem(config: Config, token: str) -> bool:

@@ -74,7 +74,8 @@ class Admin:
         cookie = secrets.token_hex(32)
         self._forget_old()
         self._sessions[cookie] = (time.monotonic() + SESSION_S, secrets.token_hex(16))
-        bottle.response.set_cookie(COOKIE, cookie, path="/", httponly=True, samesite="strict", max_age=SESSION_S)
+        kept = {"httponly": True, "samesite": "strict", "secure": self._config.admin.tls}
+        bottle.response.set_cookie(COOKIE, cookie, path="/", max_age=SESSION_S, **kept)
         log.info("admin logged in by a one-time link")
         bottle.response.status = 303
         bottle.response.set_header("Location", "/")

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -12,7 +13,7 @@ from appliance.config import Config
 from appliance.service import Service
 from portal.module import HOTSPOT
 from tests.lab import journey
-from tests.lab.addresses import LAN, POOL, PROVIDER
+from tests.lab.addresses import LAN, POOL, PROVIDER, WAN
 from tests.lab.namespace import wait_until
 from tests.lab.world import World
 from tests.system.container import Machine, booted
@@ -29,6 +30,9 @@ addresses = ["{POOL}"]
 
 [dhcp]
 dns = ["{PROVIDER}"]
+
+[admin]
+listen = "0.0.0.0"
 """
 CAPABILITIES = {"net_bind_service": 10, "net_admin": 12, "net_raw": 13}  # linux/capability.h
 MOST_EXPOSED = 3.0
@@ -146,6 +150,39 @@ def test_each_unit_is_hardened(site: Site, service: Service) -> None:
     assert found, printed
     print(f"{service.unit}: exposure {found[1]}")
     assert float(found[1]) <= MOST_EXPOSED, printed
+
+
+def test_the_admins_page_is_on_the_network_by_tls_only(site: Site) -> None:
+    link = urlsplit(site.gatehouse("admin-link").strip())
+    assert (link.scheme, link.port) == ("https", 8090)
+    gateway = site.world.gw
+    authority = gateway.directory / "ca.pem"
+    authority.write_text(site.gatehouse("ca"))
+    name = f"{Config().portal.hostname}:8090"
+    curl = ("curl", "-sSi", "--cacert", str(authority), "--connect-to", f"{name}:{WAN.ip}:8090")
+    entered = gateway.run(*curl, f"https://{name}/enter?{link.query}").stdout
+    assert entered.startswith("HTTP/1.1 303")
+    assert re.search("^Set-Cookie: gatehouse=.*; Secure", entered, re.M)
+    assert gateway.run(*curl, f"https://{name}/enter?{link.query}").stdout.startswith("HTTP/1.1 403")
+    assert gateway.run("curl", "-sSi", f"http://{WAN.ip}:8090/").stdout.startswith("HTTP/1.1 400")
+
+
+def test_health_says_what_does_not_work(site: Site) -> None:
+    assert site.gatehouse("health", "--wait", "20").strip() == "all is well"
+    site.machine.run("systemctl", "stop", "gatehouse-portal", "gatehouse-radius-accounting")
+    try:
+        said = site.machine.run("sh", "-c", f"{VENV}/bin/gatehouse health 2>&1 || echo status $?")
+        for line in (
+            "service portal: inactive",
+            "service radius-accounting: inactive",
+            "radius-accounting doesn't answer on 127.0.0.1 port 18122",
+            "the login page on 127.0.0.1 port 8080 says 503",
+            "status 1",
+        ):
+            assert line in said, said
+    finally:
+        site.machine.run("systemctl", "start", "gatehouse-portal", "gatehouse-radius-accounting")
+    site.await_service("after health was asked")
 
 
 def test_radius_answers_by_the_account(site: Site) -> None:

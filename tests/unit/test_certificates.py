@@ -87,7 +87,7 @@ def test_nobody_but_root_reads_the_keys(config: Config) -> None:
     certificates.ensure(config)
     certificates.new_router(config, "attic")
     files = list((config.paths.state / "keys").rglob("*.pem"))
-    assert len(files) == 3
+    assert len(files) == 4
     for path in files:
         assert path.stat().st_mode & 0o777 == 0o600
     assert "PRIVATE" not in (config.paths.state / "keys/routers/attic.pem").read_text()

@@ -1,6 +1,8 @@
 """Migrations and models, on SQLite and on PostgreSQL."""
 
+import re
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import peewee
@@ -43,12 +45,68 @@ def test_every_earlier_version_is_brought_forward_with_its_rows(empty_url: str, 
             assert Nas.get().require_message_authenticator is True
 
 
-def test_a_database_from_the_future_is_left_alone(empty_url: str) -> None:
+def test_an_older_program_works_with_a_newer_database(empty_url: str) -> None:
+    """After an update that failed the slot before it serves again."""
+    added = db.Migration(len(STEPS) + 1, "more", "ALTER TABLE plan ADD COLUMN more TEXT NOT NULL DEFAULT '';\n")
     database = db.connect(empty_url)
     with database.connection_context():
-        db.migrate(database, STEPS)
+        db.migrate(database, [*STEPS, added])
+        assert db.migrate(database, STEPS) == []
+        assert db.version(database) == len(STEPS) + 1
+        core_db.initialize(database)
+        Plan.create(name="old")
+        assert Plan.get(name="old").rate_down_bps == 0
+
+
+def test_what_an_older_program_cant_work_with_is_left_alone(empty_url: str) -> None:
+    breaking = db.Migration(len(STEPS) + 1, "breaking_speeds", "DROP TABLE device;\n")
+    database = db.connect(empty_url)
+    with database.connection_context():
+        db.migrate(database, [*STEPS, breaking])
         with pytest.raises(UserError, match="install the newer program"):
-            db.migrate(database, STEPS[:-1])
+            db.migrate(database, STEPS)
+
+
+def is_additive(sql: str) -> bool:
+    statements = [" ".join(s.split()) for s in sql.split(";\n") if s.strip()]
+    return all(
+        re.match(r"CREATE (TABLE|INDEX) ", s)
+        or (re.match(r"ALTER TABLE \w+ ADD COLUMN ", s) and ("NOT NULL" not in s or "DEFAULT" in s))
+        for s in statements
+    )
+
+
+RELEASED = 3  # those before were never on a box
+
+
+@pytest.mark.parametrize("step", STEPS[RELEASED:], ids=lambda step: step.name)
+def test_migrations_add_or_say_that_they_break(step: db.Migration) -> None:
+    assert is_additive(step.sql) or step.name.startswith(db.BREAKING)
+
+
+def test_what_adds_is_told_from_what_breaks() -> None:
+    assert is_additive("CREATE TABLE a (b {id});\nALTER TABLE a ADD COLUMN c INTEGER;\nCREATE INDEX d ON a (c);\n")
+    assert not is_additive("CREATE UNIQUE INDEX a ON b (c);\n")  # what an older program writes may be refused
+    assert not is_additive("ALTER TABLE a ADD COLUMN c INTEGER NOT NULL;\n")
+    assert not is_additive("CREATE TABLE a (b {id});\nDROP TABLE c;\n")
+
+
+def test_a_copy_is_kept_before_a_database_changes(tmp_path: Path) -> None:
+    path = tmp_path / "core.db"
+    assert db.keep_copy(path, STEPS) is None  # a new one
+    database = db.connect(f"sqlite:///{path}")
+    with database.connection_context():
+        for done in (1, 2):
+            db.migrate(database, STEPS[:done])
+            copy = db.keep_copy(path, STEPS)
+            assert copy == tmp_path / f"core.db.before-{done + 1:04}"
+            assert copy.stat().st_mode & 0o777 == 0o600
+            assert list(tmp_path.glob("core.db.before-*")) == [copy]
+        db.migrate(database, STEPS)
+        assert db.keep_copy(path, STEPS) is None
+    assert copy is not None
+    with closing(sqlite3.connect(copy)) as kept:
+        assert kept.execute("SELECT max(number) FROM schema_version").fetchone() == (2,)
 
 
 def test_a_step_that_fails_leaves_nothing_behind(empty_url: str) -> None:

@@ -550,7 +550,7 @@ class TestStore:
     def test_what_a_newer_program_wrote_is_refused(self, rig: Rig) -> None:
         rig.store.close()
         with sqlite3.connect(rig.path) as other:
-            other.execute("INSERT INTO schema_version VALUES (99, 'later')")
+            other.execute("INSERT INTO schema_version VALUES (99, 'breaking_later')")
         with pytest.raises(UserError, match="newer"):
             rig.restart()
 

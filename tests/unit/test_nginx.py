@@ -29,7 +29,9 @@ def test_portal_listens_everywhere_and_knows_the_guests_address() -> None:
 
 def test_admin_listens_where_it_is_configured() -> None:
     text = render(parse('[paths]\nrun = "/run/gh"\n[admin]\nlisten = "192.0.2.1"\nport = 9000'))
-    block = server(text, "192.0.2.1:9000 default_server;")
+    block = server(text, "192.0.2.1:9000 ssl default_server;")
+    assert "ssl_certificate_key /run/gh/admin.pem;" in block  # passwords don't go over a network in plain
+    assert "listen 127.0.0.1:8090 default_server;" in render(parse(""))
     assert "proxy_pass http://unix:/run/gh/admin/admin.sock;" in block
     assert "proxy_set_header" not in block  # one here would hide X-Real-IP and all others
     assert "limit_req zone" not in block

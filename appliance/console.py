@@ -1,0 +1,31 @@
+"""What stands on the box's screen and serial line above the login: how to set it up, and how to know it again."""
+
+import subprocess
+from importlib.metadata import version
+
+from appliance import certificates, slots
+from appliance.admin import links
+from appliance.config import Config
+from appliance.errors import UserError
+from appliance.first_boot import HOST_KEY, for_issue
+
+
+def text(config: Config) -> str:
+    """An issue file; agetty(8) puts the address in for `\\4{device}` whenever it shows it."""
+    slot = slots.running()
+    title = f"Gatehouse {version('gatehouse')}" + (f", slot {slot.name}" if slot else "")
+    lines = ["", f"{title}: {for_issue(config.site.name)}", ""]
+    host = f"\\4{{{config.gateway.wan}}}"
+    if config.paths.state.joinpath("admin").is_dir():
+        lines += [f"  Set up   {links.create_for_console(config, host)}"]
+        lines += [f"           certificate SHA-256 {certificates.fingerprint(certificates.own_admin(config))}"]
+    lines += [f"  SSH      root@{host}  {_host_key()}", "", ""]
+    return "\n".join(lines)
+
+
+def _host_key() -> str:
+    words = ["ssh-keygen", "-l", "-f", f"{HOST_KEY}.pub"]
+    try:
+        return subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()[1]
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        raise UserError(f"{HOST_KEY}.pub: there is no host key yet: run `gatehouse first-boot` first") from None
