@@ -18,8 +18,7 @@ lint: .venv/test.stamp
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
 
-image: .venv/run.stamp ## the bootable image and its update; KEY= CERT= KEYRING= sign it, ARCH= is its architecture
-	@./tests/install-packages images/packages.txt
+image: .venv/image.stamp ## the bootable image and its update; KEY= CERT= KEYRING= sign it, ARCH= is its architecture
 	@$(PYTHON) -m images.build $(if $(ARCH),--arch $(ARCH)) $(if $(KEY),--key $(KEY)) $(if $(CERT),--cert $(CERT)) \
 		$(if $(KEYRING),--keyring $(KEYRING))
 
@@ -35,6 +34,11 @@ bench-%: .venv/test.stamp ## a benchmark of tests/bench; JSON=1: one object a li
 .venv/test.stamp: .venv/run.stamp tests/packages.txt
 	@./tests/install-packages tests/packages.txt
 	$(PYTHON) -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+.venv/image.stamp: .venv/run.stamp images/packages.txt
+	@./tests/install-packages images/packages.txt
+	$(PYTHON) -m pip install --quiet --editable '.[image]'
 	@touch $@
 
 clean:

@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.errors import UserError
-from images import debian, disk, sbom, sign, wheelhouse
+from images import debian, disk, sbom, sign
 from images.debian import run
 
 CODENAME = "trixie"
-PYTHON = "3.13"
-TREE = wheelhouse.TREE
 HERE = Path(__file__).resolve().parent
+TREE = HERE.parent
 OUT = HERE / "out"
 _NOT_ON_A_BOX = ("/usr/share/man", "/usr/share/info", "/usr/share/locale", "/usr/share/lintian", "/usr/share/bug")
 _DRIVERS = ("gpu", "media", "infiniband", "iio", "staging")  # of no use to a hotspot, and a third of the kernel
@@ -79,12 +78,10 @@ def build(arch: str, out: Path, signer: sign.Signer | None = None) -> None:
 
 
 def _build(build: Build) -> None:
-    wheels, tar, slot = build.work / "wheels", build.work / "root.tar", build.work / "root.squashfs"
+    tar, slot = build.work / "root.tar", build.work / "root.squashfs"
     raw, name = build.work / "disk.raw", f"{build.out}/{build.name}"
-    with step("wheels of the product and what it needs"):
-        wheelhouse.make(wheels, PYTHON, "x86_64", build.env)
     with step(f"root file system (Debian {CODENAME})") as say:
-        _make_root(build, tar, wheels)
+        _make_root(build, tar)
         say(f"{tar.stat().st_size >> 20} MiB")
     with step("bill of materials") as say:
         text = sbom.render(tar, build.version, build.arch, CODENAME, build.epoch)
@@ -139,7 +136,7 @@ def _epoch() -> int:
     return int(run("git", "-c", "safe.directory=*", "-C", str(TREE), "log", "-1", "--format=%ct"))
 
 
-def _make_root(build: Build, tar: Path, wheels: Path) -> None:
+def _make_root(build: Build, tar: Path) -> None:
     overlay = build.work / "overlay.tar"
     _pack_overlay(build, overlay)
     lists = (TREE / "appliance" / "packages.txt", HERE / "rootfs.txt")
@@ -152,8 +149,8 @@ def _make_root(build: Build, tar: Path, wheels: Path) -> None:
         *debian.without(*(f"/usr/lib/modules/*/kernel/drivers/{name}" for name in _DRIVERS)),
         *("--dpkgopt=path-include=/usr/share/doc/*/copyright", "--dpkgopt=force-confold"),
         f"--essential-hook=tar-in {overlay} /",  # before any other package, as the initramfs is made by one
-        f'--customize-hook={HERE / "customize"} "$1" {wheels} {build.epoch}',
-        env=build.env,
+        f'--customize-hook={HERE / "customize"} "$1" {build.work}',
+        env=build.env | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},  # Ansible's
     )
     if not tar.stat().st_size:
         raise RuntimeError("mmdebstrap left nothing")

@@ -19,7 +19,7 @@ from images.debian import run
 
 _STATUS = "./var/lib/dpkg/status"
 _COPYRIGHT = re.compile(r"\./usr/share/doc/([^/]+)/copyright")
-_METADATA = re.compile(r"\./opt/gatehouse/lib/[^/]+/site-packages/[^/]+\.dist-info/METADATA")
+_METADATA = re.compile(r"\./opt/gatehouse-[^/]+/lib/[^/]+/site-packages/[^/]+\.dist-info/METADATA")
 _LOADERS = ("grub-efi-amd64-bin", "grub-pc-bin")  # on the disk, but from the build host
 
 

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from images.debian import bootstrap, packages, run, without
-from images.wheelhouse import PRODUCT, TREE, copy
 
 CODENAME = "trixie"
 VENV = "/opt/gatehouse"
@@ -22,6 +21,8 @@ TESTS = "/opt/gatehouse-tests"
 PYTHON = f"{VENV}/bin/python"
 
 _CACHE = Path("/var/cache/gatehouse-tests")
+_TREE = Path(__file__).resolve().parents[2]
+_PRODUCT = ("appliance", "rlm_python", "portal", "setup.cfg", "pyproject.toml")
 _MADE_FROM = ("appliance/packages.txt", "setup.cfg", "images/debian.py", "tests/system/debian13.py")
 _SYSTEM = ("systemd-sysv", "dbus")  # to boot it, and to ask it how it is
 _ASKING = ("eapoltest", "poppler-utils", "zbar-tools")  # of tests/packages.txt, what the tests need inside
@@ -83,12 +84,12 @@ def _cached() -> Path:
 def _digest() -> str:
     digest = hashlib.sha256()
     for name in _MADE_FROM:
-        digest.update((TREE / name).read_bytes())
+        digest.update((_TREE / name).read_bytes())
     return digest.hexdigest()[:16]
 
 
 def _make(root: Path) -> None:
-    wanted = [*packages((TREE / "appliance" / "packages.txt").read_text(encoding="utf-8")), *_SYSTEM, *_ASKING]
+    wanted = [*packages((_TREE / "appliance" / "packages.txt").read_text(encoding="utf-8")), *_SYSTEM, *_ASKING]
     bootstrap(
         root,
         CODENAME,
@@ -100,7 +101,7 @@ def _make(root: Path) -> None:
 
 def _install_libraries(root: Path) -> None:
     """A virtual environment of Debian's own Python with what setup.cfg asks for, but not the product."""
-    copy(root / "src", "setup.cfg", "pyproject.toml")
+    _copy(root / "src", "setup.cfg", "pyproject.toml")
     _pip(root, "python3", "-m", "venv", VENV)
     _pip(root, PYTHON, "-m", "pip", "install", "--quiet", "setuptools>=66", "/src[test]")
     _pip(root, PYTHON, "-m", "pip", "uninstall", "--quiet", "--yes", "gatehouse")
@@ -109,10 +110,20 @@ def _install_libraries(root: Path) -> None:
 
 def _install_product(root: Path) -> None:
     """As an operator would, from a copy: pip leaves its traces in the tree that it builds."""
-    copy(root / "src", *PRODUCT)
+    _copy(root / "src", *_PRODUCT)
     _pip(root, PYTHON, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "/src")
     shutil.rmtree(root / "src")
-    copy(root / TESTS[1:], "tests", "pyproject.toml")
+    _copy(root / TESTS[1:], "tests", "pyproject.toml")
+
+
+def _copy(folder: Path, *names: str) -> None:
+    folder.mkdir()
+    for name in names:
+        source, target = _TREE / name, folder / name
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        else:
+            shutil.copy(source, target)
 
 
 def _pip(root: Path, *command: str) -> None:
