@@ -64,8 +64,7 @@ def apply(config: Config, restart: bool = True) -> list[str]:
 
 def prepare(config: Config, active: Sequence[Module]) -> None:
     """Users, directories, keys, certificates and the database: made where they are missing, never changed otherwise."""
-    if os.geteuid() != 0:
-        raise UserError("only root can do this: try again with sudo")
+    must_be_root()
     make_users()
     for base in (config.paths.state, config.paths.run, config.paths.log):
         base.mkdir(parents=True, exist_ok=True, mode=0o755)
@@ -85,6 +84,11 @@ def prepare(config: Config, active: Sequence[Module]) -> None:
 def make_users() -> None:
     """Also in the root of an image that is being built, so that no copy of its /etc/passwd outlives an update."""
     launch.run("systemd-sysusers", str(Path(__file__).with_name("systemd") / "sysusers.conf"))
+
+
+def must_be_root() -> None:
+    if os.geteuid() != 0:
+        raise UserError("only root can do this: try again with sudo")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 import peewee
 
 from appliance import apply as applying
-from appliance import certificates, machine_cli, modules, supervise, systemd_units
+from appliance import backup_cli, certificates, machine_cli, modules, supervise, swap, systemd_units
 from appliance import config as configuration
 from appliance.accounts import cli as accounts_cli
 from appliance.accounts import devices_cli, why
@@ -25,7 +25,8 @@ def main(words: Sequence[str] | None = None) -> int:
     """Exit status 0 when it was done, 1 with one line on standard error when not, 2 for a wrong command line."""
     args = _parser().parse_args(words)
     try:
-        config = Config() if args.run in (_boot, machine_cli.first_boot_command) else configuration.load(args.config)
+        args.finished = swap.finish_pending(configuration.salvage_paths(args.config).state)
+        config = configuration.load(args.config) if args.needs_config and args.run is not _boot else Config()
         if args.needs_core:
             with applying.open_core(config):
                 text = args.run(args, config)
@@ -44,7 +45,7 @@ def main(words: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="gatehouse", description="The hotspot appliance's command.")
     parser.add_argument("--config", type=Path, metavar="FILE", help=f"default: {configuration.DEFAULT_FILE}")
-    parser.set_defaults(needs_core=True)
+    parser.set_defaults(needs_core=True, needs_config=True)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _simple(commands, "check", _check, "verify what `apply` would install, and change nothing")
     words = _simple(commands, "apply", _apply, "render, verify and install the configuration, restart what changed")
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     why.add_parser(commands)
     nas_cli.add_parsers(commands)
     machine_cli.add_parsers(commands)
+    backup_cli.add_parsers(commands)
     return parser
 
 

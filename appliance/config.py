@@ -237,17 +237,21 @@ def _between(section: object, key: str, low: int, high: int) -> None:
         raise ValueError(f"{key}: {getattr(section, key)} is not between {low} and {high}")
 
 
+def file_of(path: Path | None) -> Path:
+    """The file named by `path`, else by GATEHOUSE_CONFIG, else the default one."""
+    return path or Path(os.environ.get("GATEHOUSE_CONFIG", DEFAULT_FILE))
+
+
 def load(path: Path | None = None) -> Config:
-    """Reads the file named by `path`, else by GATEHOUSE_CONFIG, else the default one; defaults where there is none.
+    """Reads that file; defaults where there is none.
 
     Raises ConfigError with one line that names the file and the key.
     """
-    named = path or (Path(os.environ["GATEHOUSE_CONFIG"]) if "GATEHOUSE_CONFIG" in os.environ else None)
-    file = named or DEFAULT_FILE
+    file = file_of(path)
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        if named:
+        if path or "GATEHOUSE_CONFIG" in os.environ:
             raise ConfigError(f"{file}: there is no such file") from None
         text = ""
     except (OSError, UnicodeDecodeError) as error:
@@ -278,9 +282,10 @@ def parse(text: str, file: Path = DEFAULT_FILE) -> Config:
 
 def salvage_paths(path: Path | None) -> Paths:
     """Where things lie according to a file that can't be used otherwise; the defaults if even that can't be told."""
+    file = file_of(path)
     try:
-        table = tomllib.loads((path or DEFAULT_FILE).read_text(encoding="utf-8")).get("paths", {})
-        return typing.cast(Paths, section(Paths, "paths", table, path or DEFAULT_FILE))
+        table = tomllib.loads(file.read_text(encoding="utf-8")).get("paths", {})
+        return typing.cast(Paths, section(Paths, "paths", table, file))
     except (OSError, ValueError, AttributeError, ConfigError):
         return Paths()
 

@@ -65,6 +65,12 @@ def update(units: dict[str, str], restart: Iterable[str]) -> None:
     _systemctl("start", BOOT, *units)
 
 
+def stop() -> None:
+    """All services, until the next `update`."""
+    if names := [path.name for path in UNITS.glob("gatehouse-*.service")]:
+        _systemctl("stop", *names)
+
+
 def start_at_boot(units: dict[str, str]) -> None:
     """Called by the unit that they wait for, so it doesn't wait for them."""
     _install(units)
