@@ -21,7 +21,7 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from appliance import age, db, modules
+from appliance import age, data_disk, db, modules
 from appliance.config import Config
 from appliance.errors import UserError
 
@@ -100,8 +100,8 @@ def named_files(config: Config) -> list[Path]:
 
 
 def kept_names() -> set[str]:
-    """Names of the single files below `state/` that modules keep."""
-    return {f"state/{name}" for module in modules.MODULES for name in module.keeps}
+    """Names of the single files below `state/`: those that modules keep, and which data disk is ours."""
+    return {f"state/{data_disk.REMEMBERED}", *(f"state/{name}" for module in modules.MODULES for name in module.keeps)}
 
 
 def is_plain(name: str) -> bool:

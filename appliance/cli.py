@@ -9,7 +9,17 @@ from pathlib import Path
 import peewee
 
 from appliance import apply as applying
-from appliance import backup_cli, certificates, machine_cli, modules, supervise, swap, systemd_units
+from appliance import (
+    backup_cli,
+    certificates,
+    data_disk,
+    disk_cli,
+    machine_cli,
+    modules,
+    supervise,
+    swap,
+    systemd_units,
+)
 from appliance import config as configuration
 from appliance.accounts import cli as accounts_cli
 from appliance.accounts import devices_cli, why
@@ -67,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     nas_cli.add_parsers(commands)
     machine_cli.add_parsers(commands)
     backup_cli.add_parsers(commands)
+    disk_cli.add_parser(commands)
     return parser
 
 
@@ -148,7 +159,7 @@ def _status(args: argparse.Namespace, config: Config) -> str:
             state = states.get(service.name, "stopped")
             rows.append({"module": module.name, "service": service.name, "state": state, "user": service.user})
     table = show(rows, ("module", "service", "state", "user"), args.json)
-    return table if args.json else "\n".join([table, *_silent_routers(config)])
+    return table if args.json else "\n".join([table, *_silent_routers(config), *_data_disk(config)])
 
 
 def _silent_routers(config: Config) -> list[str]:
@@ -160,6 +171,16 @@ def _silent_routers(config: Config) -> list[str]:
     except (UserError, OSError, peewee.PeeweeException):
         return []
     return [watch.line(name, silence, now) for name, silence in silent.items()]
+
+
+def _data_disk(config: Config) -> list[str]:
+    """A line, once there has ever been one."""
+    try:
+        found = data_disk.state(config)
+    except UserError:
+        return []
+    never = found.state == data_disk.ABSENT and data_disk.last_used(config) is None
+    return [] if never else [data_disk.line(found)]
 
 
 if __name__ == "__main__":

@@ -31,11 +31,15 @@ class Site:
 
 @dataclass(frozen=True)
 class Paths:
-    """`state` survives a reboot, `run` needn't (rendered files and sockets), `log` holds what services print."""
+    """`state` survives a reboot, `run` needn't (rendered files and sockets), `log` holds what services print.
+
+    `data` is where the detached data disk is mounted.
+    """
 
     state: Path = Path("/var/lib/gatehouse")
     run: Path = Path("/run/gatehouse")
     log: Path = Path("/var/log/gatehouse")
+    data: Path = Path("/srv/gatehouse")
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,17 @@ def _install(units: dict[str, str]) -> set[str]:
     return changed
 
 
+def start_mount(path: Path) -> bool:
+    """Whether there is a unit for that mount point; raises subprocess.CalledProcessError when it fails."""
+    if not is_running():
+        return False
+    unit = launch.run("systemd-escape", "--path", "--suffix=mount", str(path)).strip()
+    if _systemctl("show", "--property=LoadState", "--value", unit).strip() != "loaded":
+        return False
+    launch.run("systemctl", "start", unit)
+    return True
+
+
 def status(services: Iterable[Service]) -> dict[str, str]:
     """systemd's word (active, failed, …) by service."""
     return {s.name: _systemctl("is-active", f"{s.unit}.service", check=False).strip() for s in services}
