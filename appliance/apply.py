@@ -93,13 +93,18 @@ def must_be_root() -> None:
 
 @contextmanager
 def open_core(config: Config, create: bool = False) -> Iterator[None]:
-    """The core database, bound to the models; raises UserError where it isn't there yet."""
+    """The core database, bound to the models and open; raises UserError where it isn't there yet."""
+    bind_core(config, create)
+    with core_db.connection_context():
+        yield
+
+
+def bind_core(config: Config, create: bool = False) -> None:
+    """For who opens and closes it himself; raises as `open_core` does."""
     sqlite = db.sqlite_path(config.database_url)
     if sqlite is not None and not create and not sqlite.exists():
         raise UserError(f"{sqlite}: there is no database yet: run `gatehouse apply` first")
     core_db.initialize(db.connect(config.database_url))
-    with core_db.connection_context():
-        yield
 
 
 def _make_directories(config: Config, directories: Iterable[Directory]) -> None:

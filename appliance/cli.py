@@ -164,10 +164,10 @@ def _status(args: argparse.Namespace, config: Config) -> str:
 
 def _silent_routers(config: Config) -> list[str]:
     """Lines; none where the database can't be asked, which is for others to say."""
-    now, interval_s = int(time.time()), config.radius.interim_interval_s
+    now, silent_s = int(time.time()), config.radius.silent_s
     try:
         with applying.open_core(config):
-            silent = watch.silent(watch.routers(interval_s), interval_s, now)
+            silent = watch.silent(watch.routers(silent_s), silent_s, now)
     except (UserError, OSError, peewee.PeeweeException):
         return []
     return [watch.line(name, silence, now) for name, silence in silent.items()]

@@ -82,6 +82,11 @@ class Radius:
         _certificate(self.certificate, self.key)
         _between(self, "interim_interval_s", 60, 86_400)
 
+    @property
+    def silent_s(self) -> int:
+        """So long may a session, or a router with sessions, be silent before it counts as gone: three reports."""
+        return 3 * self.interim_interval_s
+
 
 @dataclass(frozen=True)
 class Gateway:
