@@ -10,7 +10,7 @@ run: .venv/run.stamp ## the whole appliance in network namespaces; GUEST=0: no g
 test: .venv/test.stamp lint ## the whole suite but the slow proofs
 	$(PYTHON) -m pytest
 
-test-system: .venv/test.stamp ## slow proofs: Debian 13, systemd
+test-system: .venv/test.stamp .venv/image.stamp ## slow proofs: Debian 13, systemd, the image
 	@./tests/install-packages tests/system/packages.txt
 	$(PYTHON) -m pytest -m system
 
