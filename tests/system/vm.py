@@ -41,7 +41,7 @@ ADMIN = Forward("tcp", 8090)
 PORTAL = Forward("tcp", 8080, "lan")
 PROVIDER = "10.0.2.2"  # what is forwarded seems to come from there, and on the LAN from
 NEIGHBOUR = "10.10.0.2"
-# A restricted network drops UDP's answers too. On the WAN there is no name server instead, so that nobody else is asked.
+# A restricted network drops UDP's answers too. On the WAN there is no name server instead, so nobody else is asked.
 _NO_DNS = "10.0.2.9"
 
 
