@@ -85,7 +85,8 @@ SYS = Path("/sys")
 UDEV = Path("/run/udev/data")
 SECTOR = 512
 CHUNK = 4 * 1024 * 1024
-BLKRRPART, BLKFLSBUF = 0x125F, 0x1261  # linux/fs.h
+BLKRRPART = 0x125F  # linux/fs.h
+BLKFLSBUF = 0x1261
 
 Tell = Callable[[str, int, int], None]
 """What is being done, bytes done, bytes in all."""

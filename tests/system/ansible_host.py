@@ -1,0 +1,134 @@
+"""A Debian that Ansible can reach as it reaches any: through SSH, over the provider's network of a little world."""
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from tests.lab.addresses import WAN
+from tests.lab.world import World
+from tests.system.container import Machine, booted
+from tests.system.debian13 import bootstrap, packages
+
+TREE = Path(__file__).resolve().parents[2]
+COLLECTION = TREE / "ansible"
+_CACHE = Path("/var/cache/gatehouse-tests")
+_BIN = TREE / ".venv" / "bin"
+# What a server has beside the product's packages, and its own choice of a clock.
+_SYSTEM = ("systemd-sysv", "dbus", "openssh-server", "udev", "systemd-timesyncd")
+
+
+@dataclass(frozen=True)
+class Recap:
+    """What a playbook printed, and the last line's counts of its one host."""
+
+    text: str
+    status: int
+
+    def count(self, what: str) -> int:
+        found = re.search(rf"^\S+ +: .*\b{what}=(\d+)", self.text, re.M)
+        assert found, self.text
+        return int(found[1])
+
+
+def play(playbook: str, inventory: Path, **variables: object) -> Recap:
+    """A playbook of the collection, run from its folder as the manual says."""
+    extra = [word for name, value in variables.items() for word in ("--extra-vars", yaml.safe_dump({name: value}))]
+    words = [str(_BIN / "ansible-playbook"), f"playbooks/{playbook}.yml", "--inventory", str(inventory), *extra]
+    return _run(words)
+
+
+def lint() -> Recap:
+    return _run([str(_BIN / "ansible-lint"), "--strict", "--nocolor"])
+
+
+def _run(words: list[str]) -> Recap:
+    environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "PATH": f"{_BIN}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        words,
+        cwd=COLLECTION,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    return Recap(done.stdout, done.returncode)
+
+
+@dataclass(frozen=True)
+class Host:
+    """A booted Debian with SSH and nothing of ours yet; `inventory` names it."""
+
+    codename: str
+    world: World
+    root: Path
+    machine: Machine
+    inventory: Path
+
+    def site(self, **variables: object) -> Recap:
+        return play("site", self.inventory, **variables)
+
+    def gatehouse(self, *words: str) -> str:
+        return self.machine.run("/usr/local/bin/gatehouse", *words)
+
+
+@contextlib.contextmanager
+def debian_host(codename: str, variables: dict[str, object]) -> Iterator[Host]:
+    with tempfile.TemporaryDirectory(prefix="gatehouse-host-", dir="/var/tmp") as name, World() as world:
+        folder = Path(name)
+        root = folder / "root"
+        subprocess.run(["cp", "-a", "--reflink=auto", str(_cached(codename)), str(root)], check=True)
+        inventory = folder / "inventory.yml"
+        reached = _let_in(root, folder, world) | variables
+        inventory.write_text(yaml.safe_dump({"gatehouse": {"hosts": {"box": reached}}}), encoding="utf-8")
+        with booted(root, world.gw) as machine:
+            yield Host(codename, world, root, machine, inventory)
+
+
+def _let_in(root: Path, folder: Path, world: World) -> dict[str, object]:
+    """A key for root, the host's key known beforehand, and a way into the Internet's namespace."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "key")], check=True)
+    authorized = root / "root" / ".ssh" / "authorized_keys"
+    authorized.parent.mkdir(mode=0o700, exist_ok=True)
+    shutil.copy(folder / "key.pub", authorized)
+    host_key = (root / "etc/ssh/ssh_host_ed25519_key.pub").read_text(encoding="ascii")
+    (folder / "known_hosts").write_text(f"{WAN.ip} {host_key}", encoding="ascii")
+    options = {
+        "IdentitiesOnly": "yes",
+        "UserKnownHostsFile": folder / "known_hosts",
+        "ProxyCommand": f"ip netns exec {world.net.name} socat - TCP:%h:%p",
+        "ControlPath": folder / "ssh",
+    }
+    return {
+        "ansible_host": str(WAN.ip),
+        "ansible_user": "root",
+        "ansible_ssh_private_key_file": str(folder / "key"),
+        "ansible_ssh_common_args": " ".join(f"-o {name}='{value}'" for name, value in options.items()),
+        "gatehouse_wheelhouses": str(_CACHE / "wheelhouse"),
+    }
+
+
+def _cached(codename: str) -> Path:
+    wanted = [*packages((TREE / "appliance" / "packages.txt").read_text(encoding="utf-8")), *_SYSTEM]
+    digest = hashlib.sha256(" ".join(wanted).encode()).hexdigest()[:16]
+    made = _CACHE / f"host-{codename}-{digest}"
+    if not made.exists():
+        _CACHE.mkdir(parents=True, exist_ok=True)
+        for old in _CACHE.glob(f"host-{codename}-*"):
+            shutil.rmtree(old)
+        new = made.with_suffix(".new")
+        excluded = (f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("man", "doc", "locale"))
+        bootstrap(new, codename, "--variant=minbase", f"--include={','.join(wanted)}", *excluded)
+        new.rename(made)
+    return made
