@@ -2,16 +2,15 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import yaml
 
 from tests.lab.addresses import WAN
 from tests.lab.world import World
@@ -39,11 +38,10 @@ class Recap:
         return int(found[1])
 
 
-def play(playbook: str, inventory: Path, **variables: object) -> Recap:
+def play(playbook: str, inventory: Path, *options: str, **variables: object) -> Recap:
     """A playbook of the collection, run from its folder as the manual says."""
-    extra = [word for name, value in variables.items() for word in ("--extra-vars", yaml.safe_dump({name: value}))]
-    words = [str(_BIN / "ansible-playbook"), f"playbooks/{playbook}.yml", "--inventory", str(inventory), *extra]
-    return _run(words)
+    words = [str(_BIN / "ansible-playbook"), f"playbooks/{playbook}.yml", "--inventory", str(inventory)]
+    return _run([*words, *options, "--extra-vars", json.dumps(variables)])
 
 
 def lint() -> Recap:
@@ -84,14 +82,14 @@ class Host:
 
 
 @contextlib.contextmanager
-def debian_host(codename: str, variables: dict[str, object]) -> Iterator[Host]:
+def debian_host(codename: str, variables: Mapping[str, object]) -> Iterator[Host]:
     with tempfile.TemporaryDirectory(prefix="gatehouse-host-", dir="/var/tmp") as name, World() as world:
         folder = Path(name)
         root = folder / "root"
         subprocess.run(["cp", "-a", "--reflink=auto", str(_cached(codename)), str(root)], check=True)
         inventory = folder / "inventory.yml"
-        reached = _let_in(root, folder, world) | variables
-        inventory.write_text(yaml.safe_dump({"gatehouse": {"hosts": {"box": reached}}}), encoding="utf-8")
+        reached = {**_let_in(root, folder, world), **variables}
+        inventory.write_text(json.dumps({"gatehouse": {"hosts": {"box": reached}}}), encoding="utf-8")
         with booted(root, world.gw) as machine:
             yield Host(codename, world, root, machine, inventory)
 
