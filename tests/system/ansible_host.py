@@ -40,18 +40,15 @@ class Recap:
 
 def play(playbook: str, inventory: Path, *options: str, **variables: object) -> Recap:
     """A playbook of the collection, run from its folder as the manual says."""
-    words = [str(_BIN / "ansible-playbook"), f"playbooks/{playbook}.yml", "--inventory", str(inventory)]
-    return _run([*words, *options, "--extra-vars", json.dumps(variables)])
+    words = (f"playbooks/{playbook}.yml", "--inventory", str(inventory), *options)
+    return command("ansible-playbook", *words, "--extra-vars", json.dumps(variables))
 
 
-def lint() -> Recap:
-    return _run([str(_BIN / "ansible-lint"), "--strict", "--nocolor"])
-
-
-def _run(words: list[str]) -> Recap:
+def command(program: str, *words: str) -> Recap:
+    """One of the virtual environment's programs."""
     environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "PATH": f"{_BIN}:{os.environ['PATH']}"}
     done = subprocess.run(
-        words,
+        [str(_BIN / program), *words],
         cwd=COLLECTION,
         env=environment,
         stdin=subprocess.DEVNULL,
