@@ -16,8 +16,6 @@ from appliance.config import Config
 COLLECTION = Path(__file__).parents[2] / "ansible"
 FIREWALL = COLLECTION / "roles/appliance/templates/nftables.conf.j2"
 
-pytest.importorskip("ansible")
-
 _WORDS = st.text(st.characters(exclude_categories=["Cs"]))
 _SCALARS = st.booleans() | st.integers(-(2**63), 2**63 - 1) | _WORDS
 _VALUES = st.recursive(
