@@ -23,6 +23,7 @@ _CACHE = Path("/var/cache/gatehouse-tests")
 _BIN = TREE / ".venv" / "bin"
 # What a server has beside the product's packages, and its own choice of a clock.
 _SYSTEM = ("systemd-sysv", "dbus", "openssh-server", "udev", "systemd-timesyncd")
+_CONTROLLER = {"gatehouse_wheelhouses": str(_CACHE / "wheelhouse")}
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,30 @@ def debian_host(codename: str, variables: Mapping[str, object]) -> Iterator[Host
     with tempfile.TemporaryDirectory(prefix="gatehouse-host-", dir="/var/tmp") as name, World() as world:
         folder = Path(name)
         root = folder / "root"
-        subprocess.run(["cp", "-a", "--reflink=auto", str(_cached(codename)), str(root)], check=True)
-        inventory = folder / "inventory.yml"
-        reached = {**_let_in(root, folder, world), **variables}
-        inventory.write_text(json.dumps({"gatehouse": {"hosts": {"box": reached}}}), encoding="utf-8")
+        _copy(codename, root)
+        inventory = _inventory(folder, {**_let_in(root, folder, world), **variables})
         with booted(root, world.gw) as machine:
             yield Host(codename, world, root, machine, inventory)
+
+
+@contextlib.contextmanager
+def root_file_system(codename: str) -> Iterator[tuple[Path, Path]]:
+    """A root where nothing runs, as an image's before it is packed, and the inventory that names it."""
+    with tempfile.TemporaryDirectory(prefix="gatehouse-host-", dir="/var/tmp") as name:
+        root = Path(name) / "root"
+        _copy(codename, root)
+        reached = {"ansible_connection": "community.general.chroot", "ansible_host": str(root), **_CONTROLLER}
+        yield root, _inventory(Path(name), reached)
+
+
+def _copy(codename: str, root: Path) -> None:
+    subprocess.run(["cp", "-a", "--reflink=auto", str(_cached(codename)), str(root)], check=True)
+
+
+def _inventory(folder: Path, variables: Mapping[str, object]) -> Path:
+    path = folder / "inventory.yml"
+    path.write_text(json.dumps({"gatehouse": {"hosts": {"box": variables}}}), encoding="utf-8")
+    return path
 
 
 def _let_in(root: Path, folder: Path, world: World) -> dict[str, object]:
@@ -110,7 +129,7 @@ def _let_in(root: Path, folder: Path, world: World) -> dict[str, object]:
         "ansible_user": "root",
         "ansible_ssh_private_key_file": str(folder / "key"),
         "ansible_ssh_common_args": " ".join(f"-o {name}='{value}'" for name, value in options.items()),
-        "gatehouse_wheelhouses": str(_CACHE / "wheelhouse"),
+        **_CONTROLLER,
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.namespace import run
-from tests.system.ansible_host import COLLECTION, TREE, Recap, command, play
+from tests.system.ansible_host import COLLECTION, TREE, Recap, command, play, root_file_system
 
 pytestmark = pytest.mark.system
 
@@ -97,3 +97,20 @@ def test_no_playbook_runs_without_its_confirmation(tmp_path: Path) -> None:
         assert refused.status != 0
         assert missing in refused.text, refused.text
         assert refused.count("changed") == 0
+
+
+def test_a_root_file_system_is_installed_and_gets_no_secrets() -> None:
+    with root_file_system("trixie") as (root, inventory):
+        first = play("site", inventory)
+        assert first.status == 0, first.text
+        enabled = {path.name for path in root.glob("etc/systemd/system/*.wants/*.service")}
+        assert {"gatehouse-apply.service", "nftables.service"} <= enabled
+        assert "gatehouse-core" in (root / "etc/group").read_text(encoding="utf-8")
+        assert not (root / "var/lib/gatehouse").exists(), "state was made"
+        second = play("site", inventory)
+        assert second.status == 0, second.text
+        assert second.count("changed") == 0, second.text
+        run("chroot", str(root), "dpkg", "--force-all", "--remove", "conntrack")
+        missing = play("site", inventory)
+        assert missing.status != 0
+        assert "missing in this root file system: conntrack" in missing.text
