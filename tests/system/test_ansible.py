@@ -13,7 +13,7 @@ from portal.module import HOTSPOT
 from tests.lab import journey
 from tests.lab.addresses import LAN, POOL, PROVIDER, WAN
 from tests.lab.namespace import wait_until
-from tests.system.ansible_host import TREE, Host, debian_host
+from tests.system.ansible_host import TREE, Host, debian_host, play
 
 pytestmark = pytest.mark.system
 
@@ -200,3 +200,22 @@ def test_the_data_disk_is_described_in_words_that_its_readers_know(host: Host) -
     assert wanted.split() == ["RequiredBy=", "WantedBy="], "boot waits for it"
     if host.codename != "bookworm":  # its udevadm can't
         host.machine.run("udevadm", "verify", "/etc/udev/rules.d/90-gatehouse-data.rules")
+
+
+def test_a_backup_brings_back_what_is_lost(host: Host, password: str, tmp_path: Path) -> None:
+    key, backups = tmp_path / "backup.key", tmp_path / "backups"
+    recipient = host.gatehouse("backup-key", "/root/backup.key").split()[-1]
+    key.write_text(host.machine.run("cat", "/root/backup.key"), encoding="ascii")
+    saved = play("backup", host.inventory, gatehouse_backup_recipients=[recipient], gatehouse_backups=str(backups))
+    assert saved.status == 0, saved.text
+    (file,) = backups.glob("box-*.age")
+    host.gatehouse("account", "remove", "guest")
+    assert "Received Access-Reject" in login(host, password)
+    given = {"gatehouse_restore_file": str(file), "gatehouse_restore_identity": str(key)}
+    assert play("restore", host.inventory, **given).status != 0, "it wasn't confirmed"
+    restored = play("restore", host.inventory, gatehouse_restore_confirm="box", **given)
+    assert restored.status == 0, restored.text
+    assert key.read_text(encoding="ascii").split()[-1] not in restored.text
+    assert "Received Access-Accept" in login(host, password)
+    assert not list(host.root.glob("var/tmp/gatehouse-*"))
+    assert host.machine.run("find", "/run", "-name", "gatehouse-restore-*") == ""
