@@ -46,9 +46,9 @@ def ensure(config: Config) -> None:
         _write(folder / "ca.pem", _key_pem(key) + _pem(_authority(config, key)))
     for name in (RADIUS, ADMIN):
         if not _is_good(config, folder / name):
-            key = _new_key() if name == RADIUS else ec.generate_private_key(ec.SECP256R1())
+            own: PrivateKey = _new_key() if name == RADIUS else ec.generate_private_key(ec.SECP256R1())
             usage, host = ExtendedKeyUsageOID.SERVER_AUTH, config.portal.hostname
-            _write(folder / name, _key_pem(key) + _pem(_issue(config, host, key, SERVER_LIFE, usage)))
+            _write(folder / name, _key_pem(own) + _pem(_issue(config, host, own, SERVER_LIFE, usage)))
 
 
 def authority(config: Config) -> str:
@@ -127,7 +127,8 @@ def _issue(
         raise UserError(f"{path}: an RSA key is needed: restore it from a backup")
     begin = datetime.now(UTC) - _CLOCKS_DIFFER
     public, serial = key.public_key(), x509.random_serial_number()
-    bits = x509.KeyUsage(True, False, True, False, False, False, False, False, False)  # signature, keyEncipherment
+    # digitalSignature, and keyEncipherment with RSA only (RFC 5480, 3)
+    bits = x509.KeyUsage(True, False, isinstance(key, rsa.RSAPrivateKey), *[False] * 6)
     return (
         x509.CertificateBuilder(ca.subject, _name(name), public, serial, begin, begin + life)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
