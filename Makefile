@@ -33,7 +33,7 @@ bench-%: .venv/test.stamp ## a benchmark of tests/bench; JSON=1: one object a li
 
 .venv/test.stamp: .venv/run.stamp tests/packages.txt
 	@./tests/install-packages tests/packages.txt
-	$(PYTHON) -m pip install --quiet --editable '.[test]'
+	$(PYTHON) -m pip install --quiet --editable '.[test,image]'
 	@touch $@
 
 .venv/image.stamp: .venv/run.stamp images/packages.txt
