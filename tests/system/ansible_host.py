@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from images.debian import bootstrap, packages
 from tests.lab.addresses import WAN
 from tests.lab.world import World
 from tests.system.container import Machine, booted
-from tests.system.debian13 import bootstrap, packages
 
 TREE = Path(__file__).resolve().parents[2]
 COLLECTION = TREE / "ansible"
