@@ -1,5 +1,6 @@
 """A box in a virtual machine as it stands at a site: provisioned, with an account, and a router that asks from outside."""
 
+import re
 import secrets
 import socket
 import time
@@ -81,6 +82,10 @@ class Box(Vm):
             if answer[:2] == bytes((ACCOUNTING_RESPONSE, packet.session % 256)):
                 return True
         return False
+
+    def starts(self) -> list[str]:
+        """Slots that the boot loader has started since power-on."""
+        return re.findall("gatehouse: starting slot ([AB])", self.console())
 
     def slot(self) -> str:
         """The running one."""

@@ -35,6 +35,14 @@ class Image:
     def signer(self) -> sign.Signer:
         return sign.development(self.folder / "keys")
 
+    def slot(self) -> bytes:
+        """Slot A as far as its file system goes."""
+        with self.raw.open("rb") as raw:
+            raw.seek(disk.start(disk.SLOT_A) + _SQUASHFS_BYTES_USED)
+            length = int.from_bytes(raw.read(8), "little")
+            raw.seek(disk.start(disk.SLOT_A))
+            return raw.read(length)
+
     @property
     def compatible(self) -> str:
         return "gatehouse-amd64"
@@ -74,12 +82,7 @@ def _inputs() -> Iterator[Path]:
 def unpack(image: Image, folder: Path) -> Path:
     """The root file system, to be changed and packed again."""
     slot, root = folder / "slot.squashfs", folder / "root"
-    with image.raw.open("rb") as raw:
-        raw.seek(disk.start(disk.SLOT_A))
-        head = raw.read(1 << 16)
-        raw.seek(disk.start(disk.SLOT_A))
-        length = int.from_bytes(head[_SQUASHFS_BYTES_USED : _SQUASHFS_BYTES_USED + 8], "little")
-        slot.write_bytes(raw.read(length))
+    slot.write_bytes(image.slot())
     run("unsquashfs", "-quiet", "-no-progress", "-dest", str(root), str(slot))
     slot.unlink()
     return root

@@ -5,6 +5,7 @@ Each test begins where the one before left the box.
 
 import hashlib
 import json
+import random
 import subprocess
 import time
 from collections.abc import Iterator
@@ -30,6 +31,14 @@ TRIES = 3  # of a slot that hasn't proved itself, images/grub.cfg
 IMPATIENT = ("gatehouse-health.service", "--wait 180", "--wait 20")
 # It starts, takes its configuration as good, and never answers.
 SILENT = '#!/bin/sh\ncase " $* " in *" -C"* | *" -XC "* | *" -Cx"*) exit 0 ;; esac\nexec sleep infinity\n'
+TARGET = "/var/tmp/update.raucb"
+REFUSED = {
+    "no-bundle": "",
+    "cut-short": "",
+    "other-key": "",
+    "other-machine": "",
+}
+COLOURS = "sqlite3 /var/lib/gatehouse/core.db 'SELECT colour FROM account'"
 KNOWN = """
 sha256sum /etc/ssh/ssh_host_ed25519_key /etc/machine-id /var/lib/gatehouse/*.key /run/gatehouse/*.secret
 gatehouse account list --json | sha256sum
@@ -95,39 +104,135 @@ def told(session: int, status: int = START, octets: int = 0) -> Told:
     return Told(status, session, "guest", int(time.time()), 60 if status != START else 0, octets, octets)
 
 
-def slot_digest(box: Box, slot: disk.Partition) -> str:
+def digest(box: Box, slot: disk.Partition) -> str:
     return hashlib.sha256(box.read_slot(slot)).hexdigest()
 
 
-def sessions(box: Box) -> set[str]:
-    rows = json.loads(box.ssh("gatehouse session list --all --json"))
-    return {row["acct_session_id"] for row in rows}
+def accounts(box: Box) -> set[str]:
+    return {row["name"] for row in json.loads(box.ssh("gatehouse account list --json"))}
 
 
 def serves(box: Box, slot: str) -> None:
-    """It is well, and nothing is lost."""
+    """It is well, has proved itself, and nothing is lost."""
     box.await_ssh(BOOT_S)
+    box.ssh("systemctl start gatehouse-health.service", BOOT_S)  # waits for its end
     box.await_health()
     assert box.slot() == slot
-    assert sessions(box) == {session_id(session) for session in range(SESSIONS)}
+    rows = json.loads(box.ssh("gatehouse session list --all --json"))
+    assert {row["acct_session_id"] for row in rows} == {session_id(session) for session in range(SESSIONS)}
     assert box.accepts()
     assert box.account(told(0, INTERIM, 1000)) == 1
 
 
-def test_what_is_no_update_is_refused_and_changes_nothing(box: Box, bundles: Path) -> None:
-    kept = "cat /efi/grub/grubenv /var/lib/rauc/status.raucs 2>/dev/null | sha256sum"
-    before, running = box.ssh(kept), slot_digest(box, disk.SLOT_A)
-    other = slot_digest(box, disk.SLOT_B)
-    for name, reason in (
-        ("no-bundle", "not a valid bundle|Invalid|signature"),
-        ("other-key", "signature verification failed|self.signed certificate"),
-        ("other-machine", "Compatible mismatch"),
-        ("cut-short", "signature|Invalid|bundle"),
-    ):
-        box.put(bundles / f"{name}.raucb", "/var/tmp/update.raucb")
-        said = box.fails("gatehouse update /var/tmp/update.raucb 2>/dev/null 2>&1 | tail -1; exit 1")
-        print(f"{name}: {said.splitlines()[-1]}")
-    assert "there is no such file" in box.fails("gatehouse update /var/tmp/none.raucb")
+def update(box: Box, bundle: Path) -> float:
+    """Seconds that the installation took; the machine restarts."""
+    box.put(bundle, TARGET)
+    started = time.monotonic()
+    box.ssh(f"gatehouse update {TARGET} --reboot", 600)
+    return time.monotonic() - started
+
+
+def await_start(box: Box, *slots: str) -> None:
+    """That these are all the slots that the boot loader has started since power-on."""
+    wait_until(lambda: len(box.starts()) >= len(slots) or not box.is_on(), BOOT_S, f"start of {slots[-1]}")
+    assert box.starts() == [*slots], box.console()[-4000:]
+
+
+def show(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    with capsys.disabled():
+        print(f"  {text}", flush=True)
+
+
+@pytest.mark.parametrize(("name", "reason"), REFUSED.items(), ids=REFUSED)
+def test_what_is_no_update_is_refused_and_changes_nothing(box: Box, bundles: Path, name: str, reason: str) -> None:
+    kept = "cat /efi/grub/grubenv; sha256sum /var/lib/rauc/* 2>/dev/null || true"
+    before, slots = box.ssh(kept), [digest(box, disk.SLOT_A), digest(box, disk.SLOT_B)]
+    box.put(bundles / f"{name}.raucb", TARGET)
+    line = box.fails(f"gatehouse update {TARGET} --reboot").splitlines()[-1]
+    assert line.startswith(f"gatehouse: {TARGET}: refused, nothing was changed: "), line
+    assert reason in line
     assert box.ssh(kept) == before
-    assert slot_digest(box, disk.SLOT_A) == running
-    assert slot_digest(box, disk.SLOT_B) == other
+    assert [digest(box, disk.SLOT_A), digest(box, disk.SLOT_B)] == slots
+
+
+def test_a_power_cut_in_an_installation_leaves_what_runs(
+    box: Box, image: Image, capsys: pytest.CaptureFixture[str]
+) -> None:
+    box.put(image.bundle, TARGET)
+    running = digest(box, disk.SLOT_A)
+    with subprocess.Popen([*box.ssh_words(), f"gatehouse update {TARGET} 2>&1"], stdout=subprocess.PIPE) as installing:
+        wait_until(lambda: any(box.read_slot(disk.SLOT_B, MIB)) or not box.is_on(), 120, "the installation")
+        time.sleep(1)
+        box.cut_power()
+        assert b"installed" not in installing.communicate()[0]
+    written, whole = box.read_slot(disk.SLOT_B), image.slot()
+    assert written[: len(whole)] != whole, "it was done already"
+    assert box.environment()["B_OK"] == "0"
+    assert digest(box, disk.SLOT_A) == running
+    box.power_on()
+    seconds = box.await_login()
+    show(capsys, f"boot to the first Access-Accept: {seconds:.0f} s")
+    serves(box, "A")
+
+
+def test_a_slot_that_does_not_start_gives_way(box: Box, bundles: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seconds = update(box, bundles / "panics.raucb")
+    await_start(box, "A", *"B" * TRIES, "A")
+    show(capsys, f"installed in {seconds:.0f} s")
+    serves(box, "A")
+
+
+def test_a_slot_that_does_not_serve_gives_way_and_the_newer_database_stays(
+    box: Box, bundles: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = len(box.starts())
+    seconds = update(box, bundles / "silent.raucb")
+    show(capsys, f"installed in {seconds:.0f} s")
+    await_start(box, *box.starts()[:before], "B")
+    restarted = time.monotonic()
+    box.await_ssh(BOOT_S)
+    assert box.slot() == "B"
+    box.ssh(f"until {COLOURS}; do sleep 1; done; gatehouse account add meanwhile --plan first", BOOT_S)
+    await_start(box, *box.starts()[:before], "B", "A")
+    show(capsys, f"given up {time.monotonic() - restarted:.0f} s after its start")
+    box.await_login()
+    show(capsys, f"and served again after {time.monotonic() - restarted:.0f} s")
+    serves(box, "A")
+    box.ssh("gatehouse account add later --plan first")
+    assert accounts(box) == {"guest", "meanwhile", "later"}
+    assert box.ssh(COLOURS).split() == ["none"] * 3
+
+
+def test_an_update_that_serves_is_kept(box: Box, image: Image, capsys: pytest.CaptureFixture[str]) -> None:
+    before, known = len(box.starts()), box.ssh(KNOWN)
+    restarted = time.monotonic()
+    seconds = update(box, image.bundle)
+    await_start(box, *box.starts()[:before], "B")
+    box.await_login()
+    show(capsys, f"installed in {seconds:.0f} s; Access-Accept {time.monotonic() - restarted - seconds:.0f} s later")
+    serves(box, "B")
+    assert box.ssh(KNOWN) == known
+    assert accounts(box) == {"guest", "meanwhile", "later"}
+    box.shut_down()
+    environment = box.environment()
+    assert [environment[key] for key in ("ORDER", "B_OK", "B_NEW", "A_OK")] == ["B A", "1", "0", "1"]
+
+
+def test_power_cycles_never_switch_slots(box: Box) -> None:
+    before = box.environment()
+    for _ in range(CYCLES):
+        box.power_on()
+        await_start(box, "B")
+        time.sleep(random.uniform(0, 15))
+        box.cut_power()
+    assert box.environment() == before
+
+
+def test_a_damaged_slot_gives_way(box: Box) -> None:
+    box.damage(disk.SLOT_B)
+    box.power_on()
+    await_start(box, "B", "A")
+    serves(box, "A")
+    assert box.starts() == ["B", "A"]
+    box.cut_power()
+    assert box.environment()["B_OK"] == "0"
