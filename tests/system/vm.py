@@ -28,14 +28,19 @@ _SSH_OPTIONS = (
 
 @dataclass(frozen=True)
 class Forward:
-    """A port of the machine's WAN side that this machine's 127.0.0.1 leads to."""
+    """A port of the machine that this machine's 127.0.0.1 leads to, through one of its two networks."""
 
     kind: Literal["tcp", "udp"]
     port: int
+    network: Literal["wan", "lan"] = "wan"
 
 
 SSH = Forward("tcp", 22)
 RADIUS = Forward("udp", 1812)
+ADMIN = Forward("tcp", 8090)
+PORTAL = Forward("tcp", 8080, "lan")
+PROVIDER = "10.0.2.2"  # what is forwarded seems to come from there, and on the LAN from
+NEIGHBOUR = "10.10.0.2"
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Hardware:
     uefi: bool = False
     bus: Literal["virtio", "plain"] = "virtio"
     memory_mib: int = 1024
-    forwards: tuple[Forward, ...] = (SSH, RADIUS)
+    forwards: tuple[Forward, ...] = (SSH, RADIUS, ADMIN, PORTAL)
     disk_mib: int = 2048
     credentials: Mapping[str, str] = field(default_factory=dict)
 
@@ -57,7 +62,7 @@ class Hardware:
 class Vm:
     """One machine with a disk of its own, copied from `image` (a raw one). `folder` holds all that it leaves behind.
 
-    Its first network device has an Internet (10.0.2.0/24, this machine at .2), the second leads nowhere.
+    Its first network device is given an address by a provider that leads nowhere, the second has one neighbour.
     """
 
     def __init__(self, image: Path, folder: Path, hardware: Hardware | None = None) -> None:
@@ -221,16 +226,26 @@ class Vm:
 
     def _words(self) -> Sequence[str]:
         hardware = self.hardware
-        forwards = [f"hostfwd={f.kind}:127.0.0.1:{port}-:{f.port}" for f, port in self._ports.items()]
         words = [
             *("qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"),
-            *("-m", str(hardware.memory_mib), "-display", "none", "-serial", f"file:{self.serial}", "-monitor", "none"),
+            *(
+                "-m",
+                str(hardware.memory_mib),
+                "-nodefaults",
+                "-display",
+                "none",
+                "-serial",
+                f"file:{self.serial}",
+                "-monitor",
+                "none",
+            ),
             *("-qmp", f"unix:{self._qmp},server=on,wait=off", "-device", "virtio-rng-pci"),
             *("-device", "pcie-root-port,id=bay,chassis=9"),
             *("-drive", f"file={self.disk},format=raw,if=none,id=system,cache=writethrough"),
             *("-device", "virtio-blk-pci,drive=system" if hardware.bus == "virtio" else "ide-hd,drive=system"),
-            *("-netdev", ",".join(["user", "id=wan", *forwards]), "-device", f"{hardware.nic},netdev=wan"),
-            *("-netdev", "hubport,id=lan,hubid=0", "-device", f"{hardware.nic},netdev=lan"),
+            *("-netdev", self._network("wan", "net=10.0.2.0/24"), "-device", f"{hardware.nic},netdev=wan"),
+            *("-netdev", self._network("lan", f"net=10.10.0.0/20,host={NEIGHBOUR}", "10.10.0.1")),
+            *("-device", f"{hardware.nic},netdev=lan"),
         ]
         if hardware.uefi:
             words += ["-drive", f"if=pflash,format=raw,readonly=on,file={_OVMF}/OVMF_CODE_4M.fd"]
@@ -239,6 +254,15 @@ class Vm:
             coded = base64.b64encode(value.encode()).decode()
             words += ["-smbios", f"type=11,value=io.systemd.credential.binary:{name}={coded}"]
         return words
+
+    def _network(self, name: str, addresses: str, guest: str = "") -> str:
+        """Nothing gets out of it but answers to what was forwarded."""
+        forwards = [
+            f"hostfwd={forward.kind}:127.0.0.1:{port}-{guest}:{forward.port}"
+            for forward, port in self._ports.items()
+            if forward.network == name
+        ]
+        return ",".join(["user", f"id={name}", "restrict=on", "ipv6=off", addresses, *forwards])
 
 
 def _free_port(forward: Forward) -> int:
