@@ -1,5 +1,6 @@
-"""A box in a virtual machine as it stands at a site: provisioned, with an account, and a router that asks from outside."""
+"""A box in a virtual machine as at a site: provisioned, with an account, and a router that asks from outside."""
 
+import json
 import re
 import secrets
 import socket
@@ -23,6 +24,9 @@ gatehouse nas add outside --address {host} --kind mikrotik --secret-stdin
 gatehouse apply
 gatehouse account add guest --plan first
 """
+_QUERY = """/opt/gatehouse/bin/python -c '
+import json, sqlite3, sys
+print(json.dumps(sqlite3.connect("/var/lib/gatehouse/core/core.db").execute(sys.stdin.read()).fetchall()))'"""
 
 
 class Box(Vm):
@@ -82,6 +86,11 @@ class Box(Vm):
             if answer[:2] == bytes((ACCOUNTING_RESPONSE, packet.session % 256)):
                 return True
         return False
+
+    def query(self, sql: str) -> list[list[object]]:
+        """Rows of the core database."""
+        rows: list[list[object]] = json.loads(self.ssh(_QUERY, stdin=sql))
+        return rows
 
     def starts(self) -> list[str]:
         """Slots that the boot loader has started since power-on."""
