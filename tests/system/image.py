@@ -55,7 +55,7 @@ def built() -> Image:
     with (_CACHE / "image.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
-            for old in _CACHE.glob("image-*"):
+            for old in _CACHE.glob("image-*"):  # also what a killed run has begun
                 shutil.rmtree(old)
             new = _CACHE / "image-new"
             build.build("amd64", new)
