@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.debian13 import debian13
-from tests.system.image import Image, built
+from tests.system.image import built
 
 
 @pytest.fixture(scope="module")
@@ -15,6 +15,6 @@ def root() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def image() -> Image:
-    """The bootable image of this tree."""
+def image() -> Path:
+    """The folder of this tree's bootable image."""
     return built()

@@ -9,7 +9,6 @@ import pytest
 from appliance import data_disk
 from tests.lab.namespace import run, wait_until
 from tests.system.box import BOOT_S, Box
-from tests.system.image import Image
 
 pytestmark = pytest.mark.system
 
@@ -19,8 +18,8 @@ FILL = f"fallocate -l 100M {MOUNT}/much && until ! fallocate -l 8M {MOUNT}/more-
 
 
 @pytest.fixture(scope="module")
-def box(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
-    box = Box(image.raw, tmp_path_factory.mktemp("data-disk") / "box")
+def box(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    box = Box(image / "disk.raw", tmp_path_factory.mktemp("data-disk") / "box")
     try:
         box.set_up()
         yield box

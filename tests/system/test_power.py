@@ -19,7 +19,6 @@ from images import disk
 from tests.bench.acct_load import START, Told, session_id
 from tests.lab.namespace import CommandFailed, run
 from tests.system.box import BOOT_S, Box
-from tests.system.image import Image
 
 pytestmark = pytest.mark.system
 
@@ -81,9 +80,9 @@ def cut_while_booting(box: Box) -> None:
 
 
 def test_what_was_acknowledged_outlives_power_cuts(
-    image: Image, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    box = Box(image.raw, tmp_path / "box")
+    box = Box(image / "disk.raw", tmp_path / "box")
     work, kills = Work(box), 1
     try:
         cut_while_booting(box)  # the first time of all

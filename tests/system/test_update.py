@@ -6,7 +6,7 @@ Each test begins where the one before left the box.
 import hashlib
 import json
 import random
-import subprocess
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -18,9 +18,9 @@ from appliance import db
 from images import disk, sign
 from tests.bench.acct_load import INTERIM, START, Told, session_id
 from tests.lab.namespace import wait_until
-from tests.system import image as images
+from tests.system import bundles as make
 from tests.system.box import BOOT_S, Box
-from tests.system.image import Image
+from tests.system.image import unpacked
 
 pytestmark = pytest.mark.system
 
@@ -28,8 +28,8 @@ CYCLES = 5
 SESSIONS = 3
 MIB = 1 << 20
 TRIES = 3  # of a slot that hasn't proved itself, images/grub.cfg
-# Twenty seconds are enough for a slot that will never answer.
-IMPATIENT = ("gatehouse-health.service", "--wait 180", "--wait 20")
+# A minute is enough for a slot that will never answer.
+IMPATIENT = ("gatehouse-health.service", "--wait 180", "--wait 60")
 # It starts, takes its configuration as good, and never answers.
 SILENT = '#!/bin/sh\ncase " $* " in *" -C"* | *" -XC "* | *" -Cx"*) exit 0 ;; esac\nexec sleep infinity\n'
 TARGET = "/var/tmp/update.raucb"
@@ -46,30 +46,36 @@ gatehouse account list --json | sha256sum
 
 
 @pytest.fixture(scope="module")
-def bundles(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundles(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a site may be sent, each a file named for what it is."""
     folder = tmp_path_factory.mktemp("bundles")
-    root = images.unpack(image, folder)
-    kernel = folder / "kernel"
-    (kernel / "boot").mkdir(parents=True)
-    (kernel / "vmlinuz").write_bytes((root / "vmlinuz").resolve().read_bytes())
-    (kernel / "initrd.img").write_bytes(b"none")  # so the kernel finds no root, and panics
-    panics = images.pack(kernel, folder / "panics.squashfs")
-    images.bundle(image, panics)
-    for name, compatible, signer in (
-        ("other-machine", "gatehouse-arm64", None),
-        ("other-key", "", sign.development(folder / "other-keys")),
-    ):
-        slot = folder / f"{name}.squashfs"
-        slot.hardlink_to(panics)
-        images.bundle(image, slot, compatible, signer)
-    good = image.bundle.read_bytes()
-    (folder / "cut-short.raucb").write_bytes(good[: len(good) - 2 * MIB])
+    root, signer = unpacked(image / "disk.raw", folder / "root"), make.signer(image)
+    make.bundle(_panics(root, folder), signer)
+    make.bundle(_copy(folder, "other-key"), sign.development(folder / "other-keys"))
+    make.bundle(_copy(folder, "other-machine"), signer, "gatehouse-arm64")
+    whole = (folder / "panics.raucb").read_bytes()
+    (folder / "cut-short.raucb").write_bytes(whole[: len(whole) - MIB])
+    (folder / "damaged.raucb").write_bytes(whole[:MIB] + bytes(MIB) + whole[2 * MIB :])
     (folder / "no-bundle.raucb").write_text("<html>404 Not Found</html>\n")
     _break(root)
-    images.bundle(image, images.pack(root, folder / "silent.squashfs"))
-    subprocess.run(["rm", "-rf", str(root)], check=True)
+    make.bundle(make.packed(root, folder / "silent.squashfs"), signer)
+    shutil.rmtree(root)
     return folder
+
+
+def _panics(root: Path, folder: Path) -> Path:
+    """A slot with a kernel that finds no root."""
+    kernel = folder / "kernel"
+    kernel.mkdir()
+    (kernel / "vmlinuz").write_bytes((root / "vmlinuz").read_bytes())
+    (kernel / "initrd.img").write_bytes(b"none")
+    return make.packed(kernel, folder / "panics.squashfs")
+
+
+def _copy(folder: Path, name: str) -> Path:
+    slot = folder / f"{name}.squashfs"
+    slot.hardlink_to(folder / "panics.squashfs")
+    return slot
 
 
 def _break(root: Path) -> None:
@@ -90,8 +96,8 @@ def _migrations() -> int:
 
 
 @pytest.fixture(scope="module")
-def box(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
-    with_account = Box(image.raw, tmp_path_factory.mktemp("update") / "box")
+def box(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    with_account = Box(image / "disk.raw", tmp_path_factory.mktemp("update") / "box")
     try:
         with_account.set_up()
         assert with_account.account(*(told(session) for session in range(SESSIONS))) == SESSIONS
@@ -156,9 +162,9 @@ def test_what_is_no_update_is_refused_and_changes_nothing(box: Box, bundles: Pat
 
 
 def test_a_power_cut_in_an_installation_leaves_what_runs(
-    box: Box, image: Image, capsys: pytest.CaptureFixture[str]
+    box: Box, image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    box.put(image.bundle, TARGET)
+    box.put(make.good(image), TARGET)
     running = digest(box, disk.SLOT_A)
     said: list[str] = []
     installing = threading.Thread(target=lambda: said.append(box.fails(f"gatehouse update {TARGET}")))
@@ -170,7 +176,7 @@ def test_a_power_cut_in_an_installation_leaves_what_runs(
         box.cut_power()
         installing.join()
     assert said and "refused" not in said[0], said
-    written, whole = box.read_slot(disk.SLOT_B), image.slot()
+    written, whole = box.read_slot(disk.SLOT_B), make.slot(image)
     assert written[: len(whole)] != whole, "it was done already"
     assert box.environment()["B_OK"] == "0"
     assert digest(box, disk.SLOT_A) == running
@@ -209,10 +215,10 @@ def test_a_slot_that_does_not_serve_gives_way_and_the_newer_database_stays(
     assert box.query("SELECT name, colour FROM account") == [[name, "none"] for name in ("guest", "meanwhile", "later")]
 
 
-def test_an_update_that_serves_is_kept(box: Box, image: Image, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_update_that_serves_is_kept(box: Box, image: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before, known = len(box.starts()), box.ssh(KNOWN)
     restarted = time.monotonic()
-    seconds = update(box, image.bundle)
+    seconds = update(box, make.good(image))
     await_start(box, *box.starts()[:before], "B")
     box.await_login()
     show(capsys, f"installed in {seconds:.0f} s; Access-Accept {time.monotonic() - restarted - seconds:.0f} s later")
