@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from appliance import data_disk
 from tests.lab.namespace import run, wait_until
 from tests.system.box import BOOT_S, Box
 
 pytestmark = pytest.mark.system
 
 MIB = 512
+LABEL, MARKER = "gatehouse-data", ".gatehouse-disk"
 MOUNT = "/srv/gatehouse"
 FILL = f"fallocate -l 100M {MOUNT}/much && until ! fallocate -l 8M {MOUNT}/more-$((n+=1)) 2>/dev/null; do :; done"
 
@@ -58,8 +58,8 @@ def labelled(file: Path, marker: str | None) -> Path:
     root.mkdir()
     name = str(uuid.uuid4())
     if marker is not None:
-        (root / data_disk.MARKER).write_text(f"{marker or name}\n")
-    run("mke2fs", "-q", "-t", "ext4", "-L", data_disk.LABEL, "-U", name, "-d", str(root), str(file))
+        (root / MARKER).write_text(f"{marker or name}\n")
+    run("mke2fs", "-q", "-t", "ext4", "-L", LABEL, "-U", name, "-d", str(root), str(file))
     return file
 
 

@@ -29,7 +29,7 @@ SESSIONS = 3
 MIB = 1 << 20
 TRIES = 3  # of a slot that hasn't proved itself, images/grub.cfg
 # A minute is enough for a slot that will never answer.
-IMPATIENT = ("gatehouse-health.service", "--wait 180", "--wait 60")
+IMPATIENT = ("gatehouse-health.service", "--wait 300", "--wait 60")
 # It starts, takes its configuration as good, and never answers.
 SILENT = '#!/bin/sh\ncase " $* " in *" -C"* | *" -XC "* | *" -Cx"*) exit 0 ;; esac\nexec sleep infinity\n'
 TARGET = "/var/tmp/update.raucb"
