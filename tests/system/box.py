@@ -38,6 +38,11 @@ class Box(Vm):
         self.password = ""
         self.provision(f'[provision]\nhostname = "box"\nssh_authorized_keys = ["{self.public_key}"]\n')
 
+    def is_on(self) -> bool:
+        """Also asked by threads while the power goes."""
+        qemu = self._qemu
+        return qemu is not None and qemu.poll() is None
+
     def set_up(self) -> None:
         """Its first boot."""
         self.power_on()
