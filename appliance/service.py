@@ -66,6 +66,7 @@ class Module:
     `render` reads the open core database; `verify` raises UserError before anything is installed: the rendered
     files lie below the `paths.run` that it is given. `problems` are lines about what doesn't answer now.
     `close` ends what users have going on, before the services stop.
+    `keeps` are files below `paths.state` that a backup has beside the core database, the keys and what is enabled.
     """
 
     name: str
@@ -77,3 +78,4 @@ class Module:
     verify: Callable[[Config], None]
     problems: Callable[[Config], Iterable[str]]
     close: Callable[[Config], None] | None = None
+    keeps: tuple[str, ...] = ()

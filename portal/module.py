@@ -161,4 +161,6 @@ HOTSPOT = Module(
     verify=verify,
     problems=health.problems,
     close=close,
+    # Who is online is not of it: after a restore guests log in anew, rather than be let in as of another day.
+    keeps=("portal/form.key", "dnsmasq/leases"),
 )
