@@ -147,7 +147,7 @@ def _make_root(build: Build, tar: Path) -> None:
         *("--variant=minbase", f"--architectures={build.arch}", f"--include={','.join(wanted)}"),
         *debian.without(*_NOT_ON_A_BOX, "/usr/share/doc", "/usr/lib/modules/*/kernel/sound"),
         *debian.without(*(f"/usr/lib/modules/*/kernel/drivers/{name}" for name in _DRIVERS)),
-        *("--dpkgopt=path-include=/usr/share/doc/*/copyright", "--dpkgopt=force-confold"),
+        *("--dpkgopt=path-include=/usr/share/doc/*/copyright", "--dpkgopt=force-confold", "--dpkgopt=force-unsafe-io"),
         f"--essential-hook=tar-in {overlay} /",  # before any other package, as the initramfs is made by one
         f'--customize-hook={HERE / "customize"} "$1" {build.work}',
         env=build.env | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},  # Ansible's

@@ -123,7 +123,7 @@ class Vm:
         return self._qemu is not None and self._qemu.poll() is None
 
     def cut_power(self) -> None:
-        """kill -9. This disk has no cache of its own that a cut could lose or reorder, as real ones have."""
+        """kill -9. What the disk was told stays; real ones have caches that a cut loses or reorders."""
         if self._qemu is not None:
             self._qemu.kill()
             self._qemu.wait()
@@ -241,7 +241,7 @@ class Vm:
             ),
             *("-qmp", f"unix:{self._qmp},server=on,wait=off", "-device", "virtio-rng-pci"),
             *("-device", "pcie-root-port,id=bay,chassis=9"),
-            *("-drive", f"file={self.disk},format=raw,if=none,id=system,cache=writethrough"),
+            *("-drive", f"file={self.disk},format=raw,if=none,id=system,cache=unsafe"),
             *("-device", "virtio-blk-pci,drive=system" if hardware.bus == "virtio" else "ide-hd,drive=system"),
             *("-netdev", self._network("wan", "net=10.0.2.0/24"), "-device", f"{hardware.nic},netdev=wan"),
             *("-netdev", self._network("lan", f"net=10.10.0.0/20,host={NEIGHBOUR}", "10.10.0.1")),
