@@ -119,11 +119,17 @@ class Box(Vm):
             file.seek(disk.start(partition))
             return file.read(length)
 
-    def damage(self, partition: disk.Partition, length: int = 1 << 20) -> None:
-        """Its beginning, as a failing disk might; while the machine is off."""
+    def write_slot(self, partition: disk.Partition, data: bytes) -> None:
+        """Its beginning; while the machine is off."""
         with self.disk.open("r+b") as file:
             file.seek(disk.start(partition))
-            file.write(secrets.token_bytes(length))
+            file.write(data)
+
+    def write_environment(self, data: bytes) -> None:
+        """GRUB's; while the machine is off."""
+        file = self.folder / "grubenv"
+        file.write_bytes(data)
+        run("mcopy", "-o", "-i", f"{self.disk}@@{disk.start(disk.ESP)}", str(file), "::grub/grubenv")
 
     def fails(self, command: str, timeout_s: float = 300) -> str:
         """What a command that has to fail says; a CommandFailed that it doesn't is the test's failure."""

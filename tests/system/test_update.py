@@ -33,12 +33,13 @@ TRIES = 3  # of a slot that hasn't proved itself, images/grub.cfg
 PATIENCE = "--wait 60"
 # It starts, takes its configuration as good, and never answers.
 SILENT = '#!/bin/sh\ncase " $* " in *" -C"* | *" -XC "* | *" -Cx"*) exit 0 ;; esac\nexec sleep infinity\n'
+JUNK = random.Random(7).randbytes(MIB)
 TARGET = "/var/tmp/update.raucb"
 REFUSED = {
-    "no-bundle": "",
-    "cut-short": "",
-    "other-key": "",
-    "other-machine": "",
+    "no-bundle": "Invalid bundle format",
+    "cut-short": "Invalid bundle format",
+    "other-key": "signature verification failed",
+    "other-machine": "ompatible",
 }
 KNOWN = """
 sha256sum /etc/ssh/ssh_host_ed25519_key /etc/machine-id /var/lib/gatehouse/keys/* /run/gatehouse/*.secret
@@ -162,6 +163,15 @@ def test_what_is_no_update_is_refused_and_changes_nothing(box: Box, bundles: Pat
     assert [digest(box, disk.SLOT_A), digest(box, disk.SLOT_B)] == slots
 
 
+def test_an_update_that_was_damaged_on_its_way_leaves_what_runs(box: Box, bundles: Path) -> None:
+    running = digest(box, disk.SLOT_A)
+    box.put(bundles / "damaged.raucb", TARGET)
+    line = box.fails(f"gatehouse update {TARGET} --reboot").splitlines()[-1]
+    assert line.startswith(f"gatehouse: {TARGET}: failed, slot B has to be written again: "), line
+    assert "B_OK=0" in box.ssh("grub-editenv /efi/grub/grubenv list")
+    assert digest(box, disk.SLOT_A) == running
+
+
 def test_a_power_cut_in_an_installation_leaves_what_runs(
     box: Box, image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -241,8 +251,19 @@ def test_power_cycles_never_switch_slots(box: Box) -> None:
     assert box.environment() == before
 
 
+def test_a_damaged_slot_gives_way_though_the_environment_is_lost_too(box: Box) -> None:
+    known, slot = box.read_esp("grub/grubenv"), box.read_slot(disk.SLOT_A, len(JUNK))
+    box.write_environment(b"")
+    box.write_slot(disk.SLOT_A, JUNK)
+    box.power_on()
+    await_start(box, "A", "B")
+    box.cut_power()
+    box.write_slot(disk.SLOT_A, slot)
+    box.write_environment(known)
+
+
 def test_a_damaged_slot_gives_way(box: Box) -> None:
-    box.damage(disk.SLOT_B)
+    box.write_slot(disk.SLOT_B, JUNK)
     box.power_on()
     await_start(box, "B", "A")
     serves(box, "A")
