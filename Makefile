@@ -10,7 +10,7 @@ run: .venv/run.stamp ## the whole appliance in network namespaces; GUEST=0: no g
 test: .venv/test.stamp lint ## the whole suite but the slow proofs
 	$(PYTHON) -m pytest
 
-test-system: .venv/test.stamp ## slow proofs: Debian 13, systemd
+test-system: .venv/test.stamp .venv/image.stamp ## slow proofs: Debian 13, systemd, the image
 	@./tests/install-packages tests/system/packages.txt
 	$(PYTHON) -m pytest -m system
 
@@ -33,7 +33,7 @@ bench-%: .venv/test.stamp ## a benchmark of tests/bench; JSON=1: one object a li
 
 .venv/test.stamp: .venv/run.stamp tests/packages.txt
 	@./tests/install-packages tests/packages.txt
-	$(PYTHON) -m pip install --quiet --editable '.[test]'
+	$(PYTHON) -m pip install --quiet --editable '.[test,image]'
 	@touch $@
 
 .venv/image.stamp: .venv/run.stamp images/packages.txt

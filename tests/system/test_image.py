@@ -87,6 +87,7 @@ def test_radius_answers_by_an_account_that_was_added(box: Box) -> None:
     vm.ssh(f"gatehouse nas add lab --address {PROVIDER} --kind other --secret-stdin", stdin=f"{box.secret}\n")
     vm.ssh("gatehouse plan add first --down 20M --up 5M")
     box.password = vm.ssh("gatehouse account add guest --plan first").split()[-1]
+    vm.ssh("gatehouse apply")
     wait_until(lambda: "Received Access-Accept" in box.login(box.password), 120, "an Access-Accept")
     print(f"first Access-Accept {vm.seconds():.0f} s after the power button")
     assert "Received Access-Reject" in box.login("wrong")
@@ -142,10 +143,11 @@ def test_nothing_listens_that_the_handbook_does_not_name(box: Box) -> None:
 
 
 def test_it_is_content_with_little_memory(box: Box) -> None:
+    """What programs hold and the kernel can't take back; without its caches and itself."""
     fields = dict(re.findall(r"^(\w+): +(\d+) kB", box.vm.ssh("cat /proc/meminfo"), re.M))
-    used_mib = (int(fields["MemTotal"]) - int(fields["MemAvailable"])) / 1024
-    print(f"{used_mib:.0f} MiB of {int(fields['MemTotal']) / 1024:.0f} in use")
-    assert used_mib < MOST_MEMORY_MIB
+    total, free, held = (int(fields[name]) / 1024 for name in ("MemTotal", "MemAvailable", "AnonPages"))
+    print(f"programs hold {held:.0f} MiB; {free:.0f} of {total:.0f} MiB are available")
+    assert held + int(fields["Shmem"]) / 1024 < MOST_MEMORY_MIB
 
 
 def test_the_console_tells_how_to_come_in(box: Box) -> None:

@@ -125,14 +125,10 @@ def test_the_same_inputs_make_the_same_bytes(out: Path) -> None:
 
 
 def differences(first: Path, second: Path, work: Path) -> list[str]:
-    """Names of the files that differ in slot A; their modes, owners and dates too."""
+    """Files of slot A that differ in what they hold; devices are no files that could be compared."""
     (packed,) = second.glob("*.raw.zst")
     raw = work / "again.raw"
     run("zstd", "--quiet", "--decompress", "--sparse", str(packed), "-o", str(raw), timeout_s=300)
     roots = [unpacked(first / "disk.raw", work / "one"), unpacked(raw, work / "two")]
-    words = ("rsync", "-n", "-rlptgoD", "--checksum", "--delete", "--itemize-changes")
-    if shutil.which("rsync"):
-        return run(*words, f"{roots[0]}/", f"{roots[1]}/", timeout_s=300).stdout.splitlines()[:100]
-    return run("diff", "-rq", "--no-dereference", *map(str, roots), check=False, timeout_s=300).stdout.splitlines()[
-        :100
-    ]
+    shown = run("diff", "-rq", "--no-dereference", "--exclude=dev", *map(str, roots), check=False, timeout_s=300).stdout
+    return shown.splitlines()[:100] or ["every file holds the same: it is modes, owners, dates, or outside of the slot"]

@@ -41,6 +41,8 @@ ADMIN = Forward("tcp", 8090)
 PORTAL = Forward("tcp", 8080, "lan")
 PROVIDER = "10.0.2.2"  # what is forwarded seems to come from there, and on the LAN from
 NEIGHBOUR = "10.10.0.2"
+# A restricted network drops UDP's answers too. On the WAN there is no name server instead, so nobody else is asked.
+_NO_DNS = "10.0.2.9"
 
 
 @dataclass(frozen=True)
@@ -243,8 +245,13 @@ class Vm:
             *("-device", "pcie-root-port,id=bay,chassis=9"),
             *("-drive", f"file={self.disk},format=raw,if=none,id=system,cache=unsafe"),
             *("-device", "virtio-blk-pci,drive=system" if hardware.bus == "virtio" else "ide-hd,drive=system"),
-            *("-netdev", self._network("wan", "net=10.0.2.0/24"), "-device", f"{hardware.nic},netdev=wan"),
-            *("-netdev", self._network("lan", f"net=10.10.0.0/20,host={NEIGHBOUR}", "10.10.0.1")),
+            *(
+                "-netdev",
+                self._network("wan", f"net=10.0.2.0/24,dns={_NO_DNS}"),
+                "-device",
+                f"{hardware.nic},netdev=wan",
+            ),
+            *("-netdev", self._network("lan", f"restrict=on,net=10.10.0.0/20,host={NEIGHBOUR}", "10.10.0.1")),
             *("-device", f"{hardware.nic},netdev=lan"),
         ]
         if hardware.uefi:
@@ -255,14 +262,13 @@ class Vm:
             words += ["-smbios", f"type=11,value=io.systemd.credential.binary:{name}={coded}"]
         return words
 
-    def _network(self, name: str, addresses: str, guest: str = "") -> str:
-        """Nothing gets out of it but answers to what was forwarded."""
+    def _network(self, name: str, options: str, guest: str = "") -> str:
         forwards = [
             f"hostfwd={forward.kind}:127.0.0.1:{port}-{guest}:{forward.port}"
             for forward, port in self._ports.items()
             if forward.network == name
         ]
-        return ",".join(["user", f"id={name}", "restrict=on", "ipv6=off", addresses, *forwards])
+        return ",".join(["user", f"id={name}", "ipv6=off", options, *forwards])
 
 
 def _free_port(forward: Forward) -> int:

@@ -29,13 +29,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
 
 def _show(progress: Path, ended: threading.Event) -> None:
-    """The newest line, whenever there is one."""
-    shown = ""
-    while True:
+    shown = 0
+    last = False
+    while not last:
         last = ended.wait(1)
         lines = progress.read_text(encoding="ascii").splitlines() if progress.exists() else []
-        if lines and lines[-1] != shown:
-            shown = lines[-1]
-            display.display(f"  {shown}")
-        if last:
-            return
+        for line in lines[shown:]:
+            display.display(f"  {line}")
+        shown = len(lines)

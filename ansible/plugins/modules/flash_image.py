@@ -83,9 +83,11 @@ ESP = "gatehouse-esp"
 SITE = "::/provision/site.toml"
 SYS = Path("/sys")
 UDEV = Path("/run/udev/data")
+PROC = Path("/proc")
 SECTOR = 512
 CHUNK = 4 * 1024 * 1024
-BLKRRPART, BLKFLSBUF = 0x125F, 0x1261  # linux/fs.h
+BLKRRPART = 0x125F  # linux/fs.h
+BLKFLSBUF = 0x1261
 
 Tell = Callable[[str, int, int], None]
 """What is being done, bytes done, bytes in all."""
@@ -258,12 +260,12 @@ def use_of(here: Path) -> str:
     for part in parts:
         if holders := [path.name for path in (part / "holders").glob("*")]:
             return f"{part.name} belongs to {', '.join(holders)}"
-    for line in read(Path("/proc/self/mountinfo")).splitlines():
+    for line in read(PROC / "self/mountinfo").splitlines():
         fields = line.split()
         source = os.path.realpath(fields[fields.index("-") + 2])
         if fields[2] in numbers or source in names:
             return f"mounted at {fields[4]}"
-    swaps = {os.path.realpath(line.split()[0]) for line in read(Path("/proc/swaps")).splitlines()[1:]}
+    swaps = {os.path.realpath(line.split()[0]) for line in read(PROC / "swaps").splitlines()[1:]}
     return f"{', '.join(sorted(swaps & names))} is swap space" if swaps & names else ""
 
 
