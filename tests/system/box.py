@@ -43,10 +43,6 @@ class Box(Vm):
         qemu = self._qemu
         return qemu is not None and qemu.poll() is None
 
-    def _network(self, name: str, addresses: str, guest: str = "") -> str:
-        """Answers by UDP get out of it: QEMU's network drops them when it is restricted."""
-        return super()._network(name, addresses, guest).replace("restrict=on,", "")
-
     def _ssh_words(self) -> list[str]:
         """One connection for all commands: each login takes seconds here. It ends with the machine."""
         ssh, *words = super()._ssh_words()
