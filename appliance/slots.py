@@ -31,7 +31,7 @@ def running() -> Slot | None:
     if not found:
         return None
     name = found[1]
-    known = _environment()
+    known = _environment() or _new_environment(name)
     return Slot(name, known.get(f"{name}_NEW") != "1", known.get(f"{_other(name)}_OK") == "1")
 
 
@@ -60,13 +60,16 @@ def install(bundle: Path, tell: Callable[[str], None]) -> str:
     if not bundle.is_file():
         raise UserError(f"{bundle}: there is no such file")
     lines: list[str] = []
+    before = _environment()
     words = ["rauc", "install", str(bundle.resolve())]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ) as rauc:
         for line in rauc.stdout or ():
             lines.append(line.strip())
             tell(lines[-1])
     if rauc.returncode:
-        raise UserError(f"{bundle}: refused, nothing was changed: {_reason(lines)}")
+        gone = f"failed, slot {_other(slot.name)} has to be written again"
+        what = "refused, nothing was changed" if _environment() == before else gone
+        raise UserError(f"{bundle}: {what}: {_reason(lines)}")
     return _other(slot.name)
 
 
@@ -83,8 +86,20 @@ def _other(name: str) -> str:
 
 
 def _environment() -> dict[str, str]:
-    listed = _run("grub-editenv", str(ENVIRONMENT), "list")
+    """Empty where it is lost: grub-editenv(1) writes it in place, so power may go between emptying and filling it."""
+    try:
+        listed = _run("grub-editenv", str(ENVIRONMENT), "list")
+    except UserError:
+        return {}
     return dict(line.split("=", 1) for line in listed.splitlines() if "=" in line)
+
+
+def _new_environment(running: str) -> dict[str, str]:
+    """GRUB has started `running` without one; nothing is known against the other slot."""
+    fresh = {f"{name}_{key}": value for name in NAMES for key, value in (("OK", "1"), ("TRY", "0"), ("NEW", "0"))}
+    _run("grub-editenv", str(ENVIRONMENT), "create")
+    _set(ORDER=f"{running} {_other(running)}", **fresh)
+    return _environment()
 
 
 def _set(**values: str) -> None:

@@ -123,3 +123,20 @@ def test_no_update_before_the_last_one_has_proved_itself(box: Box, tmp_path: Pat
     box.started("A")
     with pytest.raises(UserError, match="there is no such file"):
         slots.install(tmp_path / "x.raucb", print)
+
+
+@pytest.mark.parametrize("left", ["", "garbage"])
+def test_an_environment_that_power_took_is_made_anew(box: Box, left: str) -> None:
+    box.started("B")
+    slots.ENVIRONMENT.write_text(left)
+    assert slots.running() == Slot("B", confirmed=True, other_is_good=True)
+    assert box.environment() == STATE | {"ORDER": "B A", "B_TRY": "0", "B_NEW": "0"}
+
+
+def test_what_broke_off_does_not_say_that_nothing_was_changed(box: Box, tmp_path: Path) -> None:
+    bundle = tmp_path / "damaged.raucb"
+    bundle.touch()
+    box.started("A", B_NEW="0")
+    box.rauc(f"grub-editenv {slots.ENVIRONMENT} set B_OK=0", "echo LastError: read error", "exit 1")
+    with pytest.raises(UserError, match="failed, slot B has to be written again: read error"):
+        slots.install(bundle, lambda line: None)
