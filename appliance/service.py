@@ -64,7 +64,8 @@ class Module:
     """A part of the product that is activated on its own.
 
     `render` reads the open core database; `verify` raises UserError before anything is installed: the rendered
-    files lie below the `paths.run` that it is given. `problems` are lines about what doesn't answer now.
+    files lie below the `paths.run` that it is given. `problems` are lines about what doesn't answer now. `sites` are
+    server blocks for nginx.conf.
     `close` ends what users have going on, before the services stop.
     """
 
@@ -76,4 +77,5 @@ class Module:
     render: Callable[[Config], list[File]]
     verify: Callable[[Config], None]
     problems: Callable[[Config], Iterable[str]]
+    sites: Callable[[Config], Iterable[str]] = lambda config: ()
     close: Callable[[Config], None] | None = None
