@@ -25,7 +25,7 @@ def enabled(config: Config) -> Sequence[Module]:
 
 def running(config: Config) -> Sequence[Module]:
     """What every appliance has, and what is enabled."""
-    return [CORE, *enabled(config)]
+    return [*enabled(config), CORE]
 
 
 def set_enabled(config: Config, module: Module, on: bool) -> None:
