@@ -65,7 +65,7 @@ class Module:
 
     `render` reads the open core database; `verify` raises UserError before anything is installed: the rendered
     files lie below the `paths.run` that it is given. `problems` are lines about what doesn't answer now. `sites` are
-    server blocks for nginx.conf.
+    server blocks for nginx.conf. `web` names the Python modules whose PAGES join the admin's.
     `close` ends what users have going on, before the services stop.
     """
 
@@ -78,4 +78,5 @@ class Module:
     verify: Callable[[Config], None]
     problems: Callable[[Config], Iterable[str]]
     sites: Callable[[Config], Iterable[str]] = lambda config: ()
+    web: tuple[str, ...] = ()
     close: Callable[[Config], None] | None = None
