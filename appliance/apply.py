@@ -64,8 +64,7 @@ def apply(config: Config, restart: bool = True) -> list[str]:
 
 def prepare(config: Config, active: Sequence[Module]) -> None:
     """Users, directories, keys, certificates and the database: made where they are missing, never changed otherwise."""
-    if os.geteuid() != 0:
-        raise UserError("only root can do this: try again with sudo")
+    must_be_root()
     make_users()
     for base in (config.paths.state, config.paths.run, config.paths.log):
         base.mkdir(parents=True, exist_ok=True, mode=0o755)
@@ -87,15 +86,25 @@ def make_users() -> None:
     launch.run("systemd-sysusers", str(Path(__file__).with_name("systemd") / "sysusers.conf"))
 
 
+def must_be_root() -> None:
+    if os.geteuid() != 0:
+        raise UserError("only root can do this: try again with sudo")
+
+
 @contextmanager
 def open_core(config: Config, create: bool = False) -> Iterator[None]:
-    """The core database, bound to the models; raises UserError where it isn't there yet."""
+    """The core database, bound to the models and open; raises UserError where it isn't there yet."""
+    bind_core(config, create)
+    with core_db.connection_context():
+        yield
+
+
+def bind_core(config: Config, create: bool = False) -> None:
+    """For who opens and closes it himself; raises as `open_core` does."""
     sqlite = db.sqlite_path(config.database_url)
     if sqlite is not None and not create and not sqlite.exists():
         raise UserError(f"{sqlite}: there is no database yet: run `gatehouse apply` first")
     core_db.initialize(db.connect(config.database_url))
-    with core_db.connection_context():
-        yield
 
 
 def _make_directories(config: Config, directories: Iterable[Directory]) -> None:

@@ -9,7 +9,17 @@ from pathlib import Path
 import peewee
 
 from appliance import apply as applying
-from appliance import certificates, machine_cli, modules, supervise, systemd_units
+from appliance import (
+    backup_cli,
+    certificates,
+    data_disk,
+    disk_cli,
+    machine_cli,
+    modules,
+    supervise,
+    swap,
+    systemd_units,
+)
 from appliance import config as configuration
 from appliance.accounts import cli as accounts_cli
 from appliance.accounts import devices_cli, why
@@ -26,7 +36,8 @@ def main(words: Sequence[str] | None = None) -> int:
     """Exit status 0 when it was done, 1 with one line on standard error when not, 2 for a wrong command line."""
     args = _parser().parse_args(words)
     try:
-        config = Config() if args.run in (_boot, machine_cli.first_boot_command) else configuration.load(args.config)
+        args.finished = swap.finish_pending(configuration.salvage_paths(args.config).state)
+        config = configuration.load(args.config) if args.needs_config and args.run is not _boot else Config()
         if args.needs_core:
             with applying.open_core(config):
                 text = args.run(args, config)
@@ -45,7 +56,7 @@ def main(words: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="gatehouse", description="The hotspot appliance's command.")
     parser.add_argument("--config", type=Path, metavar="FILE", help=f"default: {configuration.DEFAULT_FILE}")
-    parser.set_defaults(needs_core=True)
+    parser.set_defaults(needs_core=True, needs_config=True)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _simple(commands, "check", _check, "verify what `apply` would install, and change nothing")
     words = _simple(commands, "apply", _apply, "render, verify and install the configuration, restart what changed")
@@ -66,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     why.add_parser(commands)
     nas_cli.add_parsers(commands)
     machine_cli.add_parsers(commands)
+    backup_cli.add_parsers(commands)
+    disk_cli.add_parser(commands)
     return parser
 
 
@@ -147,18 +160,28 @@ def _status(args: argparse.Namespace, config: Config) -> str:
             state = states.get(service.name, "stopped")
             rows.append({"module": module.name, "service": service.name, "state": state, "user": service.user})
     table = show(rows, ("module", "service", "state", "user"), args.json)
-    return table if args.json else "\n".join([table, *_silent_routers(config)])
+    return table if args.json else "\n".join([table, *_silent_routers(config), *_data_disk(config)])
 
 
 def _silent_routers(config: Config) -> list[str]:
     """Lines; none where the database can't be asked, which is for others to say."""
-    now, interval_s = int(time.time()), config.radius.interim_interval_s
+    now, silent_s = int(time.time()), config.radius.silent_s
     try:
         with applying.open_core(config):
-            silent = watch.silent(watch.routers(interval_s), interval_s, now)
+            silent = watch.silent(watch.routers(silent_s), silent_s, now)
     except (UserError, OSError, peewee.PeeweeException):
         return []
     return [watch.line(name, silence, now) for name, silence in silent.items()]
+
+
+def _data_disk(config: Config) -> list[str]:
+    """A line, once there has ever been one."""
+    try:
+        found = data_disk.state(config)
+    except UserError:
+        return []
+    never = found.state == data_disk.ABSENT and data_disk.last_used(config) is None
+    return [] if never else [data_disk.line(found)]
 
 
 if __name__ == "__main__":

@@ -31,11 +31,15 @@ class Site:
 
 @dataclass(frozen=True)
 class Paths:
-    """`state` survives a reboot, `run` needn't (rendered files and sockets), `log` holds what services print."""
+    """`state` survives a reboot, `run` needn't (rendered files and sockets), `log` holds what services print.
+
+    `data` is where the detached data disk is mounted.
+    """
 
     state: Path = Path("/var/lib/gatehouse")
     run: Path = Path("/run/gatehouse")
     log: Path = Path("/var/log/gatehouse")
+    data: Path = Path("/srv/gatehouse")
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,11 @@ class Radius:
         _between(self, "radsec_port", 0, 65_535)
         _certificate(self.certificate, self.key)
         _between(self, "interim_interval_s", 60, 86_400)
+
+    @property
+    def silent_s(self) -> int:
+        """So long may a session, or a router with sessions, be silent before it counts as gone: three reports."""
+        return 3 * self.interim_interval_s
 
 
 @dataclass(frozen=True)
@@ -237,17 +246,21 @@ def _between(section: object, key: str, low: int, high: int) -> None:
         raise ValueError(f"{key}: {getattr(section, key)} is not between {low} and {high}")
 
 
+def file_of(path: Path | None) -> Path:
+    """The file named by `path`, else by GATEHOUSE_CONFIG, else the default one."""
+    return path or Path(os.environ.get("GATEHOUSE_CONFIG", DEFAULT_FILE))
+
+
 def load(path: Path | None = None) -> Config:
-    """Reads the file named by `path`, else by GATEHOUSE_CONFIG, else the default one; defaults where there is none.
+    """Reads that file; defaults where there is none.
 
     Raises ConfigError with one line that names the file and the key.
     """
-    named = path or (Path(os.environ["GATEHOUSE_CONFIG"]) if "GATEHOUSE_CONFIG" in os.environ else None)
-    file = named or DEFAULT_FILE
+    file = file_of(path)
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        if named:
+        if path or "GATEHOUSE_CONFIG" in os.environ:
             raise ConfigError(f"{file}: there is no such file") from None
         text = ""
     except (OSError, UnicodeDecodeError) as error:
@@ -278,9 +291,10 @@ def parse(text: str, file: Path = DEFAULT_FILE) -> Config:
 
 def salvage_paths(path: Path | None) -> Paths:
     """Where things lie according to a file that can't be used otherwise; the defaults if even that can't be told."""
+    file = file_of(path)
     try:
-        table = tomllib.loads((path or DEFAULT_FILE).read_text(encoding="utf-8")).get("paths", {})
-        return typing.cast(Paths, section(Paths, "paths", table, path or DEFAULT_FILE))
+        table = tomllib.loads(file.read_text(encoding="utf-8")).get("paths", {})
+        return typing.cast(Paths, section(Paths, "paths", table, file))
     except (OSError, ValueError, AttributeError, ConfigError):
         return Paths()
 

@@ -25,7 +25,12 @@ def written(path: Path, mode: int, owner: str, group: str) -> Iterator[BinaryIO]
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    fsync_folder(path.parent)
+
+
+def fsync_folder(path: Path) -> None:
+    """So that a name that was given or taken in it stays so when the power goes."""
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:

@@ -27,7 +27,6 @@ from appliance.nas.live_sender import Sender
 
 TICK_S = 0.5
 MAX_PAUSE_S = 60
-MISSED_INTERIMS = 3
 FORGOTTEN_AT_ONCE = 2000  # sessions, so that changes of running ones needn't wait
 
 log = logging.getLogger(__name__)
@@ -49,11 +48,10 @@ class Job:
 
 
 def jobs(config: Config, sender: Sender) -> list[Job]:
-    interval_s = config.radius.interim_interval_s
-    silent_s = MISSED_INTERIMS * interval_s
+    silent_s = config.radius.silent_s
     changes = Watch(core_db.obj, config.site.timezone, silent_s)
     unusable = status.MalformedWatch(status.Watch(config))
-    silence = watch.Watch(interval_s)
+    silence = watch.Watch(silent_s)
 
     def follow(now: int) -> None:
         try:
@@ -137,7 +135,9 @@ def _machine() -> str:
 
 def _serve(config: Config) -> None:
     sender = Sender(load_box(config.paths.state))
-    with apply.open_core(config), _until_told() as over:
+    apply.bind_core(config)
+    with contextlib.closing(core_db), _until_told() as over:
+        core_db.connect()
         scheduler = Scheduler(jobs(config, sender), _machine())
         while not over.is_set():
             scheduler.tick()

@@ -19,7 +19,8 @@ def add_parsers(commands: Any) -> None:
     words = _add(commands, "update", _update, "put a signed bundle into the slot that doesn't run")
     words.add_argument("bundle", type=Path, metavar="FILE", help="gatehouse-VERSION-amd64.raucb")
     words.add_argument("--reboot", action="store_true", help="start it now")
-    _add(commands, "first-boot", first_boot_command, "keys, site facts and network devices of a box made from an image")
+    words = _add(commands, "first-boot", _first_boot, "keys, site facts and network devices of a box of an image")
+    words.set_defaults(needs_config=False)
     _add(commands, "console", _console, "what the box shows above its login: the set-up link and its fingerprints")
 
 
@@ -50,7 +51,7 @@ def _update(args: argparse.Namespace, config: Config) -> str:
     return f"installed; slot {name} is started at the next reboot"
 
 
-def first_boot_command(args: argparse.Namespace, config: Config) -> str:
+def _first_boot(args: argparse.Namespace, config: Config) -> str:
     first_boot.run(_tell)
     return ""
 

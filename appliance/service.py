@@ -67,6 +67,7 @@ class Module:
     files lie below the `paths.run` that it is given. `problems` are lines about what doesn't answer now. `sites` are
     server blocks for nginx.conf. `web` names the Python modules whose PAGES join the admin's.
     `close` ends what users have going on, before the services stop.
+    `keeps` are files below `paths.state` that a backup has beside the core database, the keys and what is enabled.
     """
 
     name: str
@@ -80,3 +81,4 @@ class Module:
     sites: Callable[[Config], Iterable[str]] = lambda config: ()
     web: tuple[str, ...] = ()
     close: Callable[[Config], None] | None = None
+    keeps: tuple[str, ...] = ()

@@ -31,12 +31,18 @@ def is_running(config: Config) -> bool:
 
 
 def update(config: Config, restart: Iterable[str]) -> None:
-    """Starts new services, stops those that are gone and restarts those that are named."""
+    """Starts new and stopped services, stops those that are gone and restarts those that are named."""
     before = status(config)
     _control(config, "update")
     for name in restart:
         if name in before:
             _control(config, "restart", name)
+    _control(config, "start", "all")
+
+
+def stop(config: Config) -> None:
+    """All services, until the next `update`."""
+    _control(config, "stop", "all")
 
 
 def status(config: Config) -> dict[str, str]:

@@ -65,6 +65,12 @@ def update(units: dict[str, str], restart: Iterable[str]) -> None:
     _systemctl("start", BOOT, *units)
 
 
+def stop() -> None:
+    """All services, until the next `update`."""
+    if names := [path.name for path in UNITS.glob("gatehouse-*.service")]:
+        _systemctl("stop", *names)
+
+
 def start_at_boot(units: dict[str, str]) -> None:
     """Called by the unit that they wait for, so it doesn't wait for them."""
     _install(units)
@@ -82,6 +88,17 @@ def _install(units: dict[str, str]) -> set[str]:
     changed = {name for name, text in units.items() if _write(UNITS / name, text)}
     _systemctl("daemon-reload")
     return changed
+
+
+def start_mount(path: Path) -> bool:
+    """Whether there is a unit for that mount point; raises subprocess.CalledProcessError when it fails."""
+    if not is_running():
+        return False
+    unit = launch.run("systemd-escape", "--path", "--suffix=mount", str(path)).strip()
+    if _systemctl("show", "--property=LoadState", "--value", unit).strip() != "loaded":
+        return False
+    launch.run("systemctl", "start", unit)
+    return True
 
 
 def status(services: Iterable[Service]) -> dict[str, str]:

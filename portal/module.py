@@ -110,4 +110,6 @@ HOTSPOT = Module(
     problems=health.problems,
     sites=nginx.sites,
     close=close,
+    # Who is online is not of it: after a restore guests log in anew, rather than be let in as of another day.
+    keeps=("portal/form.key", "dnsmasq/leases"),
 )

@@ -30,7 +30,6 @@ from rlm_python.authorization import authorize as decide
 Result = int | tuple[int, tuple[pairs.Pair, ...], tuple[pairs.Pair, ...]]
 
 BUSY_TIMEOUT_MS = 200  # a foreign writer that stalls may hold up a login this long and no longer
-MISSED_INTERIMS = 3  # so long may a session be silent before it counts as gone
 
 
 class State:
@@ -39,7 +38,7 @@ class State:
     def __init__(self, config: configuration.Config, durable: bool) -> None:
         self.zone = config.site.timezone
         self.interim_s = config.radius.interim_interval_s
-        self.silent_s = MISSED_INTERIMS * self.interim_s
+        self.silent_s = config.radius.silent_s
         self.box = load_box(config.paths.state)
         self.database = db.connect(config.database_url, BUSY_TIMEOUT_MS, durable, shared=True)
         self.database.connect()

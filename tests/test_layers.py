@@ -23,6 +23,7 @@ ONLY_IMPORTERS = {
     "bottle": ("*/web.py", "portal/capport.py", "appliance/admin/*.py"),
     "pyroute2": ("portal/shaping.py", "portal/gateway.py"),
     "pyrad": ("portal/radius.py", "appliance/nas/coa.py", "appliance/nas/status.py"),
+    "pyrage": ("appliance/age.py",),
     "pyftpdlib": ("appliance/vault/server.py",),
     "duckdb": ("collector/*.py",),
     "fpdf": ("appliance/accounts/sheets.py",),

@@ -10,7 +10,6 @@ from appliance.accounts.pieces import execute, in_pieces, marks
 from appliance.config import Config
 from appliance.errors import UserError
 
-SILENT_INTERVALS = 3  # an open session that no router has reported for so long doesn't count as online
 SESSIONS = {
     "anonymise": "stay without name, MAC and addresses",
     "delete": "go",
@@ -65,7 +64,7 @@ def erase(person: Person, sessions: str, config: Config) -> None:
 
 def _not_online(person: Person, config: Config) -> None:
     """Else the next accounting packet would write the session down again."""
-    alive = time.time() - SILENT_INTERVALS * config.radius.interim_interval_s
+    alive = time.time() - config.radius.silent_s
     if person.sessions.where(Session.ended_at.is_null(), Session.updated_at > alive).exists():
         raise UserError(f"{person.login} is online: first `gatehouse session remove {person.login}`")
 

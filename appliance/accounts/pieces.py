@@ -39,8 +39,9 @@ def marks(values: Sequence[object]) -> str:
 
 
 def delete_accounts(where: str, *values: object) -> int:
-    """Accounts and all that hangs on them, in pieces; returns how many."""
+    """Accounts and all that hangs on them, in pieces, each as long as it is still meant; returns how many."""
     ids = [row[0] for row in execute(f"SELECT id FROM account WHERE {where}", *values).fetchall()]
-    for piece in in_pieces(ids):
-        execute(f"DELETE FROM account WHERE id IN ({marks(piece)})", *piece)
-    return len(ids)
+    return sum(
+        execute(f"DELETE FROM account WHERE id IN ({marks(piece)}) AND ({where})", *piece, *values).rowcount
+        for piece in in_pieces(ids)
+    )

@@ -13,7 +13,7 @@ import peewee
 
 from appliance.accounts import manage, unfinished
 from appliance.accounts.models import Account, Plan, VoucherBatch
-from appliance.accounts.pieces import execute, in_pieces, marks
+from appliance.accounts.pieces import delete_accounts, execute, in_pieces, marks
 from appliance.accounts.terms import voucher_code
 from appliance.config import Config
 from appliance.crypto import SecretBox
@@ -251,3 +251,13 @@ def revoke(name: str) -> tuple[int, str]:
         changes = (False, int(time.time()))
         execute(f"UPDATE account SET enabled = ?, changed_at = ? WHERE id IN ({marks(piece)})", *changes, *piece)
     return len(ids), f"batch {name}"
+
+
+def remove(name: str) -> tuple[int, int]:
+    """How many vouchers of the batch were removed as nobody has used them, and how many stay. An empty batch goes."""
+    batch = get_batch(name)
+    removed = delete_accounts("batch_id = ? AND first_login_at IS NULL", batch.id)
+    stay = int(Account.select().where(Account.batch == batch).count())
+    if not stay:
+        execute("DELETE FROM voucher_batch WHERE id = ?", batch.id)
+    return removed, stay

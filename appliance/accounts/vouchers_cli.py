@@ -33,6 +33,9 @@ def add_parser(commands: Any) -> None:
     words = verbs.add_parser("revoke", help="make a whole batch or one code useless")
     words.add_argument("name", metavar="BATCH|CODE")
     words.set_defaults(run=_revoke)
+    words = verbs.add_parser("remove", help="remove the vouchers of a batch that were never used; used ones stay")
+    words.add_argument("batch")
+    words.set_defaults(run=_remove)
     words = verbs.add_parser("print", help="a batch as PDF: its vouchers that are unused")
     words.add_argument("batch")
     words.add_argument("--format", choices=FORMATS, default="a4", help="cards on A4, or slips for a receipt printer")
@@ -119,6 +122,13 @@ def _codes(args: argparse.Namespace, config: Config) -> str:
 def _revoke(args: argparse.Namespace, config: Config) -> str:
     count, what = vouchers.revoke(args.name)
     return f"{what} revoked: {count} can't log in any more"
+
+
+def _remove(args: argparse.Namespace, config: Config) -> str:
+    removed, stay = vouchers.remove(args.batch)
+    if not stay:
+        return f"batch {args.batch} removed: {removed} vouchers, none was ever used"
+    return f"batch {args.batch}: {removed} vouchers removed; {stay} that have been used stay"
 
 
 def _print(args: argparse.Namespace, config: Config) -> str:

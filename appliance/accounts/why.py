@@ -20,7 +20,6 @@ from rlm_python import pairs
 from rlm_python.authorization import Grant, Reject, authorize, changes_at
 from rlm_python.speed_limits import RateLimit, format_bits_per_second
 
-MISSED_INTERIMS = 3
 _RULES = {
     "plan": "the plan's speed",
     "window": "the window",
@@ -44,7 +43,7 @@ def add_parser(commands: Any) -> None:
 def _why(args: argparse.Namespace, config: Config) -> str:
     zone, now = config.site.timezone, int(time.time())
     at = now if args.at is None else local_time(args.at, config)
-    lookup = Lookup(core_db.obj, zone, MISSED_INTERIMS * config.radius.interim_interval_s)
+    lookup = Lookup(core_db.obj, zone, config.radius.silent_s)
     account = lookup.account(args.account, pairs.mac(args.mac), at)
     if account is None:
         raise UserError(f"there is no account {args.account!r}: see `gatehouse account list`")

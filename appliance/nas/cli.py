@@ -155,8 +155,8 @@ def _warning(args: argparse.Namespace) -> str:
 
 
 def _list(args: argparse.Namespace, config: Config) -> str:
-    now, interval_s = int(time.time()), config.radius.interim_interval_s
-    silent = watch.silent(watch.routers(interval_s), interval_s, now)
+    now, silent_s = int(time.time()), config.radius.silent_s
+    silent = watch.silent(watch.routers(silent_s), silent_s, now)
     rows = [_row(nas) | {"silent": nas.name in silent} for nas in Nas.select().order_by(Nas.name)]
     if not args.json:
         for row in rows:

@@ -1,7 +1,8 @@
 """Routers that fall silent.
 
-A router with open sessions reports each of them once an interval (RFC 2869, 2.1), so that three intervals without a
-word say that it is gone. Without sessions it has nothing to say: only after a day that is worth a look.
+A router with open sessions reports each of them once an interval (RFC 2869, 2.1), so that several intervals without a
+word (`silent_s` of the configuration) say that it is gone. Without sessions it has nothing to say: only after a day
+that is worth a look.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +14,6 @@ from appliance.accounts.models import core_db
 from appliance.nas.models import GATEWAY, Nas
 from appliance.units import format_duration
 
-INTERVALS = 3
 QUIET_S = 86_400
 _COUNT = (
     "SELECT n.name, count(*) FROM nas n JOIN session s ON s.nas = n.name AND {unheard}"
@@ -38,37 +38,35 @@ class Silence(NamedTuple):
     open_sessions: int
 
 
-def silent(routers: Iterable[Router], interval_s: int, now: int) -> dict[str, Silence]:
+def silent(routers: Iterable[Router], silent_s: int, now: int) -> dict[str, Silence]:
     """The routers that should have been heard by now; one that was never heard isn't missed."""
     found = {}
     for router in routers:
-        if router.seen_at is not None and now - router.seen_at > _patience_s(router, interval_s):
+        if router.seen_at is not None and now - router.seen_at > _patience_s(router, silent_s):
             found[router.name] = Silence(router.seen_at, router.open_sessions)
     return found
 
 
-def _patience_s(router: Router, interval_s: int) -> float:
+def _patience_s(router: Router, silent_s: int) -> float:
     if router.open_sessions:
-        return INTERVALS * interval_s
-    return float("inf") if router.quiet else max(QUIET_S, INTERVALS * interval_s)
+        return silent_s
+    return float("inf") if router.quiet else max(QUIET_S, silent_s)
 
 
-def routers(interval_s: int) -> list[Router]:
+def routers(silent_s: int) -> list[Router]:
     """From the open core database, by name."""
-    counts = _open_when_last_heard(interval_s)
+    counts = _open_when_last_heard(silent_s)
     return [
         Router(nas.name, nas.seen_at, counts.get(nas.name, 0), quiet=nas.kind == GATEWAY)
         for nas in Nas.select().order_by(Nas.name)
     ]
 
 
-def _open_when_last_heard(interval_s: int) -> dict[str, int]:
-    """Sessions are closed as lost after the same three intervals: they count still, or the alarm would end itself."""
+def _open_when_last_heard(silent_s: int) -> dict[str, int]:
+    """Sessions are closed as lost after the same time: they count still, or the alarm would end itself."""
     counts: dict[str, int] = {}
     for unheard in ("s.ended_at IS NULL", f"s.terminate_cause = '{LOST}'"):  # each has an index of its own
-        for name, count in core_db.execute_sql(
-            _COUNT.format(unheard=unheard, seconds=INTERVALS * interval_s)
-        ).fetchall():
+        for name, count in core_db.execute_sql(_COUNT.format(unheard=unheard, seconds=silent_s)).fetchall():
             counts[name] = counts.get(name, 0) + count
     return counts
 
@@ -82,16 +80,16 @@ def line(name: str, silence: Silence, now: int) -> str:
 class Watch:
     """Says it once when a router falls silent, and once when it is back; after a restart what is still so again."""
 
-    interval_s: int
+    silent_s: int
     _known: dict[str, Silence] = field(default_factory=dict)
 
     def look(self, now: int) -> list[str]:
         """Lines for the log; needs the open core database."""
-        return self.compare(routers(self.interval_s), now)
+        return self.compare(routers(self.silent_s), now)
 
     def compare(self, seen: Iterable[Router], now: int) -> list[str]:
         present = {router.name: router for router in seen}
-        fallen = silent(present.values(), self.interval_s, now)
+        fallen = silent(present.values(), self.silent_s, now)
         lines = list(self._back(present))
         self._known = {name: silence for name, silence in self._known.items() if _still(present.get(name), silence)}
         lines += [line(name, silence, now) for name, silence in fallen.items() if name not in self._known]

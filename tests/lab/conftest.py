@@ -3,6 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.lab import journey
 from tests.lab.appliance import Appliance
 from tests.lab.guest import Guest
 from tests.lab.world import World
@@ -29,6 +30,9 @@ def appliance(world: World) -> Appliance:
 
 
 @pytest.fixture
-def guest(world: World) -> Guest:
-    """A fresh guest at the switch, without an address."""
-    return world.guest()
+def guest(world: World, appliance: Appliance) -> Iterator[Guest]:
+    """A fresh guest with a lease; leaves the hotspot at the end, so that the next one finds it quiet."""
+    guest = world.guest()
+    guest.lease()
+    yield guest
+    journey.log_out(guest)

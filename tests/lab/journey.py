@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, ip_address
 from typing import Self
 from urllib.parse import urljoin
 
-from tests.lab.addresses import POOL, WEB
+from tests.lab.addresses import LAN, POOL, WEB
 from tests.lab.guest import Guest, Response
 from tests.lab.world import World
 
@@ -109,6 +109,14 @@ def find_nothing_passes(guest: Guest, world: World) -> str:
     after = world.counters()
     assert after == before, f"packets got through: {before} became {after}"
     return "nothing else passes: UDP, ICMP, other ports"
+
+
+def log_out(guest: Guest) -> None:
+    """Where the guest is online."""
+    page = guest.curl(f"http://{LAN.ip}/status")
+    if 'action="/logout"' in page.body:
+        form = Form.on(page.body, f"http://{LAN.ip}/status")
+        guest.curl(form.action, form=form.fields)
 
 
 def post_login(guest: Guest, username: str, password: str) -> Response:

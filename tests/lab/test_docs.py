@@ -27,11 +27,11 @@ def shell(appliance: Appliance) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("chapter", ["configuration.md", "hotspot.md", "routeros.md"])
-def test_a_chapters_commands(world: World, appliance: Appliance, shell: Path, chapter: str) -> None:
+@pytest.mark.parametrize("chapter", ["configuration.md", "hotspot.md", "routeros.md", "operation.md"])
+def test_a_chapters_commands(world: World, appliance: Appliance, shell: Path, chapter: str, tmp_path: Path) -> None:
     assert blocks(chapter)
     for block in blocks(chapter):
-        script = f"export PATH={shell}:$PATH\nset -eu\n{block}"
+        script = f"cd {tmp_path}\nexport PATH={shell}:$PATH\nset -eu\n{block}"
         run = f"import subprocess, sys; sys.exit(subprocess.call(['sh', '-c', {script!r}]))"
         done = world.gw.run(*appliance.words("-c", run), check=False)
         assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"

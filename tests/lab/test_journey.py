@@ -43,24 +43,8 @@ def add_account(appliance: Appliance, name: str, plan: str, *words: str) -> None
     appliance.cli("account", "add", name, "--plan", plan, "--password-stdin", *words, stdin=f"{PASSWORD}\n")
 
 
-@pytest.fixture
-def guest(world: World) -> Iterator[Guest]:
-    """A fresh guest with a lease; leaves the hotspot at the end, so that the next one finds it quiet."""
-    guest = world.guest()
-    guest.lease()
-    yield guest
-    log_out(guest)
-
-
 def log_in(guest: Guest, name: str) -> None:
     journey.log_in(guest, name, PASSWORD)
-
-
-def log_out(guest: Guest) -> None:
-    page = guest.curl(f"http://{LAN.ip}/status")
-    if 'action="/logout"' in page.body:
-        form = journey.Form.on(page.body, f"http://{LAN.ip}/status")
-        guest.curl(form.action, form=form.fields)
 
 
 def is_online(guest: Guest) -> bool:
@@ -130,14 +114,14 @@ class TestOnline:
         seen = str(journey.surf(guest))
         assert seen in {str(POOL[i]) for i in range(4)}
         assert sessions(appliance, "pooled")[0]["address"] == seen
-        log_out(guest)
+        journey.log_out(guest)
         await_stop(appliance, "pooled")
         (pool,) = appliance.json("pool", "list")
         assert pool["held"] == 0
 
     def test_log_out(self, appliance: Appliance, guest: Guest, world: World) -> None:
         log_in(guest, "anna")
-        log_out(guest)
+        journey.log_out(guest)
         journey.find_nothing_passes(guest, world)
         assert await_stop(appliance, "anna")["cause"] == "User-Request"
 
@@ -237,7 +221,7 @@ class TestAccounting:
             udp_bps = times_the_plan and int(times_the_plan * plan_bps)
             guest.iperf("down" if direction == "down" else "up", seconds, udp_bps)
         after = guest.ip_octets()
-        log_out(guest)
+        journey.log_out(guest)
         stop = await_stop(appliance, "bob")
         received, sent = after.received - before.received, after.sent - before.sent
         assert received > 10e6
@@ -263,7 +247,7 @@ class TestThieves:
     def test_mac_and_address_of_one_who_has_logged_out(self, world: World, guest: Guest) -> None:
         log_in(guest, "fixed")
         assert passes(guest)
-        log_out(guest)
+        journey.log_out(guest)
         ip, mac = guest.ip, guest.mac
         guest.leave()
         world.lan.iproute("link", "set", guest.name.rpartition("-")[2], "down")
@@ -292,7 +276,7 @@ class TestCrashes:
             assert not passes(outsider)
         assert all(answers), f"{answers.count(False)} of {len(answers)} pings were lost"
         log_in(outsider, "bob")
-        log_out(outsider)
+        journey.log_out(outsider)
         await_stop(appliance, "bob")
         assert sessions(appliance, "anna")[0]["ended"] is None
 

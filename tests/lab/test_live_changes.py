@@ -2,31 +2,20 @@
 
 import re
 import time
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
-
-import pytest
 
 from tests.lab import journey
 from tests.lab.addresses import LAN
 from tests.lab.appliance import Appliance
 from tests.lab.guest import Guest
 from tests.lab.namespace import wait_until
-from tests.lab.test_journey import add_account, is_online, log_in, log_out, passes
+from tests.lab.test_journey import add_account, is_online, log_in, passes
 from tests.lab.world import World
 
 ZONE = ZoneInfo("Europe/Prague")
 IN_TIME_S = 2.0
 SETTLE_S = 1.0  # for the clock of a busy machine, beside what is promised
-
-
-@pytest.fixture
-def guest(world: World) -> Iterator[Guest]:
-    guest = world.guest()
-    guest.lease()
-    yield guest
-    log_out(guest)
 
 
 def add(appliance: Appliance, name: str, *limits: str) -> None:
@@ -133,7 +122,7 @@ def test_a_remembered_device_needs_no_second_login(appliance: Appliance, guest: 
     answer = guest.curl(journey.find_portal(guest))
     assert (answer.status, answer.redirect) == (303, f"http://{LAN.ip}/status")
     assert is_online(guest)
-    log_out(guest)
+    journey.log_out(guest)
     assert "password" in journey.Form.on(guest.curl(url).body, url).types
 
 

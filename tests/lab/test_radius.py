@@ -41,6 +41,7 @@ def server() -> Iterator[RadiusServer]:
                 secret=server.box.seal(server.secret),
                 require_message_authenticator=False,
             )
+            Nas.create(name="roof", address="127.0.8.0/24", kind="other", secret=server.box.seal(server.secret))
         server.plan("home", rate_down_bps=20_000_000, rate_up_bps=5_000_000)
         server.account("bob", "home", "correct horse")
         server.start()
@@ -379,6 +380,16 @@ class TestAccounting:
             assert Session.get(acct_session_id="boot-1").terminate_cause == "NAS-Reboot"
             assert not Session.select().where((Session.nas == "router") & Session.ended_at.is_null()).exists()
 
+    def test_one_of_many_access_points_that_restarts_ends_nobodys_session(self, server: RadiusServer) -> None:
+        account(server, "bob", "Start", "roof-1", source="127.0.8.2")
+        assert "Accounting-Response" in server.radclient(
+            'Acct-Status-Type = Accounting-On\nNAS-Identifier = "r"', "acct", source="127.0.8.3"
+        )
+        with server.core():
+            session = Session.get(acct_session_id="roof-1")
+            assert (session.nas, session.ended_at) == ("roof", None)
+        account(server, "bob", "Stop", "roof-1", source="127.0.8.2")
+
     def test_a_router_without_a_clock_is_not_believed(self, server: RadiusServer) -> None:
         account(server, "bob", "Start", "clock-1", more='Event-Timestamp = "Jan  1 1970 00:02:00 UTC"')
         with server.core():
@@ -455,6 +466,7 @@ def account(
     framed: str = "",
     more: str = "",
     timeout: int = 3,
+    source: str = ROUTER,
 ) -> str:
     lines = [
         f'User-Name = "{user}"',
@@ -468,7 +480,7 @@ def account(
         f"Framed-IP-Address = {framed}" if framed else "",
         more,
     ]
-    return server.radclient("\n".join(line for line in lines if line), "acct", timeout=timeout)
+    return server.radclient("\n".join(line for line in lines if line), "acct", source=source, timeout=timeout)
 
 
 def manage_windows(start: datetime, end: datetime) -> str:

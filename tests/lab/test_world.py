@@ -51,9 +51,15 @@ def router(world: World) -> Namespace:
 
 
 @pytest.fixture
-def online(router: Namespace, guest: Guest) -> Guest:
-    guest.lease()
-    return guest
+def newcomer(world: World) -> Guest:
+    """At the switch, without an address."""
+    return world.guest()
+
+
+@pytest.fixture
+def online(router: Namespace, newcomer: Guest) -> Guest:
+    newcomer.lease()
+    return newcomer
 
 
 def _host_network() -> list[str]:
@@ -61,15 +67,15 @@ def _host_network() -> list[str]:
     return [run(*command.split(), check=False).stdout for command in commands]
 
 
-def test_lease_sets_address_route_and_resolver(router: Namespace, guest: Guest) -> None:
-    lease = guest.lease()
+def test_lease_sets_address_route_and_resolver(router: Namespace, newcomer: Guest) -> None:
+    lease = newcomer.lease()
     assert lease.ip in LAN.network
-    assert guest.ip == lease.ip
+    assert newcomer.ip == lease.ip
     assert (lease.prefix, lease.server, lease.router) == (20, str(LAN.ip), str(LAN.ip))
     assert (lease.dns, lease.lease_s, lease.captive_portal) == ((str(PROVIDER),), 3600, _API)
-    assert f"{lease.ip}/20" in guest.iproute("-4", "address", "show", "eth0")
-    assert guest.mac in guest.iproute("link", "show", "eth0")
-    assert guest.run("cat", "/etc/resolv.conf").stdout.split()[-1] == str(PROVIDER)
+    assert f"{lease.ip}/20" in newcomer.iproute("-4", "address", "show", "eth0")
+    assert newcomer.mac in newcomer.iproute("link", "show", "eth0")
+    assert newcomer.run("cat", "/etc/resolv.conf").stdout.split()[-1] == str(PROVIDER)
 
 
 def test_release_gives_the_address_back(online: Guest, router: Namespace) -> None:

@@ -285,6 +285,24 @@ def test_each_printed_code_is_read_back(
     assert all("DejaVu" in line and line.split()[-5:-3] == ["yes", "yes"] for line in fonts)  # embedded, subset
 
 
+def test_only_what_nobody_has_used_is_removed(gatehouse: Gatehouse, toml: Path) -> None:
+    gatehouse(*PLAN)
+    for name in ("summer", "winter"):
+        gatehouse("voucher", "add", name, "--plan", "week", "--count", "5")
+    codes = [str(row["code"]) for row in listed(gatehouse, "summer")]
+    with apply.open_core(config.load(toml)):
+        Account.update(first_login_at=int(time.time()) - 60).where(Account.name.in_(codes[:2])).execute()
+    gatehouse("voucher", "revoke", codes[0])
+    gatehouse("voucher", "revoke", codes[4])
+    said = "batch summer: 3 vouchers removed; 2 that have been used stay"
+    assert gatehouse("voucher", "remove", "summer")[1] == said
+    assert [row["code"] for row in listed(gatehouse, "summer")] == codes[:2]
+    assert gatehouse("voucher", "remove", "summer")[1] == "batch summer: 0 vouchers removed; 2 that have been used stay"
+    assert gatehouse("voucher", "remove", "winter")[1] == "batch winter removed: 5 vouchers, none was ever used"
+    assert [row["name"] for row in listed(gatehouse)] == ["summer"]
+    assert "there is no voucher batch 'winter'" in gatehouse("voucher", "remove", "winter")[2]
+
+
 @one_engine
 def test_only_what_can_still_be_sold_is_printed(gatehouse: Gatehouse, batch: list[str], tmp_path: Path) -> None:
     gatehouse("voucher", "revoke", batch[0])
