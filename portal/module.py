@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from appliance import launch
+from appliance.accounts import overview
 from appliance.config import Config
 from appliance.core import complain
 from appliance.crypto import load_box
@@ -109,6 +110,9 @@ HOTSPOT = Module(
     verify=verify,
     problems=health.problems,
     sites=nginx.sites,
+    attention=overview.attention,
+    tiles=overview.tiles,
+    web=("appliance.accounts.web", "appliance.nas.web"),
     close=close,
     # Who is online is not of it: after a restore guests log in anew, rather than be let in as of another day.
     keeps=("portal/form.key", "dnsmasq/leases"),

@@ -16,6 +16,4 @@ def record(who: str, action: str, subject: str, before: Mapping[str, object], af
         for key in sorted({*before, *after})
         if before.get(key) != after.get(key)
     }
-    Audit.create(
-        at=int(time.time()), who=who, action=action, subject=subject, changes=json.dumps(changes, default=str)
-    )
+    Audit.create(at=int(time.time()), who=who, action=action, subject=subject, changes=json.dumps(changes, default=str))

@@ -24,9 +24,9 @@ from appliance import modules
 from appliance.accounts.models import core_db
 from appliance.admin import people
 from appliance.admin.people import Person
-from appliance.tries import Tries
 from appliance.config import Config
 from appliance.errors import UserError
+from appliance.tries import Tries
 from appliance.units import format_ago, format_bytes, format_duration
 from rlm_python.speed_limits import format_bits_per_second
 
@@ -74,12 +74,16 @@ class Ask:
         forms = bottle.request.forms
         return {key: forms.getunicode(key, "") for key in forms if key != "form_token"}
 
+    def all(self, name: str) -> list[str]:
+        """Of a field that may come several times."""
+        return [str(value) for value in bottle.request.forms.getall(name)]
+
     def query(self) -> dict[str, str]:
         return {key: bottle.request.query.getunicode(key, "") for key in bottle.request.query}
 
     def done(self, where: str, notice: str = "") -> bottle.HTTPResponse:
         """After a change: another page, which shows the notice once."""
-        answer = bottle.HTTPResponse(status=303, headers={"Location": where})
+        answer = bottle.HTTPResponse(status=303, headers={"Location": where, **headers()})
         if notice:
             coded = base64.urlsafe_b64encode(notice.encode()).decode()
             answer.set_cookie("notice", coded, path="/", max_age=30, **self.frame.cookie_flags)

@@ -5,6 +5,7 @@ from typing import Any
 
 import bottle
 
+from appliance import modules
 from appliance.admin import audit, links, people
 from appliance.admin.frame import COOKIE, Ask, Page
 from appliance.admin.models import AdminUser
@@ -46,10 +47,12 @@ def _enter(ask: Ask, user: Any, name: str) -> Any:
     cookie = people.enter(user, address, bottle.request.get_header("User-Agent", ""))
     audit.record(name, "logged in", f"address {address}", {}, {})
     log.info("admin logged in: name=%s address=%s", ascii(name), address)
-    where = "/" if user is not None or AdminUser.select().exists() else "/users/new?first=1"
-    answer = ask.done(where)
-    answer.set_cookie(COOKIE, cookie, path="/", max_age=people.IDLE_S * 4, **ask.frame.cookie_flags)
-    return answer
+    bottle.response.set_cookie(COOKIE, cookie, path="/", max_age=people.IDLE_S * 4, **ask.frame.cookie_flags)
+    if user is not None:
+        bottle.response.status, bottle.response.headers["Location"] = 303, "/"
+        return ""
+    # No redirect: a browser that came from elsewhere wouldn't send the new cookie with it (SameSite).
+    return ask.page("entered.html", where="/" if AdminUser.select().exists() else "/users/new?first=1")
 
 
 def leave(ask: Ask) -> Any:
@@ -64,7 +67,17 @@ def _address() -> str:
     return str(bottle.request.get_header("X-Real-IP", "")[:45])
 
 
+def start(ask: Ask) -> Any:
+    """What needs attention first, then each module's figures."""
+    enabled = modules.enabled(ask.config)
+    attention = [line for module in enabled for line in module.attention(ask.config, ask.now)]
+    tiles = [tile for module in enabled for tile in module.tiles(ask.config, ask.now)]
+    absent = [module for module in modules.MODULES if module not in enabled]
+    return ask.page("start.html", attention=attention, tiles=tiles, absent=absent)
+
+
 PAGES = (
+    Page("/", start, nav="Start"),
     Page("/login", login_page, open=True),
     Page("/login", login, "POST", open=True),
     Page("/enter", enter, open=True),
