@@ -1,7 +1,7 @@
 # The README's commands. Everything starts from a fresh Debian 12 machine, as root.
 PYTHON := .venv/bin/python
 
-.PHONY: run test test-system lint clean
+.PHONY: run test test-system lint image clean
 .DELETE_ON_ERROR:
 
 run: .venv/run.stamp ## the whole appliance in network namespaces; GUEST=0: no guest, ONCE=1: end after its journey
@@ -10,13 +10,17 @@ run: .venv/run.stamp ## the whole appliance in network namespaces; GUEST=0: no g
 test: .venv/test.stamp lint ## the whole suite but the slow proofs
 	$(PYTHON) -m pytest
 
-test-system: .venv/test.stamp ## slow proofs: Debian 13, systemd
+test-system: .venv/test.stamp .venv/image.stamp ## slow proofs: Debian 13, systemd, the image
 	@./tests/install-packages tests/system/packages.txt
 	$(PYTHON) -m pytest -m system
 
 lint: .venv/test.stamp
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
+
+image: .venv/image.stamp ## the bootable image and its update; KEY= CERT= KEYRING= sign it, ARCH= is its architecture
+	@$(PYTHON) -m images.build $(if $(ARCH),--arch $(ARCH)) $(if $(KEY),--key $(KEY)) $(if $(CERT),--cert $(CERT)) \
+		$(if $(KEYRING),--keyring $(KEYRING))
 
 bench-%: .venv/test.stamp ## a benchmark of tests/bench; JSON=1: one object a line
 	@$(PYTHON) -m tests.bench.bench_$*
@@ -29,7 +33,12 @@ bench-%: .venv/test.stamp ## a benchmark of tests/bench; JSON=1: one object a li
 
 .venv/test.stamp: .venv/run.stamp tests/packages.txt
 	@./tests/install-packages tests/packages.txt
-	$(PYTHON) -m pip install --quiet --editable '.[test]'
+	$(PYTHON) -m pip install --quiet --editable '.[test,image]'
+	@touch $@
+
+.venv/image.stamp: .venv/run.stamp images/packages.txt
+	@./tests/install-packages images/packages.txt
+	$(PYTHON) -m pip install --quiet --editable '.[image]'
 	@touch $@
 
 clean:

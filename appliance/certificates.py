@@ -1,6 +1,7 @@
 """The own certificate authority, the certificates of RADIUS server and admin pages, and those of RadSec routers.
 
 RSA with 2,048 bits and SHA-256 is what every phone and Windows takes inside EAP; some old ones know no ECDSA there.
+Browsers do, and a small box makes such a key at once.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from appliance.config import Config
@@ -25,6 +26,7 @@ RENEW_BEFORE = timedelta(days=400)  # so one `apply` in a year is enough
 ROUTER_LIFE = timedelta(days=3650)  # routers don't renew by themselves; a new one replaces it at any time
 RADIUS, ADMIN = "radius.pem", "admin.pem"
 _CLOCKS_DIFFER = timedelta(days=1)
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 _CHUNK = b"-----BEGIN CERTIFICATE-----"
 
 
@@ -44,9 +46,9 @@ def ensure(config: Config) -> None:
         _write(folder / "ca.pem", _key_pem(key) + _pem(_authority(config, key)))
     for name in (RADIUS, ADMIN):
         if not _is_good(config, folder / name):
-            key = _new_key()
+            own: PrivateKey = _new_key() if name == RADIUS else ec.generate_private_key(ec.SECP256R1())
             usage, host = ExtendedKeyUsageOID.SERVER_AUTH, config.portal.hostname
-            _write(folder / name, _key_pem(key) + _pem(_issue(config, host, key, SERVER_LIFE, usage)))
+            _write(folder / name, _key_pem(own) + _pem(_issue(config, host, own, SERVER_LIFE, usage)))
 
 
 def authority(config: Config) -> str:
@@ -116,7 +118,7 @@ def _authority(config: Config, key: rsa.RSAPrivateKey) -> x509.Certificate:
 
 
 def _issue(
-    config: Config, name: str, key: rsa.RSAPrivateKey, life: timedelta, usage: x509.ObjectIdentifier
+    config: Config, name: str, key: PrivateKey, life: timedelta, usage: x509.ObjectIdentifier
 ) -> x509.Certificate:
     path = _folder(config) / "ca.pem"
     text = path.read_bytes()
@@ -125,7 +127,8 @@ def _issue(
         raise UserError(f"{path}: an RSA key is needed: restore it from a backup")
     begin = datetime.now(UTC) - _CLOCKS_DIFFER
     public, serial = key.public_key(), x509.random_serial_number()
-    bits = x509.KeyUsage(True, False, True, False, False, False, False, False, False)  # signature, keyEncipherment
+    # digitalSignature, and keyEncipherment with RSA only (RFC 5480, 3)
+    bits = x509.KeyUsage(True, False, isinstance(key, rsa.RSAPrivateKey), *[False] * 6)
     return (
         x509.CertificateBuilder(ca.subject, _name(name), public, serial, begin, begin + life)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -190,7 +193,7 @@ def _new_key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65_537, key_size=2048)
 
 
-def _key_pem(key: rsa.RSAPrivateKey) -> bytes:
+def _key_pem(key: PrivateKey) -> bytes:
     encoding, layout = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     return key.private_bytes(encoding, layout, serialization.NoEncryption())
 

@@ -41,8 +41,9 @@ class Classes:
         return next((_class(reply) for kind, reply in replies if kind == _NEW_CLASS), None)
 
     def all(self, index: int) -> Iterator[Class]:
+        """HTB's only: fq_codel tells each flow that waits in it as a class too, with minors like ours."""
         for kind, reply in self._ask(_GET_CLASS, netlink.DUMP, index):
-            if kind == _NEW_CLASS:
+            if kind == _NEW_CLASS and _kind(reply) == "htb":
                 yield _class(reply)
 
     def remove(self, index: int, handle: int) -> None:
@@ -53,12 +54,15 @@ class Classes:
         """Handle and kind of the device's root qdisc; 0 and nothing where it has none of its own."""
         for kind, reply in self._ask(_GET_QDISC, _ONE, index, parent=_ROOT):
             if kind == _NEW_QDISC:
-                name = netlink.attributes(reply[_TCMSG.size :]).get(_KIND, b"")
-                return _TCMSG.unpack_from(reply)[4], name.rstrip(b"\0").decode(errors="replace")
+                return _TCMSG.unpack_from(reply)[4], _kind(reply)
         return 0, ""
 
     def _ask(self, command: int, flags: int, index: int, handle: int = 0, parent: int = 0) -> list[Reply]:
         return self._netlink.ask(command, flags, _TCMSG.pack(0, 0, 0, index, handle, parent, 0))
+
+
+def _kind(payload: bytes) -> str:
+    return netlink.attributes(payload[_TCMSG.size :]).get(_KIND, b"").rstrip(b"\0").decode(errors="replace")
 
 
 def _class(payload: bytes) -> Class:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("appliance", "rlm_python", "portal", "collector")
+ROOMS = ("appliance", "rlm_python", "portal", "collector", "images")
 
 RULES_MAY_IMPORT = (
     "rlm_python",

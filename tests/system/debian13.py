@@ -1,20 +1,19 @@
 """A Debian 13 to try the product in: made once by mmdebstrap, kept in the cache, copied for each use.
 
-The mirror is the one that this machine's own apt uses. Mounts are made in private namespaces only, so that the
-kernel removes them whatever happens to us.
+Mounts are made in private namespaces only, so that the kernel removes them whatever happens to us.
 """
 
 import ast
 import fcntl
 import hashlib
 import os
-import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from images.debian import bootstrap, packages, run, without
 
 CODENAME = "trixie"
 VENV = "/opt/gatehouse"
@@ -24,12 +23,11 @@ PYTHON = f"{VENV}/bin/python"
 _CACHE = Path("/var/cache/gatehouse-tests")
 _TREE = Path(__file__).resolve().parents[2]
 _PRODUCT = ("appliance", "rlm_python", "portal", "setup.cfg", "pyproject.toml")
-_MADE_FROM = ("appliance/packages.txt", "setup.cfg", "tests/system/debian13.py")
+_MADE_FROM = ("appliance/packages.txt", "setup.cfg", "images/debian.py", "tests/system/debian13.py")
 _SYSTEM = ("systemd-sysv", "dbus")  # to boot it, and to ask it how it is
 _ASKING = ("eapoltest", "poppler-utils", "zbar-tools")  # of tests/packages.txt, what the tests need inside
 # Debian starts these by itself, with configurations of its own and on our ports.
 _PACKAGED_SERVICES = ("freeradius.service", "nginx.service")
-_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PIP = """
@@ -63,16 +61,11 @@ def debian13() -> Iterator[Path]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         shutil.rmtree(root, ignore_errors=True)
         try:
-            _run("cp", "-a", "--reflink=auto", str(_cached()), str(root))
+            run("cp", "-a", "--reflink=auto", str(_cached()), str(root))
             _install_product(root)
             yield root
         finally:
             shutil.rmtree(root, ignore_errors=True)
-
-
-def packages(text: str) -> list[str]:
-    """Names from a package list; `#` begins a comment."""
-    return [name for line in text.splitlines() if (name := line.partition("#")[0].strip())]
 
 
 def _cached() -> Path:
@@ -97,47 +90,13 @@ def _digest() -> str:
 
 def _make(root: Path) -> None:
     wanted = [*packages((_TREE / "appliance" / "packages.txt").read_text(encoding="utf-8")), *_SYSTEM, *_ASKING]
-    excluded = ("man", "doc", "locale")
     bootstrap(
         root,
         CODENAME,
         *("--variant=minbase", f"--include={','.join(wanted)}"),
-        *(f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in excluded),
+        *without("/usr/share/man", "/usr/share/doc", "/usr/share/locale"),
         f'--customize-hook=chroot "$1" systemctl --quiet disable {" ".join(_PACKAGED_SERVICES)}',
     )
-
-
-def bootstrap(root: Path, codename: str, *options: str) -> None:
-    """A Debian of that name; mmdebstrap(1) keeps daemons from starting while it installs."""
-    _run(
-        *("unshare", "--mount", "--propagation", "private", "mmdebstrap", "--quiet", "--mode=root", *options),
-        *(f"--aptopt={option}" for option in _apt_options()),
-        *(codename, str(root), *_sources(codename)),
-    )
-
-
-def _sources(codename: str) -> list[str]:
-    """Debian's own suites at this machine's mirrors, for another release."""
-    shown = _run(
-        *("apt-get", "indextargets", "--format", "$(ORIGIN) $(COMPONENT) $(RELEASE) $(SITE)"),
-        "Identifier: Packages",
-    )
-    ours = _run("sh", "-c", ". /etc/os-release && echo $VERSION_CODENAME").strip()
-    lines = []
-    for origin, component, release, site in (line.split() for line in shown.splitlines()):
-        suite = release.removeprefix(ours)
-        if origin == "Debian" and component == "main" and suite in ("", "-updates", "-security"):
-            lines.append(f"deb [signed-by={_KEYRING}] {site} {codename}{suite} main")
-    if not lines:
-        raise RuntimeError(f"apt knows no mirror of Debian's {ours}: run `apt-get update`, see sources.list(5)")
-    return sorted(set(lines))
-
-
-def _apt_options() -> list[str]:
-    """How this machine's apt gets its files: proxies, certificates, and whether dates are checked."""
-    lines = _run("apt-config", "dump").splitlines()
-    own = [line for line in lines if re.match(r"Acquire::(http|https|Check-|Retries|ForceIPv)", line)]
-    return ['Apt::Install-Recommends "false"', 'Acquire::Languages "none"', *own]
 
 
 def _install_libraries(root: Path) -> None:
@@ -169,7 +128,7 @@ def _copy(folder: Path, *names: str) -> None:
 
 def _pip(root: Path, *command: str) -> None:
     words, environment = inside(root, *command)
-    _run(*words, env=environment)
+    run(*words, env=environment)
 
 
 def inside(root: Path, *command: str) -> tuple[list[str], dict[str, str]]:
@@ -186,7 +145,7 @@ def inside(root: Path, *command: str) -> tuple[list[str], dict[str, str]]:
 def _pip_settings() -> dict[str, str]:
     """All that `pip config` knows, from files and environment, as variables; later lines win."""
     settings = {"PIP_CERT": str(_CERTIFICATES), "PIP_ROOT_USER_ACTION": "ignore", "PIP_NO_CACHE_DIR": "1"}
-    for line in _run(sys.executable, "-m", "pip", "config", "list").splitlines():
+    for line in run(sys.executable, "-m", "pip", "config", "list").splitlines():
         key, _, value = line.partition("=")
         name = key.rpartition(".")[2].upper().replace("-", "_")
         settings[f"PIP_{name}"] = str(ast.literal_eval(value)).replace("\n", " ")
@@ -201,12 +160,3 @@ def _named_paths(settings: Mapping[str, str]) -> list[str]:
     words = [word.removeprefix("file://") for value in settings.values() for word in value.split()]
     paths = [Path(word) for word in words if word.startswith("/")]
     return [str(path.parent if path.name == "simple" else path) for path in paths if path.exists()]
-
-
-def _run(*words: str, env: Mapping[str, str] | None = None) -> str:
-    done = subprocess.run(
-        words, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=env, umask=0o022, check=False
-    )
-    if done.returncode:
-        raise RuntimeError(f"{words[0]}: exit status {done.returncode}\n{(done.stdout + done.stderr)[-4000:]}")
-    return done.stdout

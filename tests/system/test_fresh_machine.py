@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.debian13 import bootstrap, inside
+from images.debian import bootstrap
+from tests.system.debian13 import inside
 
 pytestmark = pytest.mark.system
 

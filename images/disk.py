@@ -1,0 +1,136 @@
+"""The disk of a box as a file, without a loop device or a mount: partitions, GRUB for BIOS and UEFI, two slots."""
+
+import os
+import shutil
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from images.debian import run
+
+HERE = Path(__file__).resolve().parent
+MIB = 1024 * 1024
+SLOT_BYTES = 512 * MIB
+_SECTOR = 512
+_GRUB = Path("/usr/lib/grub")
+# What grub.cfg needs, and nothing else; squash4 reads xz and gzip, but no zstd.
+_GRUB_MODULES = (
+    *("part_gpt", "fat", "squash4", "normal", "linux", "loadenv", "regexp", "probe", "test", "echo"),
+    *("serial", "terminal", "sleep", "reboot"),
+)
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Numbers and names are what GRUB, udev and the initramfs know them by; `kind` is the GPT's type."""
+
+    number: int
+    name: str
+    kind: str
+    bytes: int
+
+    @property
+    def uuid(self) -> str:
+        """The same in every image; `ansible/playbooks/flash.yml` gives each disk its own."""
+        return f"6a7e0000-0000-4000-8000-{self.number:012d}"
+
+
+BIOS = Partition(1, "bios", "21686148-6449-6E6F-744E-656564454649", MIB)
+ESP = Partition(2, "gatehouse-esp", "C12A7328-F81F-11D2-BA4B-00A0C93EC93B", 64 * MIB)
+# Not the type of a root file system: no generator of systemd's shall have ideas of its own about the other slot.
+SLOT_A = Partition(3, "gatehouse-a", "6A7E510A-2C0F-4E9B-9D10-5A6E01B1A5E0", SLOT_BYTES)
+SLOT_B = Partition(4, "gatehouse-b", "6A7E510A-2C0F-4E9B-9D10-5A6E01B1A5E0", SLOT_BYTES)
+STATE = Partition(5, "gatehouse-state", "0FC63DAF-8483-4772-8E79-3D69D8477DE4", 256 * MIB)
+PARTITIONS = (BIOS, ESP, SLOT_A, SLOT_B, STATE)
+
+
+def start(partition: Partition) -> int:
+    """Its first byte: one after the other from the first MiB on."""
+    return MIB + sum(other.bytes for other in PARTITIONS if other.number < partition.number)
+
+
+def make(disk: Path, slot: Path, work: Path, epoch: int) -> None:
+    """Slot A is `slot`, B is empty, the state partition has an empty file system."""
+    env = {**os.environ, "TZ": "UTC", "SOURCE_DATE_EPOCH": str(epoch), "E2FSPROGS_FAKE_TIME": str(epoch)}
+    env |= {"MTOOLS_SKIP_CHECK": "1"}
+    esp, state = work / "esp.img", work / "state.img"
+    core = _grub_image("i386-pc", work / "core.img", f"(,gpt{ESP.number})/grub", "biosdisk")
+    _make_esp(esp, _grub_image("x86_64-efi", work / "BOOTX64.EFI", "/grub", "efi_gop"), work, epoch, env)
+    _make_state(state, env)
+    disk.unlink(missing_ok=True)
+    with disk.open("wb") as file:
+        file.truncate(start(STATE) + STATE.bytes + MIB)  # the table's copy lies in the last MiB
+    _make_table(disk)
+    for partition, content in ((ESP, esp), (SLOT_A, slot), (STATE, state)):
+        run(
+            *("dd", f"if={content}", f"of={disk}", "bs=1M", f"seek={start(partition) // MIB}"),
+            *("conv=notrunc,sparse", "status=none"),
+        )
+    _install_bios(disk, core)
+
+
+def _grub_image(platform: str, image: Path, prefix: str, *modules: str) -> Path:
+    words = ("grub-mkimage", "-O", platform, "-o", str(image), "-p", prefix, "-d", str(_GRUB / platform))
+    run(*words, *_GRUB_MODULES, *modules)
+    return image
+
+
+def _make_esp(esp: Path, efi: Path, work: Path, epoch: int, env: Mapping[str, str]) -> None:
+    with esp.open("wb") as file:
+        file.truncate(ESP.bytes)
+    run("mkfs.vfat", "--invariant", "-i", "6a7e0002", "-n", "GATEHOUSE", "-F", "32", "-s", "1", str(esp), env=env)
+    grubenv = work / "grubenv"
+    run("grub-editenv", str(grubenv), "create")
+    settings = ("ORDER=A B", "A_OK=1", "A_TRY=0", "A_NEW=0", "B_OK=0", "B_TRY=0", "B_NEW=0")
+    run("grub-editenv", str(grubenv), "set", *settings)
+    config = work / "grub.cfg"
+    shutil.copy(HERE / "grub.cfg", config)
+    run("mmd", "-i", str(esp), "::grub", "::EFI", "::EFI/BOOT", "::provision", env=env)
+    for source, target in ((config, "grub/grub.cfg"), (grubenv, "grub/grubenv"), (efi, "EFI/BOOT/BOOTX64.EFI")):
+        os.utime(source, (epoch, epoch))
+        run("mcopy", "-m", "-i", str(esp), str(source), f"::{target}", env=env)
+
+
+def _make_state(state: Path, env: Mapping[str, str]) -> None:
+    with state.open("wb") as file:
+        file.truncate(STATE.bytes)
+    uuid, seed = STATE.uuid, STATE.uuid.replace("6a7e", "6a7f")
+    run(
+        *("mke2fs", "-q", "-t", "ext4", "-L", STATE.name, "-U", uuid, "-m", "1"),
+        *("-E", f"hash_seed={seed},root_owner=0:0", str(state)),
+        env=env,
+    )
+
+
+def _make_table(disk: Path) -> None:
+    lines = ["label: gpt", f"label-id: {Partition(0, '', '', 0).uuid}", "unit: sectors"]
+    for partition in PARTITIONS:
+        first, sectors = start(partition) // _SECTOR, partition.bytes // _SECTOR
+        lines.append(
+            f"start={first}, size={sectors}, type={partition.kind}, uuid={partition.uuid}, name={partition.name}"
+        )
+    script = disk.with_name(f"{disk.name}.sfdisk")
+    script.write_text("\n".join(lines) + "\n", encoding="ascii")
+    run("sh", "-c", 'sfdisk --quiet "$1" <"$2"', "sh", str(disk), str(script))
+    script.unlink()
+
+
+def _install_bios(disk: Path, core: Path) -> None:
+    """What grub-bios-setup(8) would do, which wants a device: each piece is told the sector of the next.
+
+    The places in the code are GRUB_BOOT_MACHINE_KERNEL_SECTOR, GRUB_BOOT_MACHINE_DRIVE_CHECK and the first block list
+    at the end of the first sector of core.img (include/grub/i386/pc/boot.h).
+    """
+    sector = start(BIOS) // _SECTOR
+    boot = bytearray((_GRUB / "i386-pc" / "boot.img").read_bytes()[:440])
+    boot[0x5C:0x64] = struct.pack("<Q", sector)
+    boot[0x66:0x68] = b"\x90\x90"
+    code = bytearray(core.read_bytes())
+    if len(code) > BIOS.bytes:
+        raise RuntimeError(f"GRUB's image has {len(code)} bytes and its partition {BIOS.bytes}")
+    code[0x1F4:0x1FC] = struct.pack("<Q", sector + 1)
+    with disk.open("r+b") as file:
+        file.write(boot)
+        file.seek(start(BIOS))
+        file.write(code)
