@@ -18,6 +18,7 @@ ROLES = ("reader", "operator", "owner")  # each may do what those before may
 LINK = "one-time link"
 IDLE_S = 8 * 3600
 MIN_PASSWORD = 10
+HASHER = argon2.PasswordHasher()  # its parameters are RFC 9106's second choice
 MAX_SESSIONS = 100  # of one user; the one that wasn't used for longest gives way
 _SEEN_EVERY_S = 60  # a look at a page needn't write each time
 
@@ -82,14 +83,14 @@ def _role(role: str) -> str:
 def hashed(password: str) -> str:
     if len(password) < MIN_PASSWORD or not password.isprintable() or len(password) > 128:
         raise UserError(f"a password here needs {MIN_PASSWORD} to 128 printable characters")
-    return argon2.PasswordHasher().hash(password)
+    return HASHER.hash(password)
 
 
 def check(name: str, password: str) -> Any:
     """The user, or None; as slow for a name that there isn't."""
     user = AdminUser.get_or_none((AdminUser.name == name) & AdminUser.enabled)
     try:
-        argon2.PasswordHasher().verify(user.password if user else _nobody(), password)
+        HASHER.verify(user.password if user else _nobody(), password)
     except argon2.exceptions.VerificationError:
         return None
     return user
@@ -97,7 +98,7 @@ def check(name: str, password: str) -> Any:
 
 @cache
 def _nobody() -> str:
-    return argon2.PasswordHasher().hash(secrets.token_hex())
+    return HASHER.hash(secrets.token_hex())
 
 
 # Browsers

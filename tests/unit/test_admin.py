@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import argon2
 import pytest
 
 from appliance import apply, config, modules
@@ -77,11 +78,8 @@ class Browser:
         got: list[Any] = []
         chunks = self._app(environ, lambda status, headers, *more: got.extend((status, headers)))
         text = b"".join(chunks).decode()
-        cookies = dict(
-            re.match(r"([^=]+)=([^;]*)", value).groups()  # type: ignore[union-attr]
-            for name, value in got[1]
-            if name == "Set-Cookie"
-        )
+        sent = [value.partition(";")[0].partition("=") for name, value in got[1] if name == "Set-Cookie"]
+        cookies = {name: value for name, _, value in sent}
         self.cookies = {
             name: value.strip('"') for name, value in {**self.cookies, **cookies}.items() if value.strip('"')
         }
@@ -89,8 +87,9 @@ class Browser:
 
 
 @pytest.fixture
-def box(toml: Path) -> Iterator[Config]:
-    """An appliance with the hotspot enabled and one person of each role."""
+def box(toml: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Config]:
+    """An appliance with the hotspot enabled and one person of each role; passwords cost less than in earnest."""
+    monkeypatch.setattr(people, "HASHER", argon2.PasswordHasher(time_cost=1, memory_cost=64))
     loaded = config.load(toml)
     modules.set_enabled(loaded, HOTSPOT, True)
     (loaded.paths.state / "admin").mkdir()
