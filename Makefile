@@ -10,9 +10,9 @@ run: .venv/run.stamp ## the whole appliance in network namespaces; GUEST=0: no g
 test: .venv/test.stamp lint ## the whole suite but the slow proofs
 	$(PYTHON) -m pytest
 
-test-system: .venv/test.stamp .venv/image.stamp ## slow proofs: Debian 13, systemd, the image
+test-system: .venv/test.stamp .venv/image.stamp ## slow proofs: Debian 13, systemd, Ansible, the image; SHORT=1: without the longest
 	@./tests/install-packages tests/system/packages.txt
-	$(PYTHON) -m pytest -m system
+	$(PYTHON) -m pytest -m "system$(if $(filter 1,$(SHORT)), and not long)"
 
 lint: .venv/test.stamp
 	$(PYTHON) -m ruff check .

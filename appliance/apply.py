@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from appliance import certificates, db, launch, modules, supervise, systemd_units
+from appliance import certificates, db, launch, modules, supervise, systemd_units, web_server
 from appliance.accounts.models import core_db
 from appliance.config import Config
 from appliance.crypto import key_file
@@ -38,14 +38,14 @@ def states(config: Config, active: Iterable[Module]) -> dict[str, str]:
 
 def check(config: Config) -> None:
     """Verifies what apply would install, without installing it; raises UserError."""
-    active = modules.enabled(config)
+    active = modules.running(config)
     prepare(config, active)
     _verify(config, active)
 
 
 def apply(config: Config, restart: bool = True) -> list[str]:
     """Returns the names of the services whose files changed; with `restart` they run anew already, else soon."""
-    active = modules.enabled(config)
+    active = modules.running(config)
     prepare(config, active)
     _verify(config, active)
     changed = install(config, [*_rendered(config, active), supervise.render(config, services(config, active))])
@@ -137,7 +137,9 @@ def _verify(config: Config, active: Sequence[Module]) -> None:
 def _rendered(config: Config, active: Sequence[Module]) -> list[File]:
     with open_core(config):
         files = [file for module in active for file in module.render(config)]
-    return [*settings(config, services(config, active)), *files]
+    sites = (site for module in active for site in module.sites(config))
+    web = File("nginx.conf", web_server.render(config, sites), "gatehouse-web", ("web",))
+    return [*settings(config, services(config, active)), web, *files]
 
 
 def settings(config: Config, running: Iterable[Service]) -> list[File]:

@@ -25,6 +25,7 @@ from appliance.accounts import cli as accounts_cli
 from appliance.accounts import devices_cli, why
 from appliance.admin import links
 from appliance.config import Config
+from appliance.core import CORE
 from appliance.errors import UserError
 from appliance.nas import cli as nas_cli
 from appliance.nas import watch
@@ -149,10 +150,10 @@ def _ca(args: argparse.Namespace, config: Config) -> str:
 
 
 def _status(args: argparse.Namespace, config: Config) -> str:
-    active = modules.enabled(config)
+    active = modules.running(config)
     states = applying.states(config, active)
     rows: list[dict[str, object]] = []
-    for module in modules.MODULES:
+    for module in (CORE, *modules.MODULES):
         if module not in active:
             rows.append({"module": module.name, "service": None, "state": "disabled", "user": None})
         for service in applying.services(config, [module]) if module in active else ():

@@ -11,8 +11,8 @@ _STEP_S = 2.0
 
 
 def problems(config: Config) -> list[str]:
-    """One line each; none when every enabled module's services run and it does its work."""
-    active = modules.enabled(config)
+    """One line each; none when every module's services run and it does its work."""
+    active = modules.running(config)
     states = apply.states(config, active)
     wanted = apply.services(config, active)
     found = [f"service {s.name}: {state}" for s in wanted if (state := states.get(s.name, "stopped")) not in _ACTIVE]

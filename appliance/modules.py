@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from appliance.config import Config
+from appliance.core import CORE
 from appliance.errors import UserError
 from appliance.service import Module
 from portal.module import HOTSPOT
@@ -20,6 +21,11 @@ def by_name(name: str) -> Module:
 
 def enabled(config: Config) -> Sequence[Module]:
     return [module for module in MODULES if _marker(config, module).exists()]
+
+
+def running(config: Config) -> Sequence[Module]:
+    """What every appliance has, and what is enabled."""
+    return [*enabled(config), CORE]
 
 
 def set_enabled(config: Config, module: Module, on: bool) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from appliance.config import Config
 
@@ -59,12 +59,29 @@ class Directory:
     mode: int
 
 
+class Attention(NamedTuple):
+    """One line about what somebody should look at, and the page where that is."""
+
+    text: str
+    url: str
+
+
+class Tile(NamedTuple):
+    """A figure of the first page, and the list behind it."""
+
+    figure: str
+    title: str
+    url: str
+
+
 @dataclass(frozen=True)
 class Module:
     """A part of the product that is activated on its own.
 
     `render` reads the open core database; `verify` raises UserError before anything is installed: the rendered
-    files lie below the `paths.run` that it is given. `problems` are lines about what doesn't answer now.
+    files lie below the `paths.run` that it is given. `problems` are lines about what doesn't answer now. `sites` are
+    server blocks for nginx.conf. `web` names the Python modules whose PAGES join the admin's;
+    `attention` and `tiles` are on its first page. Both read the open core database, at a time in UTC seconds.
     `close` ends what users have going on, before the services stop.
     `keeps` are files below `paths.state` that a backup has beside the core database, the keys and what is enabled.
     """
@@ -77,5 +94,9 @@ class Module:
     render: Callable[[Config], list[File]]
     verify: Callable[[Config], None]
     problems: Callable[[Config], Iterable[str]]
+    sites: Callable[[Config], Iterable[str]] = lambda config: ()
+    web: tuple[str, ...] = ()
+    attention: Callable[[Config, int], Iterable[Attention]] = lambda config, now: ()
+    tiles: Callable[[Config, int], Iterable[Tile]] = lambda config, now: ()
     close: Callable[[Config], None] | None = None
     keeps: tuple[str, ...] = ()

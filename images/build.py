@@ -172,9 +172,7 @@ def _make_slot(build: Build, tar: Path, slot: Path) -> None:
     """gzip, because GRUB reads the kernel from it and knows no zstd, and xz takes a small box long to unpack."""
     root = ("-root-mode", "0755", "-root-uid", "0", "-root-gid", "0", "-root-time", str(build.epoch))
     words = ("sqfstar", "-quiet", "-no-progress", "-comp", "gzip", "-b", "256K", *root, str(slot))
-    # sqfstar(1) takes its dates from the tar; both would be an error.
-    env = {key: value for key, value in build.env.items() if key != "SOURCE_DATE_EPOCH"}
-    run("sh", "-c", 'tar=$1; shift; exec "$@" <"$tar"', "sh", str(tar), *words, env=env)
+    run("sh", "-c", 'tar=$1; shift; exec "$@" <"$tar"', "sh", str(tar), *words, env=build.env)
     if slot.stat().st_size > disk.SLOT_BYTES:
         raise RuntimeError(f"the root file system has {slot.stat().st_size} bytes and a slot {disk.SLOT_BYTES}")
 

@@ -3,12 +3,12 @@
 import sys
 from pathlib import Path
 
-from appliance import certificates, launch
-from appliance.admin.service import ADMIN
-from appliance.admin.service import DIRECTORIES as ADMIN_DIRECTORIES
+from appliance import launch
+from appliance.accounts import overview
 from appliance.config import Config
+from appliance.core import complain
 from appliance.crypto import load_box
-from appliance.errors import ConfigError, Unavailable, UserError
+from appliance.errors import ConfigError, Unavailable
 from appliance.nas import clients, raddb, tunnel
 from appliance.nas.services import RADIUS
 from appliance.service import Directory, File, Module, Service
@@ -52,43 +52,10 @@ DNSMASQ = Service(
     writes=lambda config: [config.paths.state / "dnsmasq"],
     umask=0o022,
 )
-JOBS = Service(
-    name="jobs",
-    description="what is done by itself: changes of running sessions, lost sessions, alerts",
-    user="gatehouse-jobs",
-    groups=("gatehouse-core",),
-    after=("gateway", *(service.name for service in RADIUS)),
-    command=lambda config: _python("appliance.jobs"),
-    reads=("site", "paths", "database", "radius", "privacy"),
-    writes=lambda config: [config.paths.state / "core"],
-)
-WEB = Service(
-    name="web",
-    description="web server before the pages",
-    user="gatehouse-web",
-    groups=("gatehouse-portal", "gatehouse-admin"),
-    command=lambda config: _nginx(config),
-    writes=lambda config: [config.paths.run / "web"],
-    forks=True,
-)
 
 
 def _dnsmasq(config: Config, *more: str) -> list[str]:
     return ["/usr/sbin/dnsmasq", f"--conf-file={config.paths.run / 'dnsmasq.conf'}", *more]
-
-
-def _nginx(config: Config, *more: str) -> list[str]:
-    folder = config.paths.run / "web"
-    return [
-        "/usr/sbin/nginx",
-        "-p",
-        str(folder),
-        "-c",
-        str(config.paths.run / "nginx.conf"),
-        "-e",
-        "stderr",
-        *more,
-    ]
 
 
 def render(config: Config) -> list[File]:
@@ -98,16 +65,7 @@ def render(config: Config) -> list[File]:
         File("gateway.secret", clients.gateway_secret(box), "gatehouse-gateway", ("gateway", "portal")),
         *tunnel.render(config),
         File("dnsmasq.conf", dhcp.render(config), "gatehouse-dnsmasq", ("dnsmasq",)),
-        *_admin_certificate(config),
-        File("nginx.conf", nginx.render(config), "gatehouse-web", ("web",)),
     ]
-
-
-def _admin_certificate(config: Config) -> list[File]:
-    if not config.admin.tls:
-        return []
-    pair = certificates.own_admin(config)
-    return [File("admin.pem", pair.certificate + pair.key, "gatehouse-web", ("web",))]
 
 
 def verify(config: Config) -> None:
@@ -115,9 +73,8 @@ def verify(config: Config) -> None:
     _verify_certificate(config)
     for service in RADIUS:
         if service.wanted(config):
-            _complain("FreeRADIUS", launch.check(config, service, [*service.command(config), "-C"]))
-    _complain("dnsmasq", launch.check(config, DNSMASQ, _dnsmasq(config, "--test")))
-    _complain("nginx", launch.check(config, WEB, _nginx(config, "-t")))
+            complain("FreeRADIUS", launch.check(config, service, [*service.command(config), "-C"]))
+    complain("dnsmasq", launch.check(config, DNSMASQ, _dnsmasq(config, "--test")))
 
 
 def _verify_certificate(config: Config) -> None:
@@ -125,12 +82,6 @@ def _verify_certificate(config: Config) -> None:
         path: Path | None = getattr(config.portal, key)
         if path is not None and not path.is_file():
             raise ConfigError(f"{config.file}: [portal] {key}: there is no file {path}")
-
-
-def _complain(program: str, output: str) -> None:
-    if output:
-        lines = [line for line in output.splitlines() if line.strip()]
-        raise UserError(f"{program} refuses its configuration, nothing was changed: {' | '.join(lines[-3:])}")
 
 
 def close(config: Config) -> None:
@@ -147,19 +98,21 @@ HOTSPOT = Module(
     name="hotspot",
     title="Hotspot",
     chapter="hotspot.md",
-    services=(*RADIUS, GATEWAY, DNSMASQ, PORTAL, JOBS, ADMIN, WEB, tunnel.TUNNEL),
+    services=(*RADIUS, GATEWAY, DNSMASQ, PORTAL, tunnel.TUNNEL),
     directories=(
         Directory("state", "gateway", "gatehouse-gateway", "gatehouse-gateway", 0o700),
         Directory("state", "portal", "gatehouse-portal", "gatehouse-portal", 0o700),
         Directory("state", "dnsmasq", "gatehouse-dnsmasq", "gatehouse-dnsmasq", 0o755),
         Directory("run", "gateway", "gatehouse-gateway", "gatehouse-gateway", 0o2750),
         Directory("run", "portal", "gatehouse-portal", "gatehouse-portal", 0o2750),
-        Directory("run", "web", "gatehouse-web", "gatehouse-web", 0o700),
-        *ADMIN_DIRECTORIES,
     ),
     render=render,
     verify=verify,
     problems=health.problems,
+    sites=nginx.sites,
+    attention=overview.attention,
+    tiles=overview.tiles,
+    web=("appliance.accounts.web", "appliance.nas.web"),
     close=close,
     # Who is online is not of it: after a restore guests log in anew, rather than be let in as of another day.
     keeps=("portal/form.key", "dnsmasq/leases"),

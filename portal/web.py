@@ -18,9 +18,10 @@ from bottle import Bottle, HTTPError, HTTPResponse, request
 
 from appliance.config import Config, load
 from appliance.errors import UserError
+from appliance.tries import Tries
 from portal import capport
 from portal.dhcp import lease_file, lease_of
-from portal.guard import FormTokens, Tries, load_key
+from portal.guard import FormTokens, load_key
 from portal.pages import Pages, home_url
 from portal.protocol import Answer, GatewayClient, Logout, Request, Who
 from portal.radius import MAX_NAME_BYTES, Accepted, RadiusClient, Rejected

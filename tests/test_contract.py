@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from appliance import cli, config, modules, supervise, systemd_units
+from appliance.core import CORE
 from appliance.service import Module, Service
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +39,7 @@ def test_a_module_has_services_units_a_chapter_and_tests(module: Module) -> None
     assert {f"{service.unit}.service" for service in module.services} == set(units)
 
 
-@pytest.mark.parametrize("service", [s for m in modules.MODULES for s in m.services], ids=lambda s: s.name)
+@pytest.mark.parametrize("service", [s for m in (CORE, *modules.MODULES) for s in m.services], ids=lambda s: s.name)
 def test_a_service_is_nobody_special(service: Service) -> None:
     unit = systemd_units.render(config.Config(), [service])[f"{service.unit}.service"]
     program = supervise.render(config.Config(), [service]).text
@@ -54,7 +55,7 @@ def test_a_service_is_nobody_special(service: Service) -> None:
 
 def test_every_user_of_a_service_is_made() -> None:
     made = (ROOT / "appliance/systemd/sysusers.conf").read_text()
-    for module in modules.MODULES:
+    for module in (CORE, *modules.MODULES):
         for service in module.services:
             for name in (service.user, *service.groups):
                 assert re.search(rf"^[ug] {name} ", made, re.M), name

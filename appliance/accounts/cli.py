@@ -3,12 +3,10 @@
 import argparse
 import sys
 import time
-from collections.abc import Callable
 from datetime import datetime
-from ipaddress import AddressValueError, IPv4Address
 from typing import Any
 
-from appliance.accounts import imports_cli, limits, manage, privacy_cli, terms, vouchers_cli
+from appliance.accounts import imports_cli, limits, manage, privacy_cli, terms, vouchers_cli, wording
 from appliance.accounts.limits import NONE, PLAN
 from appliance.accounts.models import Account, Plan
 from appliance.accounts.periods import period_start
@@ -125,28 +123,11 @@ def _account(parser: argparse.ArgumentParser) -> None:
 
 def _account_values(args: argparse.Namespace, config: Config) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    _put(values, "address", args.address, _address)
-    _put(values, "valid_until", args.valid_until, lambda text: local_time(text, config))
+    if args.address is not None:
+        values["address"] = wording.address(args.address)
+    if args.valid_until is not None:
+        values["valid_until"] = wording.local_time(args.valid_until, config)
     return values
-
-
-def _put(values: dict[str, Any], key: str, text: str | None, parse: Callable[[str], Any]) -> None:
-    if text is not None:
-        values[key] = None if text == NONE else parse(text)
-
-
-def _address(text: str) -> str:
-    try:
-        return str(IPv4Address(text))
-    except AddressValueError:
-        raise UserError(f"{text!r} is no IPv4 address: write one such as 198.51.100.20, or none") from None
-
-
-def local_time(text: str, config: Config) -> int:
-    try:
-        return int(datetime.fromisoformat(text).replace(tzinfo=config.site.timezone).timestamp())
-    except ValueError:
-        raise UserError(f"{text!r} is no time: write 2027-01-31 or 2027-01-31T18:00 (site's time), or none") from None
 
 
 def _read_password(args: argparse.Namespace) -> str | None:
@@ -166,7 +147,8 @@ def _account_add(args: argparse.Namespace, config: Config) -> str:
 def _account_set(args: argparse.Namespace, config: Config) -> str:
     account = manage.get(Account, args.name, "account")
     values = _account_values(args, config)
-    _put(values, "plan", args.plan, lambda text: manage.get(Plan, text, "plan"))
+    if args.plan is not None:
+        values["plan"] = manage.get(Plan, args.plan, "plan")
     if args.block is not None:
         values["enabled"] = not args.block
     password = new_password() if args.new_password else _read_password(args)

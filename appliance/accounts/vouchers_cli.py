@@ -11,12 +11,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from appliance.accounts import vouchers
+from appliance.accounts import vouchers, wording
 from appliance.config import Config
 from appliance.crypto import load_box
 from appliance.errors import UserError
 from appliance.tables import show
-from appliance.units import format_bytes, format_duration
 
 FORMATS = ("a4", "58mm", "80mm")
 
@@ -144,7 +143,7 @@ def _print(args: argparse.Namespace, config: Config) -> str:
         raise UserError(f"batch {args.batch!r} has no unused vouchers: nothing to print")
     sheet = sheets.Sheet(
         site=config.site.name,
-        plan=plan_in_words(batch.plan),
+        plan=wording.plan(batch.plan),
         price=vouchers.format_price(batch.price_minor, batch.currency),
         use_by=vouchers.last_day(batch.unused_until, config),
         contact=config.site.contact,
@@ -152,43 +151,6 @@ def _print(args: argparse.Namespace, config: Config) -> str:
     pdf = sheets.a4(sheet, unused) if args.format == "a4" else sheets.roll(sheet, unused, int(args.format[:2]))
     write(args.output, pdf)
     return f"{args.output}: {len(unused)} vouchers"
-
-
-def plan_in_words(plan: Any) -> tuple[str, ...]:
-    """Lines for a guest: speed, data, time."""
-    lines = [_speed(plan)]
-    if plan.quota_bytes:
-        each = "" if plan.quota_period == "total" else f" a {plan.quota_period}"
-        then = ", then slower" if plan.slow_down_bps or plan.slow_up_bps else ""
-        lines.append(f"{_data(plan.quota_bytes)}{each}{then}")
-    if plan.validity_s:
-        lines.append(f"{_time(plan.validity_s)} from the first login")
-    if plan.windows:
-        lines.append(", ".join(piece.partition(" @")[0] for piece in plan.windows.split(", ")))
-    return tuple(line for line in lines if line)
-
-
-def _speed(plan: Any) -> str:
-    def mbit(bps: int) -> str:
-        return f"{bps / 10**6:.1f}".removesuffix(".0")
-
-    down, up = plan.rate_down_bps, plan.rate_up_bps
-    if down and up:
-        return f"{mbit(down)} Mbit/s down, {mbit(up)} up"
-    return f"{mbit(down)} Mbit/s down" if down else f"{mbit(up)} Mbit/s up" if up else ""
-
-
-def _data(number: int) -> str:
-    text = format_bytes(number)
-    return f"{text[:-1]} {text[-1]}B" if text[-1].isalpha() else f"{text} bytes"
-
-
-def _time(seconds: int) -> str:
-    for name, length in (("day", 86_400), ("hour", 3600), ("minute", 60)):
-        if seconds % length == 0:
-            count = seconds // length
-            return f"{count} {name}" + ("" if count == 1 else "s")
-    return format_duration(seconds)
 
 
 def _csv(args: argparse.Namespace, config: Config) -> str:

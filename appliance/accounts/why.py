@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from appliance.accounts.cli import local_time
+from appliance.accounts import wording
 from appliance.accounts.lookup import Lookup
 from appliance.accounts.models import core_db
 from appliance.accounts.terms import Account
@@ -42,7 +42,7 @@ def add_parser(commands: Any) -> None:
 
 def _why(args: argparse.Namespace, config: Config) -> str:
     zone, now = config.site.timezone, int(time.time())
-    at = now if args.at is None else local_time(args.at, config)
+    at = now if args.at is None else wording.local_time(args.at, config) or now
     lookup = Lookup(core_db.obj, zone, config.radius.silent_s)
     account = lookup.account(args.account, pairs.mac(args.mac), at)
     if account is None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from pyrad import packet as codec
 
+from appliance import web_server
 from appliance.config import Config, load, parse
 from portal import dhcp, nginx
 from portal.protocol import Allow, Answer, Close, Logout, decode_request, encode
@@ -142,7 +143,7 @@ class Machine:
     def start_nginx(self, config: Config) -> subprocess.Popen[str]:
         web = config.paths.run / "web"
         file = web / "nginx.conf"
-        file.write_text(nginx.render(config))
+        file.write_text(web_server.render(config, nginx.sites(config)))
         words = ("nginx", "-e", "stderr", "-c", str(file), "-p", str(web))
         child = self.gw.popen(*as_user(NGINX, NGINX), *words, log="nginx.log")
         self.gw.await_listener(config.portal.http_port, config.admin.port)

@@ -28,7 +28,7 @@ FROM_OUTSIDE = {22}  # of TCP; 8090 is let through, but [admin] listen is 127.0.
 STRANGER = 9999
 
 
-@pytest.fixture(scope="module", params=["trixie", "bookworm"])
+@pytest.fixture(scope="module", params=["trixie", pytest.param("bookworm", marks=pytest.mark.long)])
 def host(request: pytest.FixtureRequest) -> Iterator[Host]:
     with debian_host(request.param, VARIABLES) as host:
         first = host.site()

@@ -9,7 +9,7 @@ import pytest
 from tests.lab.namespace import run, wait_until
 from tests.system.box import BOOT_S, Box
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.long]
 
 MIB = 512
 LABEL, MARKER = "gatehouse-data", ".gatehouse-disk"

@@ -75,7 +75,7 @@ def uefi() -> Iterator[Box]:
         yield box
 
 
-@pytest.fixture(scope="module", params=["bios", "uefi"])
+@pytest.fixture(scope="module", params=["bios", pytest.param("uefi", marks=pytest.mark.long)])
 def box(request: pytest.FixtureRequest) -> Box:
     made: Box = request.getfixturevalue(request.param)
     return made
@@ -157,6 +157,7 @@ def test_the_console_tells_how_to_come_in(box: Box) -> None:
     assert box.vm.ssh("ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub").split()[1] in shown
 
 
+@pytest.mark.long
 def test_two_boxes_share_no_secret(bios: Box, uefi: Box) -> None:
     for path in UNIQUE:
         shown = [box.vm.ssh(f"base64 -w0 {path}") for box in (bios, uefi)]

@@ -20,7 +20,7 @@ from tests.bench.acct_load import START, Told, session_id
 from tests.lab.namespace import CommandFailed, run
 from tests.system.box import BOOT_S, Box
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.long]
 
 KILLS = int(os.environ.get("GATEHOUSE_KILLS", "4"))
 BOOT_KILL_S = 60  # at most, after power-on: from the loader till all is up

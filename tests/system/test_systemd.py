@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from appliance.config import Config
+from appliance.core import CORE
 from appliance.service import Service
 from portal.module import HOTSPOT
 from tests.lab import journey
@@ -37,7 +38,7 @@ listen = "0.0.0.0"
 CAPABILITIES = {"net_bind_service": 10, "net_admin": 12, "net_raw": 13}  # linux/capability.h
 MOST_EXPOSED = 3.0
 PORTS = {"udp": {53, 67, 1812, 1813, 3799, 18121, 18122}, "tcp": {53, 8080, 8090}}
-SERVICES = [service for service in HOTSPOT.services if service.wanted(Config())]
+SERVICES = [service for service in (*CORE.services, *HOTSPOT.services) if service.wanted(Config())]
 each_service = pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
 
 
@@ -232,10 +233,11 @@ def test_all_comes_back_with_the_machine(site: Site, end: Callable[[Machine], No
 def test_what_is_disabled_ends_and_keeps_its_data(site: Site) -> None:
     site.gatehouse("disable", "hotspot")
     try:
-        assert site.ports() == {"udp": set(), "tcp": set()}
+        assert site.ports() == {"udp": set(), "tcp": {8090}}
         units = site.machine.run("systemctl", "list-unit-files", "--plain", "--no-legend", "gatehouse-*")
-        assert [line.split()[:2] for line in units.splitlines()] == [["gatehouse-apply.service", "enabled"]]
-        assert site.states() == {}
+        running = {f"{service.unit}.service" for service in CORE.services}
+        assert {line.split()[0] for line in units.splitlines()} == {"gatehouse-apply.service", *running}
+        assert site.states() == {service.name: "active" for service in CORE.services}
         assert [row["name"] for row in json.loads(site.gatehouse("account", "list", "--json"))] == ["guest"]
     finally:
         site.gatehouse("enable", "hotspot")

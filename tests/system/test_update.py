@@ -23,7 +23,7 @@ from tests.system import bundles as make
 from tests.system.box import BOOT_S, Box
 from tests.system.image import unpacked
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.long]
 
 CYCLES = 5
 SESSIONS = 3

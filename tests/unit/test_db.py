@@ -10,6 +10,7 @@ import pytest
 
 from appliance import db
 from appliance.accounts.models import MODELS, Account, AccountUsage, Plan, Session, core_db
+from appliance.admin.models import MODELS as ADMIN
 from appliance.errors import UserError
 from appliance.nas.models import Nas
 
@@ -119,7 +120,7 @@ def test_a_step_that_fails_leaves_nothing_behind(empty_url: str) -> None:
         assert not database.table_exists("half")
 
 
-@pytest.mark.parametrize("model", [*MODELS, Nas], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("model", [*MODELS, *ADMIN, Nas], ids=lambda m: m.__name__)
 def test_models_and_migrations_say_the_same(core: str, model: type[peewee.Model]) -> None:
     table = model._meta.table_name
     columns = {column.name: column for column in core_db.get_columns(table)}

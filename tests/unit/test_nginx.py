@@ -7,11 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from appliance.config import parse
+from appliance import web_server
+from appliance.config import Config, parse
 from appliance.errors import ConfigError
-from portal.nginx import render
+from portal.nginx import sites
 
 CERTIFICATE = '[portal]\nhostname = "login.example.net"\ncertificate = "{0}/c.pem"\nkey = "{0}/k.pem"\n'
+
+
+def render(config: Config) -> str:
+    return web_server.render(config, sites(config))
 
 
 def server(text: str, listen: str) -> str:

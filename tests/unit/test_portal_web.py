@@ -16,10 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from appliance import tries as limits
 from appliance.config import parse
 from appliance.errors import Unavailable, UserError
-from portal import dhcp, guard
-from portal.guard import FormTokens, Tries, load_key
+from appliance.tries import Tries
+from portal import dhcp
+from portal.guard import FormTokens, load_key
 from portal.protocol import Answer, Logout, Request, Who
 from portal.radius import Accepted, Rejected
 from portal.texts import duration, octets
@@ -538,7 +540,7 @@ def test_tokens_differ_by_purpose_and_key() -> None:
 
 
 def test_tries_are_forgotten_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "MAX_KEYS", 3)
+    monkeypatch.setattr(limits, "MAX_KEYS", 3)
     tries = Tries()
     for number in range(100):
         assert tries.wait_s((f"mac{number}", f"ip{number}"), 0.0) == 0

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from appliance import apply, config, db
 from appliance.accounts import unfinished, vouchers
 from appliance.accounts.models import Account, AccountUsage, Plan, VoucherBatch
-from appliance.accounts.vouchers_cli import plan_in_words
+from appliance.accounts.wording import plan as plan_in_words
 from appliance.crypto import load_box
 from appliance.errors import UserError
 from portal.pages import home_url
@@ -337,7 +337,7 @@ def test_a_batch_as_a_table(gatehouse: Gatehouse, batch: list[str], tmp_path: Pa
 
 
 @one_engine
-def test_a_plan_in_words(gatehouse: Gatehouse, toml: Path) -> None:
+def test_a_plan(gatehouse: Gatehouse, toml: Path) -> None:
     words = (
         "--down",
         "512k",

@@ -1,0 +1,264 @@
+"""The frame around all pages: who asks and what they may, tokens of forms, headers, navigation, errors.
+
+A room brings its pages as a tuple `PAGES` in its `web.py`, which its `module.py` names; nothing else is needed.
+"""
+
+import base64
+import hashlib
+import importlib
+import json
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import bottle
+import jinja2
+import peewee
+
+from appliance import modules
+from appliance.accounts.models import core_db
+from appliance.admin import people
+from appliance.admin.people import Person
+from appliance.config import Config
+from appliance.errors import UserError
+from appliance.tries import Tries
+from appliance.units import format_ago, format_bytes, format_duration
+from rlm_python.speed_limits import format_bits_per_second
+
+COOKIE = "gatehouse"
+OWN = ("appliance.admin.pages", "appliance.admin.access")
+TEMPLATES = Path(__file__).parent / "templates"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Page:
+    """One address. `role` is the least that may ask; unless it says otherwise, readers look and operators change.
+
+    `nav` is its entry in the navigation. `open` pages ask nobody who they are.
+    """
+
+    path: str
+    handler: Callable[..., Any]
+    method: str = "GET"
+    role: str = ""
+    nav: str = ""
+    open: bool = False
+
+    @property
+    def needs(self) -> str:
+        return self.role or ("reader" if self.method == "GET" else "operator")
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a handler is given: who asks, when (UTC seconds), and the way to answer."""
+
+    config: Config
+    person: Person
+    now: int
+    frame: "Frame" = field(repr=False)
+
+    def page(self, template: str, status: int = 200, **values: Any) -> str:
+        bottle.response.status = status
+        return self.frame.render(template, self, **values)
+
+    def form(self) -> dict[str, str]:
+        """What was typed, without the form's token."""
+        forms = bottle.request.forms
+        return {key: forms.getunicode(key, "") for key in forms if key != "form_token"}
+
+    def all(self, name: str) -> list[str]:
+        """Of a field that may come several times."""
+        return [str(value) for value in bottle.request.forms.getall(name)]
+
+    def query(self) -> dict[str, str]:
+        return {key: bottle.request.query.getunicode(key, "") for key in bottle.request.query}
+
+    def done(self, where: str, notice: str = "") -> bottle.HTTPResponse:
+        """After a change: another page, which shows the notice once."""
+        answer = bottle.HTTPResponse(status=303, headers={"Location": where, **headers()})
+        if notice:
+            coded = base64.urlsafe_b64encode(notice.encode()).decode()
+            answer.set_cookie("notice", coded, path="/", max_age=30, **self.frame.cookie_flags)
+        return answer
+
+
+NOBODY = Person("", "reader")
+
+
+class Frame:
+    """The pages of one appliance, of those modules that are enabled as it starts."""
+
+    def __init__(self, config: Config, clock: Callable[[], float] = time.time) -> None:
+        self.config = config
+        self._clock = clock
+        self._pages = pages(config)
+        self._templates = _templates(room_names(config))
+        self.tries = Tries()
+        self.cookie_flags: dict[str, Any] = {"httponly": True, "samesite": "strict", "secure": config.admin.tls}
+
+    def app(self) -> bottle.Bottle:
+        app = bottle.Bottle()
+        app.add_hook("after_request", lambda: bottle.response.headers.update(headers()))
+        for page in self._pages:
+            app.route(page.path, page.method, self._guarded(page))
+        for name in STATIC:
+            app.route(f"/static/{name}", "GET", lambda name=name: _static(name))
+        app.default_error_handler = self._failure
+        return app
+
+    def render(self, template: str, ask: Ask, **values: Any) -> str:
+        nav = [(p.path, p.nav) for p in self._pages if p.nav and ask.person.name and ask.person.may(p.needs)]
+        here = bottle.request.path
+        current = max((path for path, _ in nav if here == path or here.startswith(f"{path.rstrip('/')}/")), default="")
+        return self._templates.get_template(template).render(
+            site=self.config.site,
+            person=ask.person,
+            now=ask.now,
+            nav=nav,
+            current=current,
+            notice=self._notice(),
+            zone=self.config.site.timezone,
+            **values,
+        )
+
+    def _guarded(self, page: Page) -> Callable[..., Any]:
+        """Who asks is found out, and what they sent is theirs, before a handler sees anything."""
+
+        def answered(**parts: str) -> Any:
+            with core_db.connection_context():
+                person = NOBODY if page.open else self._person()
+                ask = Ask(self.config, person, int(self._clock()), self)
+                if person is NOBODY and not page.open:
+                    return self._refuse(ask, 401 if _is_api() else 403, "Please log in")
+                if not page.open and not person.may(page.needs):
+                    return self._refuse(ask, 403, f"This needs the role {page.needs}; yours is {person.role}")
+                if page.method != "GET" and not page.open and not self._sent_by(person):
+                    return self._refuse(ask, 403, "That form was not ours: go back, reload the page and try again")
+                try:
+                    return page.handler(ask, **parts)
+                except UserError as error:
+                    return self._refuse(ask, 400, str(error))
+
+        return answered
+
+    def _person(self) -> Person:
+        scheme, _, token = bottle.request.get_header("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return people.by_token(token.strip()) or NOBODY
+        cookie = bottle.request.get_cookie(COOKIE)
+        return (people.by_cookie(cookie) if cookie else None) or NOBODY
+
+    def _sent_by(self, person: Person) -> bool:
+        """A browser sends cookies with other sites' forms too, a program's header comes from itself."""
+        if not person.session:
+            return True
+        given = bottle.request.forms.getunicode("form_token", "")
+        return secrets.compare_digest(given.encode(), person.form_token.encode())
+
+    def _refuse(self, ask: Ask, status: int, sentence: str) -> Any:
+        if _is_api():
+            bottle.response.status = status
+            bottle.response.content_type = "application/json"
+            return json.dumps({"error": sentence})
+        if not ask.person.name and bottle.request.method == "GET" and not bottle.request.path.startswith("/login"):
+            return bottle.HTTPResponse(status=303, headers={"Location": "/login"})
+        return ask.page("message.html", status, title=sentence, text="")
+
+    def _failure(self, error: bottle.HTTPError) -> Any:
+        if error.exception is not None and not isinstance(error.exception, peewee.PeeweeException):
+            log.error("%s %s: %r", bottle.request.method, bottle.request.path, error.exception)
+        bottle.response.headers.update(headers())
+        ask = Ask(self.config, NOBODY, int(self._clock()), self)
+        return self._refuse_plain(ask, error.status_code)
+
+    def _refuse_plain(self, ask: Ask, status: int) -> Any:
+        sentence = {404: "There is no such page", 405: "That can't be done here"}.get(status, "Something went wrong")
+        if _is_api():
+            bottle.response.content_type = "application/json"
+            return json.dumps({"error": sentence})
+        return ask.page("message.html", status, title=sentence, text="")
+
+    def _notice(self) -> str:
+        coded = bottle.request.get_cookie("notice")
+        if not coded:
+            return ""
+        bottle.response.delete_cookie("notice", path="/")
+        try:
+            return base64.urlsafe_b64decode(coded.encode()).decode()
+        except ValueError:
+            return ""
+
+
+def pages(config: Config) -> Sequence[Page]:
+    """In the navigation's order: the appliance's own first page, each enabled module's, who may enter."""
+    return [page for name in room_names(config) for page in importlib.import_module(name).PAGES]
+
+
+def room_names(config: Config) -> list[str]:
+    return [OWN[0], *(name for module in modules.enabled(config) for name in module.web), *OWN[1:]]
+
+
+def _is_api() -> bool:
+    return str(bottle.request.path).startswith(("/api/", "/metrics"))
+
+
+# What all pages share
+
+STATIC: Mapping[str, str] = {"admin.css": "text/css", "admin.js": "text/javascript"}
+
+
+@cache
+def _text(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _static(name: str) -> str:
+    bottle.response.content_type = f"{STATIC[name]}; charset=utf-8"
+    bottle.response.set_header("Cache-Control", "public, max-age=31536000, immutable")
+    return _text(name)
+
+
+@cache
+def static_url(name: str) -> str:
+    """Another one whenever the file is."""
+    return f"/static/{name}?{hashlib.sha256(_text(name).encode()).hexdigest()[:12]}"
+
+
+def headers() -> dict[str, str]:
+    own = {
+        "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self';"
+        " img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+        "Referrer-Policy": "same-origin",
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+    }
+    if not bottle.response.headers.get("Cache-Control"):
+        own["Cache-Control"] = "no-store"
+    return own
+
+
+def _templates(names: Iterable[str]) -> jinja2.Environment:
+    folders = [TEMPLATES, *(Path(str(importlib.import_module(name).__file__)).parent / "templates" for name in names)]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(list(dict.fromkeys(folders))),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "octets": format_bytes,
+        "duration": format_duration,
+        "bps": format_bits_per_second,
+        "ago": format_ago,
+    }
+    environment.globals["static_url"] = static_url
+    return environment

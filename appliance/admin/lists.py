@@ -1,0 +1,166 @@
+"""Lists: filters, order and page stand in the URL, so a view can be sent to a colleague; CSV and JSON are of that view.
+
+Exports stream: a million rows need no memory.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import bottle
+import peewee
+
+from appliance.accounts.models import core_db
+from appliance.admin.frame import Ask
+
+PAGE_ROWS = 50
+COUNTED = 10_000  # more are "more than": counting a million rows for each page would be all that it does
+_CHUNK = 1000
+
+Row = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Column:
+    """`key` is the row's, and the name in CSV and JSON. `sort` is what it is ordered by, None if it can't be.
+
+    `show` makes the text for people, `link` the address behind it.
+    """
+
+    key: str
+    title: str
+    sort: Any = None
+    number: bool = False
+    show: Callable[[Any], str] = str
+    link: Callable[[Row], str] | None = None
+
+    def text(self, row: Row) -> str:
+        value = row[self.key]
+        return "–" if value is None or value == "" else self.show(value)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A filter: `where` by value, in the order of the menu."""
+
+    key: str
+    title: str
+    where: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class List:
+    """`query` selects dicts with the columns' keys; `search` makes a condition of what was typed.
+
+    `empty` teaches the next step. `order` names the first column to sort by, `-key` the other way round.
+    """
+
+    title: str
+    query: Any
+    columns: Sequence[Column]
+    order: str
+    search: Callable[[str], Any] | None = None
+    choices: Sequence[Choice] = ()
+    empty: str = ""
+    row_id: str = "id"
+
+    def respond(self, ask: Ask, template: str = "list.html", **values: Any) -> Any:
+        asked = ask.query()
+        view = View(self, asked)
+        if asked.get("format") in ("csv", "json"):
+            return _export(view, str(asked["format"]))
+        rows, more = view.rows()
+        return ask.page(template, view=view, rows=rows, more=more, count=view.count(), **values)
+
+
+class View:
+    """One list as a URL asks for it; what the URL says wrongly is left out."""
+
+    def __init__(self, of: List, asked: Mapping[str, str]) -> None:
+        self.of = of
+        self.text = asked.get("q", "").strip()[:200]
+        self.chosen = {c.key: asked[c.key] for c in of.choices if asked.get(c.key) in c.where}
+        self._sortable = {column.key: column.sort for column in of.columns if column.sort is not None}
+        order = asked.get("sort", of.order)
+        self.order = order if order.lstrip("-") in self._sortable else of.order
+        number = asked.get("page", "1")
+        self.page = min(int(number), 1_000_000) if number.isdecimal() and int(number) > 0 else 1
+
+    def query(self) -> Any:
+        conditions = [choice.where[self.chosen[choice.key]] for choice in self.of.choices if choice.key in self.chosen]
+        if self.text and self.of.search is not None:
+            conditions.append(self.of.search(self.text))
+        query = self.of.query
+        for condition in conditions:
+            query = query.where(condition)
+        return query
+
+    def ordered(self) -> Any:
+        by = self._sortable[self.order.lstrip("-")]
+        return self.query().order_by(by.desc() if self.order.startswith("-") else by.asc())
+
+    def rows(self) -> tuple[list[Row], bool]:
+        """This page's, and whether there is another one."""
+        found = list(self.ordered().limit(PAGE_ROWS + 1).offset((self.page - 1) * PAGE_ROWS).dicts())
+        return found[:PAGE_ROWS], len(found) > PAGE_ROWS
+
+    def count(self) -> str:
+        inner = self.query().limit(COUNTED + 1)
+        number = int(inner.count())
+        return f"more than {COUNTED:,}" if number > COUNTED else f"{number:,}"
+
+    def url(self, **other: object) -> str:
+        """This view with something changed; a change of anything but the page begins at the first one."""
+        values = {"q": self.text, **self.chosen, "sort": self.order, "page": self.page if "page" in other else 1}
+        values |= other
+        plain = {"sort": self.of.order, "page": 1, "q": ""}
+        return "?" + urlencode({k: str(v) for k, v in values.items() if v not in ("", plain.get(k))})
+
+    def sorted_url(self, column: Column) -> str:
+        return self.url(sort=f"-{column.key}" if self.order == column.key else column.key)
+
+    def aria_sort(self, column: Column) -> str:
+        return {column.key: "ascending", f"-{column.key}": "descending"}.get(self.order, "none")
+
+
+def _export(view: View, kind: str) -> Iterator[bytes]:
+    name = view.of.title.lower().replace(" ", "-")
+    bottle.response.content_type = {"csv": "text/csv; charset=utf-8", "json": "application/json"}[kind]
+    bottle.response.set_header("Content-Disposition", f'attachment; filename="{name}.{kind}"')
+    keys = [column.key for column in view.of.columns]
+    return (_csv if kind == "csv" else _json)(view.ordered(), keys)
+
+
+def _all(query: peewee.Query) -> Iterator[list[Row]]:
+    """Sent after the handler has returned, so with a connection of its own."""
+    with core_db.connection_context():
+        rows = query.dicts().iterator()
+        while chunk := [row for _, row in zip(range(_CHUNK), rows, strict=False)]:
+            yield chunk
+
+
+def _csv(query: peewee.Query, keys: Sequence[str]) -> Iterator[bytes]:
+    yield (",".join(keys) + "\r\n").encode()
+    for rows in _all(query):
+        text = io.StringIO()
+        csv.writer(text).writerows([_cell(row[key]) for key in keys] for row in rows)
+        yield text.getvalue().encode()
+
+
+def _cell(value: object) -> object:
+    """A text that a spreadsheet would take for a formula stays a text (OWASP, "CSV Injection")."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+
+
+def _json(query: peewee.Query, keys: Sequence[str]) -> Iterator[bytes]:
+    first = True
+    yield b"["
+    for rows in _all(query):
+        for row in rows:
+            yield (b"" if first else b",") + json.dumps({key: row[key] for key in keys}).encode()
+            first = False
+    yield b"]"

@@ -1,0 +1,62 @@
+"""Who may use the admin's pages, who does, and what they have changed."""
+
+import peewee
+
+from appliance.accounts.models import core_db
+
+
+class _Core(peewee.Model):
+    class Meta:
+        database = core_db
+        legacy_table_names = False
+
+
+class AdminUser(_Core):
+    """`password` is an argon2id hash (RFC 9106); `role` is one of ROLES in people.py."""
+
+    id = peewee.AutoField()
+    name = peewee.TextField(unique=True)
+    password = peewee.TextField()
+    role = peewee.TextField()
+    enabled = peewee.BooleanField(default=True)
+    created_at = peewee.BigIntegerField()
+
+
+class AdminSession(_Core):
+    """A browser that is logged in. `token` is the SHA-256 of its cookie; no user is who came by a one-time link.
+
+    `form_token` stands in each of its forms. Times are UTC seconds.
+    """
+
+    token = peewee.TextField(primary_key=True)
+    user = peewee.ForeignKeyField(AdminUser, null=True, on_delete="CASCADE")
+    form_token = peewee.TextField()
+    address = peewee.TextField()
+    agent = peewee.TextField()
+    created_at = peewee.BigIntegerField()
+    used_at = peewee.BigIntegerField()
+
+
+class ApiToken(_Core):
+    """A program's way in; `token` is the SHA-256 of what it sends."""
+
+    id = peewee.AutoField()
+    name = peewee.TextField(unique=True)
+    token = peewee.TextField(unique=True)
+    role = peewee.TextField()
+    created_at = peewee.BigIntegerField()
+    used_at = peewee.BigIntegerField(null=True)
+
+
+class Audit(_Core):
+    """One change: `subject` is `kind name`, `changes` a JSON object of [before, after] by field, secrets left out."""
+
+    id = peewee.AutoField()
+    at = peewee.BigIntegerField()
+    who = peewee.TextField()
+    action = peewee.TextField()
+    subject = peewee.TextField()
+    changes = peewee.TextField()
+
+
+MODELS = (AdminUser, AdminSession, ApiToken, Audit)

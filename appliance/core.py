@@ -1,0 +1,106 @@
+"""What runs on every appliance, whichever modules are enabled: the web server, the admin's pages, the scheduler."""
+
+import http
+import http.client
+import ssl
+import sys
+from collections.abc import Iterator
+
+from appliance import certificates, launch
+from appliance.config import Config
+from appliance.errors import UserError
+from appliance.service import Directory, File, Module, Service
+
+LOOPBACK = "127.0.0.1"
+_ANSWERS_WITHIN_S = 10.0  # slow boxes, right after they have started
+
+ADMIN = Service(
+    name="admin",
+    description="the admin's pages",
+    user="gatehouse-admin",
+    groups=("gatehouse-core",),
+    command=lambda config: [sys.executable, "-m", "appliance.admin.web"],
+    reads=("site", "paths", "database"),
+    writes=lambda config: [config.paths.state / "core", config.paths.state / "admin", config.paths.run / "admin"],
+)
+JOBS = Service(
+    name="jobs",
+    description="what is done by itself: changes of running sessions, lost sessions, alerts",
+    user="gatehouse-jobs",
+    groups=("gatehouse-core",),
+    command=lambda config: [sys.executable, "-m", "appliance.jobs"],
+    reads=("site", "paths", "database", "radius", "privacy"),
+    writes=lambda config: [config.paths.state / "core"],
+)
+WEB = Service(
+    name="web",
+    description="web server before the pages",
+    user="gatehouse-web",
+    groups=("gatehouse-portal", "gatehouse-admin"),
+    command=lambda config: _nginx(config),
+    writes=lambda config: [config.paths.run / "web"],
+    forks=True,
+)
+
+
+def _nginx(config: Config, *more: str) -> list[str]:
+    folder = config.paths.run / "web"
+    return ["/usr/sbin/nginx", "-p", str(folder), "-c", str(config.paths.run / "nginx.conf"), "-e", "stderr", *more]
+
+
+def render(config: Config) -> list[File]:
+    """nginx.conf itself is rendered by `apply`, with the servers of all modules."""
+    if not config.admin.tls:
+        return []
+    pair = certificates.own_admin(config)
+    return [File("admin.pem", pair.certificate + pair.key, "gatehouse-web", ("web",))]
+
+
+def verify(config: Config) -> None:
+    complain("nginx", launch.check(config, WEB, _nginx(config, "-t")))
+
+
+def complain(program: str, output: str) -> None:
+    """Raises UserError with the end of what the program said."""
+    if output:
+        lines = [line for line in output.splitlines() if line.strip()]
+        raise UserError(f"{program} refuses its configuration, nothing was changed: {' | '.join(lines[-3:])}")
+
+
+def problems(config: Config) -> Iterator[str]:
+    listen = LOOPBACK if config.admin.listen.is_unspecified else str(config.admin.listen)
+    yield from page("the admin page", listen, config.admin.port, tls=config.admin.tls)
+
+
+def page(title: str, address: str, port: int, tls: bool) -> Iterator[str]:
+    """Any answer but nginx's own that nobody stands behind it."""
+    connection = http.client.HTTPConnection(address, port, timeout=_ANSWERS_WITHIN_S)
+    if tls:
+        own = ssl._create_unverified_context()  # noqa: S323 (our own, on this machine)
+        connection = http.client.HTTPSConnection(address, port, timeout=_ANSWERS_WITHIN_S, context=own)
+    try:
+        connection.request("GET", "/")
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        yield f"{title} doesn't answer on {address} port {port}: {error or type(error).__name__}"
+        return
+    finally:
+        connection.close()
+    if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
+        yield f"{title} on {address} port {port} says {status}"
+
+
+CORE = Module(
+    name="core",
+    title="Appliance",
+    chapter="hotspot.md",
+    services=(ADMIN, JOBS, WEB),
+    directories=(
+        Directory("state", "admin", "gatehouse-admin", "gatehouse-admin", 0o700),
+        Directory("run", "admin", "gatehouse-admin", "gatehouse-admin", 0o2750),
+        Directory("run", "web", "gatehouse-web", "gatehouse-web", 0o700),
+    ),
+    render=render,
+    verify=verify,
+    problems=problems,
+)

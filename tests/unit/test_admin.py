@@ -1,0 +1,346 @@
+"""The admin's pages: who may do what, forms and their tokens, lists, and what everybody changed."""
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import argon2
+import pytest
+
+from appliance import apply, config, modules
+from appliance.accounts import manage
+from appliance.accounts.models import Account, Plan, Session, core_db
+from appliance.admin import frame, links, people
+from appliance.admin.models import AdminSession, AdminUser, Audit
+from appliance.config import Config
+from portal.module import HOTSPOT
+
+PASSWORD = "correct horse"
+NASTY = "<script>alert(1)</script>\"'&"
+
+
+@dataclass
+class Reply:
+    status: int
+    headers: dict[str, str]
+    body: str
+    cookies: dict[str, str] = field(default_factory=dict)
+
+
+class Browser:
+    """Speaks WSGI to the application as nginx does."""
+
+    def __init__(self, app: Any, address: str = "192.0.2.9") -> None:
+        self._app = app
+        self.address = address
+        self.cookies: dict[str, str] = {}
+        self.headers: dict[str, str] = {}
+
+    def get(self, url: str) -> Reply:
+        return self._ask("GET", url, b"")
+
+    def post(self, url: str, form: dict[str, str] | None = None, token: str | None = None) -> Reply:
+        sent = dict(form or {})
+        if token is None and "gatehouse" in self.cookies:
+            token = self.token()
+        if token:
+            sent["form_token"] = token
+        return self._ask("POST", url, urlencode(sent).encode())
+
+    def token(self) -> str:
+        found = re.search(r'name="form_token" value="([^"]+)"', self.get("/").body)
+        assert found
+        return found[1]
+
+    def _ask(self, method: str, url: str, body: bytes) -> Reply:
+        path, _, query = url.partition("?")
+        environ = {
+            "REQUEST_METHOD": method,
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "SERVER_NAME": "box",
+            "SERVER_PORT": "443",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "CONTENT_TYPE": "application/x-www-form-urlencoded",
+            "CONTENT_LENGTH": str(len(body)),
+            "HTTP_X_REAL_IP": self.address,
+            "HTTP_COOKIE": "; ".join(f"{name}={value}" for name, value in self.cookies.items()),
+            "wsgi.input": io.BytesIO(body),
+            "wsgi.errors": io.StringIO(),
+            "wsgi.url_scheme": "https",
+            **self.headers,
+        }
+        got: list[Any] = []
+        chunks = self._app(environ, lambda status, headers, *more: got.extend((status, headers)))
+        text = b"".join(chunks).decode()
+        sent = [value.partition(";")[0].partition("=") for name, value in got[1] if name == "Set-Cookie"]
+        cookies = {name: value for name, _, value in sent}
+        self.cookies = {
+            name: value.strip('"') for name, value in {**self.cookies, **cookies}.items() if value.strip('"')
+        }
+        return Reply(int(got[0].split()[0]), dict(got[1]), text, cookies)
+
+
+@pytest.fixture
+def box(toml: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Config]:
+    """An appliance with the hotspot enabled and one person of each role; passwords cost less than in earnest."""
+    monkeypatch.setattr(people, "HASHER", argon2.PasswordHasher(time_cost=1, memory_cost=64))
+    loaded = config.load(toml)
+    modules.set_enabled(loaded, HOTSPOT, True)
+    (loaded.paths.state / "admin").mkdir()
+    with apply.open_core(loaded):
+        for role in people.ROLES:
+            people.add(role, PASSWORD, role)
+        manage.add(Plan, "plan", name="home", rate_down_bps=20_000_000)
+    yield loaded
+
+
+@pytest.fixture
+def app(box: Config) -> Any:
+    return frame.Frame(box).app()
+
+
+def browser(app: Any, role: str) -> Browser:
+    one = Browser(app)
+    reply = one.post("/login", {"name": role, "password": PASSWORD})
+    assert (reply.status, reply.headers["Location"]) == (303, "/")
+    return one
+
+
+def concrete(path: str) -> str:
+    return path.replace("<name>", "nobody")
+
+
+def routes(box: Config) -> list[frame.Page]:
+    return [page for page in frame.pages(box) if not page.open]
+
+
+def test_no_page_is_shown_to_strangers(box: Config, app: Any) -> None:
+    stranger = Browser(app)
+    for page in routes(box):
+        reply = stranger.get(concrete(page.path)) if page.method == "GET" else stranger.post(concrete(page.path))
+        if page.method == "GET":
+            assert (reply.status, reply.headers.get("Location")) == (303, "/login"), page.path
+        else:
+            assert reply.status == 403, page.path
+
+
+@pytest.mark.parametrize("role", people.ROLES)
+def test_each_role_reaches_its_own_pages_only(box: Config, app: Any, role: str) -> None:
+    one = browser(app, role)
+    token = one.token()
+    for page in routes(box):
+        if page.path == "/leave":
+            continue
+        may = people.ROLES.index(role) >= people.ROLES.index(page.needs)
+        url = concrete(page.path)
+        reply = one.get(url) if page.method == "GET" else one.post(url, {}, token)
+        assert (reply.status == 403) == (not may), (page.path, page.method, reply.status)
+        assert reply.status < 500, (page.path, reply.body)
+
+
+def test_forms_need_their_token(box: Config, app: Any) -> None:
+    one = browser(app, "owner")
+    for page in routes(box):
+        if page.method == "POST":
+            for token in ("", "wrong"):
+                reply = one.post(concrete(page.path), {"name": "x", "password": PASSWORD}, token)
+                assert (reply.status, "was not ours" in reply.body) == (403, True), page.path
+    assert one.get("/").status == 200  # nor was anybody thrown out
+
+
+def test_passwords_are_not_guessed(box: Config, app: Any) -> None:
+    guesser = Browser(app)
+    answers = [guesser.post("/login", {"name": "owner", "password": f"guess {n}"}).status for n in range(100)]
+    assert answers[:10] == [403] * 10
+    assert set(answers[10:]) <= {429, 403}
+    assert answers.count(403) <= 12
+    other = Browser(app, "192.0.2.77")
+    assert other.post("/login", {"name": "owner", "password": PASSWORD}).status == 429  # the name rests too
+
+
+def test_leaving_ends_the_session_for_good(box: Config, app: Any) -> None:
+    one = browser(app, "operator")
+    kept = dict(one.cookies)
+    assert one.post("/leave").status == 303
+    one.cookies = kept
+    assert one.get("/accounts").headers["Location"] == "/login"
+
+
+def test_a_one_time_link_leads_to_the_first_login(box: Config, app: Any) -> None:
+    with apply.open_core(box):
+        AdminUser.delete().execute()
+    core_db.initialize(core_db.obj)
+    one = Browser(app)
+    assert "gatehouse admin-link" in one.get("/login").body
+    link = links.create(box)
+    where = "/enter" + link.partition("/enter")[2]
+    entered = one.get(where)
+    assert 'href="/users/new?first=1"' in entered.body
+    assert Browser(app).get(where).status == 403
+    made = one.post("/users/new", {"name": "jana", "password": PASSWORD, "role": "owner", "first": "1"})
+    assert made.status == 303
+    assert Browser(app).post("/login", {"name": "jana", "password": PASSWORD}).status == 303
+
+
+def test_what_is_typed_is_shown_again_and_escaped(box: Config, app: Any) -> None:
+    one = browser(app, "owner")
+    for url, form in (
+        ("/accounts/new", {"name": f" {NASTY}", "plan": "home"}),
+        ("/plans/new", {"name": NASTY, "down": NASTY}),
+        ("/users/new", {"name": NASTY, "password": PASSWORD, "role": "owner"}),
+    ):
+        reply = one.post(url, form)
+        assert reply.status == 400, url
+        assert "<script>alert" not in reply.body
+        assert "&lt;script&gt;" in reply.body, url
+        assert 'role="alert"' in reply.body
+
+
+def test_nasty_names_are_escaped_everywhere(box: Config, app: Any) -> None:
+    one = browser(app, "owner")
+    assert one.post("/accounts/new", {"name": NASTY, "plan": "home"}).status == 200
+    with core_db.connection_context():
+        Session.create(
+            unique_id="1", account=NASTY, nas=NASTY, acct_session_id="1", mac=NASTY, started_at=1, updated_at=1
+        )
+    for page in routes(box):
+        if page.method == "GET" and "<" not in page.path:
+            assert "<script>alert" not in one.get(page.path).body, page.path
+    listed = re.search(r'href="(/accounts/[^"]+)">&lt;script', one.get("/accounts").body)
+    assert listed
+    reply = one.get(listed[1])
+    assert "<script>alert" not in reply.body
+    for kind in ("csv", "json"):
+        assert one.get(f"/sessions?format={kind}").status == 200
+
+
+def test_an_account_is_made_changed_and_removed_and_all_of_it_is_on_record(box: Config, app: Any) -> None:
+    one = browser(app, "operator")
+    made = one.post("/accounts/new", {"name": "anna", "plan": "home"})
+    assert re.search(r"shown only now: <code>[a-z2-9]{12}</code>", made.body)
+    page = one.get("/accounts/anna").body
+    assert "let in at 20M down" in page
+    changed = one.post("/accounts/anna", {"plan": "home", "down": "5M", "valid_until": "2035-01-31T18:00"})
+    assert changed.status == 303
+    assert "let in at 5M down" in one.get("/accounts/anna").body
+    assert one.post("/accounts/anna", {"plan": "home", "down": "fast"}).status == 400
+    assert one.post("/accounts/anna/switch", {"enabled": "no"}).status == 200
+    assert "blocked" in one.get("/accounts/anna").body
+    assert one.post("/accounts/anna/switch", {"remove": "1"}).status == 303
+    assert one.get("/accounts/anna").status == 400
+    with core_db.connection_context():
+        found = [
+            (a.who, a.action, json.loads(a.changes)) for a in Audit.select().order_by(Audit.id) if "anna" in a.subject
+        ]
+    assert [(who, action) for who, action, _ in found] == [
+        ("operator", "added"),
+        ("operator", "changed"),
+        ("operator", "changed"),
+        ("operator", "removed"),
+    ]
+    assert found[1][2]["rate_down_bps"] == [None, 5_000_000]
+    assert found[2][2] == {"enabled": [True, False]}
+
+
+def test_a_plan_is_written_as_it_is_read(box: Config, app: Any) -> None:
+    one = browser(app, "operator")
+    form = {"name": "nights", "down": "20M", "up": "5M", "windows": "daily 22:00-06:00 @50M/10M", "quota": "10G/month"}
+    assert one.post("/plans/new", form).headers["Location"] == "/plans/nights"
+    page = one.get("/plans/nights").body
+    assert "20 Mbit/s down, 5 up" in page
+    assert 'value="10G/month"' in page
+    assert page.count('class="open"') == 7 * 8
+    again = dict(re.findall(r'<input id="[a-z_]+" name="([a-z_]+)" value="([^"]*)"', page))
+    assert one.post("/plans/nights", again).status == 303
+    with core_db.connection_context():
+        (last,) = Audit.select().order_by(Audit.id.desc()).limit(1)
+    assert json.loads(last.changes) == {}
+
+
+def test_a_list_is_its_url(box: Config, app: Any) -> None:
+    one = browser(app, "reader")
+    with core_db.connection_context(), core_db.atomic():
+        plan = Plan.get()
+        rows = [
+            {"name": f"a{n:03}", "plan": plan, "password": b"", "created_at": n, "enabled": n % 2} for n in range(120)
+        ]
+        Account.insert_many(rows).execute()
+    first = one.get("/accounts").body
+    assert first.count("<tr>") - 1 == 50
+    assert "120" in first
+    last = one.get("/accounts?sort=-name&page=3").body
+    assert re.findall(r">(a\d{3})</a>", last) == [f"a{n:03}" for n in range(19, -1, -1)]
+    assert 'aria-sort="descending"' in last
+    blocked = one.get("/accounts?state=blocked&q=a01").body
+    assert re.findall(r">(a\d{3})</a>", blocked) == ["a010", "a012", "a014", "a016", "a018"]
+    exported = one.get("/accounts?state=blocked&q=a01&format=json")
+    assert [row["name"] for row in json.loads(exported.body)] == ["a010", "a012", "a014", "a016", "a018"]
+    text = one.get("/accounts?format=csv").body.splitlines()
+    assert text[0].startswith("name,plan,enabled")
+    assert len(text) == 121
+    for nonsense in ("?page=-1", "?page=x", "?sort=password", "?state=nothing", "?q=%27%3B--", "?page=99999999999999"):
+        assert one.get(f"/accounts{nonsense}").status == 200
+
+
+def test_formulas_stay_text_in_spreadsheets(box: Config, app: Any) -> None:
+    one = browser(app, "operator")
+    one.post("/accounts/new", {"name": "=HYPERLINK(1)", "plan": "home"})
+    assert "'=HYPERLINK(1)" in one.get("/accounts?format=csv").body
+
+
+def test_headers_are_on_every_answer(box: Config, app: Any) -> None:
+    one = browser(app, "reader")
+    for url in ("/", "/accounts", "/nothing", "/accounts/nobody", "/login", "/static/admin.css"):
+        headers = one.get(url).headers
+        policy = headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'")
+        assert "unsafe" not in policy
+        assert headers["X-Content-Type-Options"] == "nosniff"
+    assert one.get("/").headers["Cache-Control"] == "no-store"
+    assert not re.search(r"<[^>]+\s(style|on[a-z]+)=|<style|<script(?! defer src=)", one.get("/plans/new").body)
+
+
+def test_the_last_owner_stays(box: Config, app: Any) -> None:
+    one = browser(app, "owner")
+    for form in ({"remove": "1"}, {"role": "reader"}, {"enabled": "no"}):
+        assert "is the only owner" in one.post("/users/owner", form).body
+    assert one.post("/users/operator", {"enabled": "no"}).status == 303
+    assert Browser(app).post("/login", {"name": "operator", "password": PASSWORD}).status == 403
+
+
+def test_a_session_is_ended_by_a_new_password_and_by_hand(box: Config, app: Any) -> None:
+    reader, owner = browser(app, "reader"), browser(app, "owner")
+    with core_db.connection_context():
+        session = AdminSession.select().join(AdminUser).where(AdminUser.name == "reader").get()
+    assert owner.post("/users/sessions/end", {"session": session.token}).status == 303
+    assert reader.get("/").headers["Location"] == "/login"
+    reader = browser(app, "reader")
+    assert owner.post("/users/reader", {"password": "another horse"}).status == 303
+    assert reader.get("/").headers["Location"] == "/login"
+
+
+def test_programs_come_by_a_token(box: Config, app: Any) -> None:
+    owner = browser(app, "owner")
+    shown = owner.post("/users/tokens/new", {"name": "billing", "role": "reader"}).body
+    secret = re.search(r"<code>(gh_[^<]+)</code>", shown)
+    assert secret
+    program = Browser(app)
+    program.headers = {"HTTP_AUTHORIZATION": f"Bearer {secret[1]}"}
+    assert program.get("/accounts?format=json").body == "[]"
+    assert program.post("/accounts/new", {"name": "x", "plan": "home"}).status == 403
+    assert owner.post("/users/tokens/billing/remove").status == 303
+    assert program.get("/accounts").status == 303
+
+
+def test_pages_of_a_module_that_is_not_enabled_are_absent(box: Config) -> None:
+    modules.set_enabled(box, HOTSPOT, False)
+    one = browser(frame.Frame(box).app(), "owner")
+    assert "gatehouse enable hotspot" in one.get("/").body
+    assert one.get("/accounts").status == 404
+    assert 'href="/accounts"' not in one.get("/").body
