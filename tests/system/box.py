@@ -49,6 +49,10 @@ class Box(Vm):
         kept = ("ControlMaster=auto", "ControlPersist=yes", f"ControlPath={self.folder}/ssh-%p")
         return [ssh, *(word for option in kept for word in ("-o", option)), *words]
 
+    def power_on(self) -> None:
+        self.serial.unlink(missing_ok=True)  # what it says is of this time
+        super().power_on()
+
     def set_up(self) -> None:
         """Its first boot."""
         self.power_on()

@@ -256,11 +256,13 @@ def test_a_damaged_slot_gives_way_though_the_environment_is_lost_too(box: Box) -
     known, slot = box.read_esp("grub/grubenv"), box.read_slot(disk.SLOT_A, len(JUNK))
     box.write_environment(b"")
     box.write_slot(disk.SLOT_A, JUNK)
-    box.power_on()
-    await_start(box, "A", "B")
-    box.cut_power()
-    box.write_slot(disk.SLOT_A, slot)
-    box.write_environment(known)
+    try:
+        box.power_on()
+        await_start(box, "A", "B")
+    finally:
+        box.cut_power()
+        box.write_slot(disk.SLOT_A, slot)
+        box.write_environment(known)
 
 
 def test_a_damaged_slot_gives_way(box: Box) -> None:

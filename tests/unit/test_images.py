@@ -92,7 +92,7 @@ def test_scripts_can_be_read_by_what_runs_them() -> None:
     subprocess.run(["grub-script-check", IMAGES / "grub.cfg"], check=True)
     rootfs = IMAGES / "rootfs"
     scripts = [path for path in rootfs.rglob("*") if path.is_file() and path.read_bytes().startswith(b"#!/bin/sh")]
-    assert len(scripts) == 3
+    assert len(scripts) == 4
     for script in (*scripts, IMAGES / "customize"):
         assert script.stat().st_mode & 0o111, script
         subprocess.run(["sh", "-n", script], check=True)

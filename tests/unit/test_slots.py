@@ -10,6 +10,7 @@ from appliance import slots
 from appliance.errors import UserError
 from appliance.slots import Slot
 
+ROOT = Path(__file__).parents[2]
 STATE = {"ORDER": "A B", "A_OK": "1", "A_TRY": "0", "A_NEW": "0", "B_OK": "1", "B_TRY": "1", "B_NEW": "1"}
 
 
@@ -31,7 +32,11 @@ class Box:
         slots._set(**environment)
 
     def rauc(self, *lines: str) -> None:
-        script = self._programs / "rauc"
+        self.program("rauc", *lines)
+
+    def program(self, name: str, *lines: str) -> None:
+        """Its words are written down."""
+        script = self._programs / name
         script.write_text("\n".join(["#!/bin/sh", f'echo "$@" >>{self.asked}', *lines, ""]))
         script.chmod(0o755)
 
@@ -140,3 +145,22 @@ def test_what_broke_off_does_not_say_that_nothing_was_changed(box: Box, tmp_path
     box.rauc(f"grub-editenv {slots.ENVIRONMENT} set B_OK=0", "echo LastError: read error", "exit 1")
     with pytest.raises(UserError, match="failed, slot B has to be written again: read error"):
         slots.install(bundle, lambda line: None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "restarts"),
+    [({}, True), ({"B_NEW": "0"}, False), ({"A_OK": "0"}, False)],
+    ids=["on trial", "kept", "the only one"],
+)
+def test_a_check_that_ends_badly_ends_the_trial(
+    box: Box, tmp_path: Path, changes: dict[str, str], restarts: bool
+) -> None:
+    """The script of the image, told where this machine's files are."""
+    box.started("B", **STATE | changes)
+    script = (ROOT / "images/rootfs/usr/lib/gatehouse/end-trial").read_text()
+    for known, here in (("/efi/grub/grubenv", slots.ENVIRONMENT), ("/proc/cmdline", slots.COMMAND_LINE)):
+        assert str(known) in script
+        script = script.replace(str(known), str(here))
+    box.program("systemctl")
+    subprocess.run(["sh", "-c", script], check=True)
+    assert box.asked.exists() == restarts
