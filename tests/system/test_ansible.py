@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from appliance.config import Config
+from appliance.core import CORE
 from portal.module import HOTSPOT
 from tests.lab import journey
 from tests.lab.addresses import LAN, POOL, PROVIDER, WAN
@@ -22,7 +23,7 @@ CONFIG = {
     "dhcp": {"dns": [str(PROVIDER)]},
 }
 VARIABLES = {"gatehouse_config": CONFIG, "gatehouse_modules": ["hotspot"]}
-SERVICES = {service.name for service in HOTSPOT.services if service.wanted(Config())}
+SERVICES = {service.name for service in (*CORE.services, *HOTSPOT.services) if service.wanted(Config())}
 LISTENING = {"udp": {53, 67, 1812, 1813, 3799, 18121, 18122}, "tcp": {22, 53, 8080, 8090}}
 FROM_OUTSIDE = {22}  # of TCP; 8090 is let through, but [admin] listen is 127.0.0.1
 STRANGER = 9999
