@@ -156,7 +156,7 @@ def test_a_file_that_the_inventory_does_not_give_stays(host: Host) -> None:
     inventory = host.inventory.read_text(encoding="utf-8")
     before = file.read_text(encoding="utf-8")
     try:
-        host.inventory.write_text(inventory.replace("gatehouse_config:", "unused:"), encoding="utf-8")
+        host.inventory.write_text(inventory.replace('"gatehouse_config"', '"unused"'), encoding="utf-8")
         file.write_text(f"{before}# by hand\n", encoding="utf-8")
         assert host.site().status == 0
         assert file.read_text(encoding="utf-8") == f"{before}# by hand\n"
