@@ -15,7 +15,7 @@ import pytest
 from tests.lab.namespace import run
 from tests.system.image import TREE, build, built, unpacked
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.long]
 
 LARGEST_BYTES = 400_000_000
 PRIVATE = re.compile(rb"-----BEGIN ([A-Z]+ )?PRIVATE KEY-----\n[A-Za-z0-9+/=\n]{40}")
