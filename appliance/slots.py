@@ -16,6 +16,7 @@ from appliance.errors import UserError
 ENVIRONMENT = Path("/efi/grub/grubenv")
 COMMAND_LINE = Path("/proc/cmdline")
 NAMES = ("A", "B")
+_WRITING = "Copying image to"  # RAUC's progress from when it writes
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,14 @@ def install(bundle: Path, tell: Callable[[str], None]) -> str:
         for line in rauc.stdout or ():
             lines.append(line.strip())
             tell(lines[-1])
+    other = _other(slot.name)
+    if rauc.returncode and any(_WRITING in line for line in lines):
+        raise UserError(f"{bundle}: failed, slot {other} has to be written again: {_reason(lines)}")
     if rauc.returncode:
-        gone = f"failed, slot {_other(slot.name)} has to be written again"
-        what = "refused, nothing was changed" if _environment() == before else gone
-        raise UserError(f"{bundle}: {what}: {_reason(lines)}")
-    return _other(slot.name)
+        if before and before != _environment():  # the handler before an installation runs before some of RAUC's checks
+            _set(**{key: before[key] for key in (f"{other}_NEW", f"{other}_TRY") if key in before})
+        raise UserError(f"{bundle}: refused, nothing was changed: {_reason(lines)}")
+    return other
 
 
 def _reason(lines: list[str]) -> str:

@@ -154,7 +154,7 @@ def show(capsys: pytest.CaptureFixture[str], text: str) -> None:
 
 @pytest.mark.parametrize(("name", "reason"), REFUSED.items(), ids=REFUSED)
 def test_what_is_no_update_is_refused_and_changes_nothing(box: Box, bundles: Path, name: str, reason: str) -> None:
-    kept = "cat /efi/grub/grubenv; sha256sum /var/lib/rauc/* 2>/dev/null || true"
+    kept = "cat /efi/grub/grubenv"
     before, slots = box.ssh(kept), [digest(box, disk.SLOT_A), digest(box, disk.SLOT_B)]
     box.put(bundles / f"{name}.raucb", TARGET)
     line = box.fails(f"gatehouse update {TARGET} --reboot").splitlines()[-1]

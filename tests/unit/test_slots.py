@@ -138,11 +138,24 @@ def test_an_environment_that_power_took_is_made_anew(box: Box, left: str) -> Non
     assert box.environment() == STATE | {"ORDER": "B A", "B_TRY": "0", "B_NEW": "0"}
 
 
+def test_a_bundle_that_is_refused_late_leaves_the_other_slot_as_it_was(box: Box, tmp_path: Path) -> None:
+    """RAUC asks whether it is for this machine after the handler that begins a trial."""
+    bundle = tmp_path / "other.raucb"
+    bundle.touch()
+    box.started("A", B_NEW="0", B_TRY="0")
+    before = box.environment()
+    box.rauc(f"grub-editenv {slots.ENVIRONMENT} set B_NEW=1", "echo LastError: Compatible mismatch", "exit 1")
+    with pytest.raises(UserError, match="refused, nothing was changed: Compatible mismatch"):
+        slots.install(bundle, lambda line: None)
+    assert box.environment() == before
+
+
 def test_what_broke_off_does_not_say_that_nothing_was_changed(box: Box, tmp_path: Path) -> None:
     bundle = tmp_path / "damaged.raucb"
     bundle.touch()
     box.started("A", B_NEW="0")
-    box.rauc(f"grub-editenv {slots.ENVIRONMENT} set B_OK=0", "echo LastError: read error", "exit 1")
+    writing = "echo ' 40% Copying image to rootfs.1'"
+    box.rauc(f"grub-editenv {slots.ENVIRONMENT} set B_OK=0", writing, "echo LastError: read error", "exit 1")
     with pytest.raises(UserError, match="failed, slot B has to be written again: read error"):
         slots.install(bundle, lambda line: None)
 
