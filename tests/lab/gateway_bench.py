@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -223,6 +224,16 @@ class Bench:
         assert self.daemon is not None
         self.daemon.kill()
         self.daemon.wait()
+
+    def await_noted(self, timeout_s: float = 10) -> None:
+        """All accounting is answered, and the daemon has written that down: after a kill it tells nothing again."""
+        database = f"file:{self.directory}/state/gateway/gateway.db?mode=ro"
+
+        def noted() -> bool:
+            with contextlib.closing(sqlite3.connect(database, uri=True)) as opened:
+                return bool(opened.execute("SELECT NOT EXISTS (SELECT 1 FROM outbox)").fetchone()[0])
+
+        wait_until(noted, timeout_s, "the outbox to be empty")
 
     def stop(self) -> int:
         assert self.daemon is not None

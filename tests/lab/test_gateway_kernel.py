@@ -444,6 +444,7 @@ class TestRestart:
         bench.allow(account="nora", session_timeout_s=300, address=_public())
         with connect(bench.guest, OUTSIDE, TCP_PORT) as flow:
             say(flow, "x" * 3000)
+            bench.await_noted()
             before = bench.who()
             bench.kill()
             say(flow, "y" * 3000)
@@ -454,7 +455,8 @@ class TestRestart:
         assert after.down_octets > before.down_octets + 3000
         assert after.online_s >= before.online_s
         assert after.remaining_s is not None and 290 < after.remaining_s <= 300
-        assert len(_start(bench, "nora")) <= 1
+        bench.await_noted()
+        assert len(_start(bench, "nora")) == 1
 
     def test_not_an_octet_is_lost_or_counted_twice(self, bench: Bench) -> None:
         bench.allow(account="otto", up_bps=0, down_bps=0)
