@@ -7,20 +7,22 @@ import peewee
 core_db = peewee.DatabaseProxy()
 
 
-class _Core(peewee.Model):
+class CoreModel(peewee.Model):
+    """A table of the core database."""
+
     class Meta:
         database = core_db
         legacy_table_names = False
 
 
-class Pool(_Core):
+class Pool(CoreModel):
     """A named set of addresses from which a plan's guests get theirs."""
 
     id = peewee.AutoField()
     name = peewee.TextField(unique=True)
 
 
-class Plan(_Core):
+class Plan(CoreModel):
     """What an account may do. None is no limit, a rate of 0 too; `windows` empty is always.
 
     `burst` is the rest of a Mikrotik-Rate-Limit after the rate. A used-up quota cuts, or slows down where a slow
@@ -51,7 +53,7 @@ class Plan(_Core):
     changed_at = peewee.BigIntegerField(default=0)
 
 
-class VoucherBatch(_Core):
+class VoucherBatch(CoreModel):
     """Vouchers that were made together; each of them is an account. Prices are in minor units (cents)."""
 
     id = peewee.AutoField()
@@ -63,7 +65,7 @@ class VoucherBatch(_Core):
     created_at = peewee.BigIntegerField()
 
 
-class Account(_Core):
+class Account(CoreModel):
     """A person, device or voucher that logs in; times are UTC seconds, `password` is sealed (appliance/crypto.py).
 
     `overrides` is empty, or a JSON object of the plan's columns that are different for this account.
@@ -83,7 +85,7 @@ class Account(_Core):
     changed_at = peewee.BigIntegerField(default=0)
 
 
-class Device(_Core):
+class Device(CoreModel):
     """A device that logs in by its MAC address, because its account's owner said "remember this device"."""
 
     mac = peewee.TextField(primary_key=True)
@@ -92,7 +94,7 @@ class Device(_Core):
     used_at = peewee.BigIntegerField()
 
 
-class LoginSlot(_Core):
+class LoginSlot(CoreModel):
     """A login that was granted and whose session hasn't begun yet counts as online until `held_until`."""
 
     account = peewee.ForeignKeyField(Account, on_delete="CASCADE")
@@ -103,7 +105,7 @@ class LoginSlot(_Core):
         primary_key = peewee.CompositeKey("account", "mac")
 
 
-class PoolAddress(_Core):
+class PoolAddress(CoreModel):
     """One address of a pool; it is free when `held_until` (UTC seconds) has passed."""
 
     ip = peewee.TextField(primary_key=True)
@@ -113,7 +115,7 @@ class PoolAddress(_Core):
     held_until = peewee.BigIntegerField(default=0)
 
 
-class Session(_Core):
+class Session(CoreModel):
     """What accounting told of one session. Input is from the guest, output to the guest (RFC 2866, 5.3).
 
     `raw_*` are the router's own counters as last seen. `granted_*` is what the router was told: rate, end of the
@@ -146,7 +148,7 @@ class Session(_Core):
     watch_octets = peewee.BigIntegerField(null=True)
 
 
-class LiveChange(_Core):
+class LiveChange(CoreModel):
     """What a router is to be told about a running session; it is done when accounting shows that it took place."""
 
     id = peewee.AutoField()
@@ -165,7 +167,7 @@ class LiveChange(_Core):
     note = peewee.TextField(default="")
 
 
-class JobLease(_Core):
+class JobLease(CoreModel):
     """Which process does a job, so that several appliances on one database don't do it twice."""
 
     name = peewee.TextField(primary_key=True)
@@ -173,7 +175,7 @@ class JobLease(_Core):
     held_until = peewee.BigIntegerField()
 
 
-class AccountUsage(_Core):
+class AccountUsage(CoreModel):
     """Octets of an account on one day of the site's calendar; `day` is YYYYMMDD."""
 
     account = peewee.ForeignKeyField(Account, on_delete="CASCADE")

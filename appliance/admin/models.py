@@ -2,16 +2,10 @@
 
 import peewee
 
-from appliance.accounts.models import core_db
+from appliance.accounts.models import CoreModel
 
 
-class _Core(peewee.Model):
-    class Meta:
-        database = core_db
-        legacy_table_names = False
-
-
-class AdminUser(_Core):
+class AdminUser(CoreModel):
     """`password` is an argon2id hash (RFC 9106); `role` is one of ROLES in people.py."""
 
     id = peewee.AutoField()
@@ -22,7 +16,7 @@ class AdminUser(_Core):
     created_at = peewee.BigIntegerField()
 
 
-class AdminSession(_Core):
+class AdminSession(CoreModel):
     """A browser that is logged in. `token` is the SHA-256 of its cookie; no user is who came by a one-time link.
 
     `form_token` stands in each of its forms. Times are UTC seconds.
@@ -37,7 +31,7 @@ class AdminSession(_Core):
     used_at = peewee.BigIntegerField()
 
 
-class ApiToken(_Core):
+class ApiToken(CoreModel):
     """A program's way in; `token` is the SHA-256 of what it sends."""
 
     id = peewee.AutoField()
@@ -48,7 +42,7 @@ class ApiToken(_Core):
     used_at = peewee.BigIntegerField(null=True)
 
 
-class Audit(_Core):
+class Audit(CoreModel):
     """One change: `subject` is `kind name`, `changes` a JSON object of [before, after] by field, secrets left out."""
 
     id = peewee.AutoField()

@@ -2,14 +2,14 @@
 
 import peewee
 
-from appliance.accounts.models import core_db
+from appliance.accounts.models import CoreModel
 
 GATEWAY = "gateway"
 KINDS = ("gateway", "mikrotik", "chilli", "other")
 COA = ("coa", "disconnect", "none")  # what the router takes: changes, only Disconnect, or nothing
 
 
-class Nas(peewee.Model):
+class Nas(CoreModel):
     """`address` is an IP address or network, `secret` is sealed (appliance/crypto.py).
 
     `seen_at` (UTC seconds) is when accounting last heard of it. `tunnel_key` is the router's WireGuard public key,
@@ -28,7 +28,3 @@ class Nas(peewee.Model):
     seen_at = peewee.BigIntegerField(null=True)
     tunnel_key = peewee.TextField(null=True)
     tunnel_address = peewee.TextField(null=True, unique=True)
-
-    class Meta:
-        database = core_db
-        legacy_table_names = False
