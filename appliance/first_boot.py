@@ -87,7 +87,8 @@ def take_in(facts: Facts, text: str) -> None:
     """The file that says what was taken in is written last: till then, the next boot does it again."""
     file = configuration.DEFAULT_FILE
     if file.exists():
-        _write(file.with_name(file.name + ".before"), file.read_text(encoding="utf-8"), 0o644)
+        with written(file.with_name(file.name + ".before"), 0o644, "root", "root") as before:
+            before.write(file.read_bytes())
     _write(file, facts.text, 0o644)
     if facts.machine.ssh_authorized_keys:
         home = Path(pwd.getpwuid(0).pw_dir) / ".ssh"
@@ -158,7 +159,7 @@ def _kept_file() -> Path:
 
 
 def _write(path: Path, text: str, mode: int) -> None:
-    if path.exists() and path.read_text(encoding="utf-8") == text:
+    if path.exists() and path.read_bytes() == text.encode():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with written(path, mode, "root", "root") as file:
