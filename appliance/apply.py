@@ -139,7 +139,9 @@ def _rendered(config: Config, active: Sequence[Module]) -> list[File]:
         files = [file for module in active for file in module.render(config)]
     sites = (site for module in active for site in module.sites(config))
     web = File("nginx.conf", web_server.render(config, sites), "gatehouse-web", ("web",))
-    return [*settings(config, services(config, active)), web, *files]
+    names = "".join(f"{module.name}\n" for module in active)
+    enabled = File("settings/modules", names, "root", ("admin",), mode=0o600)  # it joins their pages as it starts
+    return [*settings(config, services(config, active)), enabled, web, *files]
 
 
 def settings(config: Config, running: Iterable[Service]) -> list[File]:

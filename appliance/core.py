@@ -1,4 +1,4 @@
-"""What runs on every appliance, whichever modules are enabled: the web server, the admin's pages, the scheduler."""
+"""What runs on every appliance, whichever modules are enabled: the web server and the admin's pages."""
 
 import http
 import http.client
@@ -22,15 +22,6 @@ ADMIN = Service(
     command=lambda config: [sys.executable, "-m", "appliance.admin.web"],
     reads=("site", "paths", "database"),
     writes=lambda config: [config.paths.state / "core", config.paths.state / "admin", config.paths.run / "admin"],
-)
-JOBS = Service(
-    name="jobs",
-    description="what is done by itself: changes of running sessions, lost sessions, alerts",
-    user="gatehouse-jobs",
-    groups=("gatehouse-core",),
-    command=lambda config: [sys.executable, "-m", "appliance.jobs"],
-    reads=("site", "paths", "database", "radius", "privacy"),
-    writes=lambda config: [config.paths.state / "core"],
 )
 WEB = Service(
     name="web",
@@ -94,7 +85,7 @@ CORE = Module(
     name="core",
     title="Appliance",
     chapter="hotspot.md",
-    services=(ADMIN, JOBS, WEB),
+    services=(ADMIN, WEB),
     directories=(
         Directory("state", "admin", "gatehouse-admin", "gatehouse-admin", 0o700),
         Directory("run", "admin", "gatehouse-admin", "gatehouse-admin", 0o2750),

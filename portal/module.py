@@ -52,6 +52,16 @@ DNSMASQ = Service(
     writes=lambda config: [config.paths.state / "dnsmasq"],
     umask=0o022,
 )
+JOBS = Service(
+    name="jobs",
+    description="what is done by itself: changes of running sessions, lost sessions, alerts",
+    user="gatehouse-jobs",
+    groups=("gatehouse-core",),
+    after=("gateway", *(service.name for service in RADIUS)),
+    command=lambda config: _python("appliance.jobs"),
+    reads=("site", "paths", "database", "radius", "privacy"),
+    writes=lambda config: [config.paths.state / "core"],
+)
 
 
 def _dnsmasq(config: Config, *more: str) -> list[str]:
@@ -98,7 +108,7 @@ HOTSPOT = Module(
     name="hotspot",
     title="Hotspot",
     chapter="hotspot.md",
-    services=(*RADIUS, GATEWAY, DNSMASQ, PORTAL, tunnel.TUNNEL),
+    services=(*RADIUS, GATEWAY, DNSMASQ, PORTAL, JOBS, tunnel.TUNNEL),
     directories=(
         Directory("state", "gateway", "gatehouse-gateway", "gatehouse-gateway", 0o700),
         Directory("state", "portal", "gatehouse-portal", "gatehouse-portal", 0o700),

@@ -18,7 +18,6 @@ from typing import Any
 
 import bottle
 import jinja2
-import peewee
 
 from appliance import modules
 from appliance.accounts.models import core_db
@@ -173,7 +172,7 @@ class Frame:
         return ask.page("message.html", status, title=sentence, text="")
 
     def _failure(self, error: bottle.HTTPError) -> Any:
-        if error.exception is not None and not isinstance(error.exception, peewee.PeeweeException):
+        if error.exception is not None:
             log.error("%s %s: %r", bottle.request.method, bottle.request.path, error.exception)
         bottle.response.headers.update(headers())
         ask = Ask(self.config, NOBODY, int(self._clock()), self)

@@ -1,5 +1,6 @@
 """From the configuration to files: verified first, installed whole, readable by those who need them."""
 
+import contextlib
 import shutil
 import stat
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.appliance import Appliance
-from tests.lab.namespace import CommandFailed
+from tests.lab.namespace import CommandFailed, wait_until
 from tests.lab.world import World
 
 NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
@@ -23,6 +24,36 @@ def appliance(world: World) -> Appliance:
     made.cli("nas", "add", "attic", "--address", "192.0.2.7", "--secret-stdin", stdin="0123456789abcdef\n")
     made.cli("apply")
     return made
+
+
+def test_pages_come_and_go_with_their_module(world: World) -> None:
+    """A fresh box has no module, and yet somebody has to set it up."""
+    fresh = Appliance(world.gw, world.directory / "fresh")
+    fresh.prepare('[gateway]\nlan = "lan0"\nwan = "wan0"')
+    up = world.gw.popen(*fresh.words("-m", "appliance.cli", "up"), log="fresh.log")
+
+    def healthy() -> bool:
+        with contextlib.suppress(CommandFailed):
+            return fresh.cli("health").strip() == "all is well"
+        return False
+
+    def accounts() -> str:
+        code = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "http://127.0.0.1:8090/accounts")
+        return world.gw.run(*code, check=False).stdout
+
+    try:
+        wait_until(healthy, 20, "a box with nothing enabled")
+        assert {row["service"] for row in fresh.json("status") if row["service"]} == {"admin", "web"}
+        assert accounts() == "404"
+        fresh.cli("enable", "hotspot")
+        wait_until(healthy, 30, "the hotspot")
+        wait_until(lambda: accounts() == "303", 15, "the hotspot's pages")
+        fresh.cli("disable", "hotspot")
+        wait_until(healthy, 20, "the box without the hotspot")
+        wait_until(lambda: accounts() == "404", 15, "the pages to go")
+    finally:
+        up.terminate()
+        up.wait(30)
 
 
 @pytest.fixture

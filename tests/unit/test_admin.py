@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -186,6 +187,29 @@ def test_a_one_time_link_leads_to_the_first_login(box: Config, app: Any) -> None
     made = one.post("/users/new", {"name": "jana", "password": PASSWORD, "role": "owner", "first": "1"})
     assert made.status == 303
     assert Browser(app).post("/login", {"name": "jana", "password": PASSWORD}).status == 303
+
+
+def token(link: str) -> str:
+    return link.partition("token=")[2]
+
+
+def test_the_consoles_link_is_good_till_it_is_used_or_made_anew(box: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = links.create_for_console(box, "box")
+    new = links.create_for_console(box, "box")
+    asked_for = links.create(box)
+    in_a_year = time.time() + 365 * 86_400
+    monkeypatch.setattr(time, "time", lambda: in_a_year)  # the clock was wrong as the box started
+    assert not links.redeem(box, token(old))
+    assert not links.redeem(box, token(asked_for))
+    assert links.redeem(box, token(new))
+    assert not links.redeem(box, token(new))
+
+
+def test_links_that_are_over_leave_no_files(box: Config) -> None:
+    links.create(box, now=time.time() - 2 * links.VALID_S)
+    kept = links.create(box)
+    assert len(list((box.paths.state / "admin").iterdir())) == 1
+    assert links.redeem(box, token(kept))
 
 
 def test_what_is_typed_is_shown_again_and_escaped(box: Config, app: Any) -> None:
