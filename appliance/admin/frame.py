@@ -98,15 +98,15 @@ class Frame:
     def __init__(self, config: Config, clock: Callable[[], float] = time.time) -> None:
         self.config = config
         self._clock = clock
-        self._pages = pages(config)
-        self._templates = _templates(room_names(config))
+        self._sections = sections(config)
+        self._templates = _templates(name for section in self._sections for name in section.rooms)
         self.tries = Tries()
         self.cookie_flags: dict[str, Any] = {"httponly": True, "samesite": "strict", "secure": config.admin.tls}
 
     def app(self) -> bottle.Bottle:
         app = bottle.Bottle()
         app.add_hook("after_request", lambda: bottle.response.headers.update(headers()))
-        for page in self._pages:
+        for page in pages(self.config):
             app.route(page.path, page.method, self._guarded(page))
         for name in STATIC:
             app.route(f"/static/{name}", "GET", lambda name=name: _static(name))
@@ -114,15 +114,12 @@ class Frame:
         return app
 
     def render(self, template: str, ask: Ask, **values: Any) -> str:
-        nav = [(p.path, p.nav) for p in self._pages if p.nav and ask.person.name and ask.person.may(p.needs)]
-        here = bottle.request.path
-        current = max((path for path, _ in nav if here == path or here.startswith(f"{path.rstrip('/')}/")), default="")
+        nav = navigation(self._sections, ask.person, bottle.request.path)
         return self._templates.get_template(template).render(
             site=self.config.site,
             person=ask.person,
             now=ask.now,
             nav=nav,
-            current=current,
             notice=self._notice(),
             zone=self.config.site.timezone,
             **values,
@@ -196,13 +193,48 @@ class Frame:
             return ""
 
 
+@dataclass(frozen=True)
+class Section:
+    """One entry of the navigation, and the rooms whose pages are below it."""
+
+    title: str
+    rooms: Sequence[str]
+
+    @property
+    def pages(self) -> Sequence[Page]:
+        return [page for name in self.rooms for page in importlib.import_module(name).PAGES]
+
+
+def sections(config: Config) -> Sequence[Section]:
+    """In the navigation's order: the first page, one a module that is enabled, the appliance itself."""
+    enabled = [Section(module.title, module.web) for module in modules.enabled(config) if module.web]
+    return [Section("Start", OWN[:1]), *enabled, Section("Appliance", OWN[1:])]
+
+
 def pages(config: Config) -> Sequence[Page]:
-    """In the navigation's order: the appliance's own first page, each enabled module's, who may enter."""
-    return [page for name in room_names(config) for page in importlib.import_module(name).PAGES]
+    return [page for section in sections(config) for page in section.pages]
 
 
-def room_names(config: Config) -> list[str]:
-    return [OWN[0], *(name for module in modules.enabled(config) for name in module.web), *OWN[1:]]
+@dataclass(frozen=True)
+class Entry:
+    """A link of the navigation; `below` are those of the second row."""
+
+    path: str
+    title: str
+    current: bool
+    below: Sequence["Entry"] = ()
+
+
+def navigation(of: Sequence[Section], person: Person, here: str) -> Sequence[Entry]:
+    """What this person may look at. The page that is open is the one with the longest path that leads here."""
+    seen = [[page for page in section.pages if page.nav and person.name and person.may(page.needs)] for section in of]
+    leading = [p.path for found in seen for p in found if here == p.path or here.startswith(f"{p.path}/")]
+    current, entries = max(leading, default=""), []
+    for section, found in zip(of, seen, strict=True):
+        below = [Entry(page.path, page.nav, page.path == current) for page in found]
+        if below:
+            entries.append(Entry(below[0].path, section.title, any(entry.current for entry in below), below))
+    return entries
 
 
 def _is_api() -> bool:

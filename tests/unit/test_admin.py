@@ -131,6 +131,22 @@ def test_no_page_is_shown_to_strangers(box: Config, app: Any) -> None:
             assert reply.status == 403, page.path
 
 
+def test_the_navigation_has_one_entry_a_module_and_its_pages_below(box: Config) -> None:
+    def entries(role: str, here: str) -> list[tuple[str, bool, list[str]]]:
+        shown = frame.navigation(frame.sections(box), people.Person("someone", role), here)
+        return [(entry.title, entry.current, [page.title for page in entry.below if page.current]) for entry in shown]
+
+    assert entries("owner", "/accounts/guest") == [
+        ("Start", False, []),
+        ("Hotspot", True, ["Accounts"]),
+        ("Appliance", False, []),
+    ]
+    assert ("Start", True, ["Start"]) in entries("reader", "/")
+    assert not any(current for _, current, _ in entries("reader", "/elsewhere"))
+    modules.set_enabled(box, HOTSPOT, False)
+    assert [title for title, *_ in entries("owner", "/")] == ["Start", "Appliance"]
+
+
 @pytest.mark.parametrize("role", people.ROLES)
 def test_each_role_reaches_its_own_pages_only(box: Config, app: Any, role: str) -> None:
     one = browser(app, role)
