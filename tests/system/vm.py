@@ -73,20 +73,20 @@ class Vm:
         self.disk = folder / "disk.raw"
         self.serial = folder / "serial.log"
         self.started = 0.0
-        self._key = folder / "id_ed25519"
+        self.key = folder / "id_ed25519"
         self._qmp = folder / "qmp"
         self._ports: dict[Forward, int] = {}
         self._qemu: subprocess.Popen[str] | None = None
         folder.mkdir(parents=True)
         run("cp", "--sparse=always", "--reflink=auto", str(image), str(self.disk), timeout_s=120)
         run("truncate", f"--size={self.hardware.disk_mib}M", str(self.disk))
-        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", str(self._key))
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", str(self.key))
         if self.hardware.uefi:
             shutil.copy(_OVMF / "OVMF_VARS_4M.fd", folder / "vars.fd")
 
     @property
     def public_key(self) -> str:
-        return self._key.with_suffix(".pub").read_text(encoding="ascii").strip()
+        return self.key.with_suffix(".pub").read_text(encoding="ascii").strip()
 
     def provision(self, toml: str) -> None:
         """Puts the site's facts onto the EFI system partition, as whoever flashes the box does; while it is off."""
@@ -167,7 +167,7 @@ class Vm:
 
     def _ssh_words(self) -> list[str]:
         options = [word for option in _SSH_OPTIONS for word in ("-o", option)]
-        return ["ssh", "-i", str(self._key), "-p", str(self.port(SSH)), *options, "root@127.0.0.1"]
+        return ["ssh", "-i", str(self.key), "-p", str(self.port(SSH)), *options, "root@127.0.0.1"]
 
     def await_ssh(self, timeout_s: float = 300) -> None:
         def answers() -> bool:
