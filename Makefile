@@ -1,7 +1,7 @@
 # The README's commands. Everything starts from a fresh Debian 12 machine, as root.
 PYTHON := .venv/bin/python
 
-.PHONY: run test test-system lint image clean
+.PHONY: run test test-system lint messages image clean
 .DELETE_ON_ERROR:
 
 run: .venv/run.stamp ## the whole appliance in network namespaces; GUEST=0: no guest, ONCE=1: end after its journey
@@ -17,6 +17,9 @@ test-system: .venv/test.stamp .venv/image.stamp ## slow proofs: Debian 13, syste
 lint: .venv/test.stamp
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
+
+messages: .venv/test.stamp ## the portal's texts into its translators' catalogues
+	@$(PYTHON) -m tests.messages
 
 image: .venv/image.stamp ## the bootable image and its update; KEY= CERT= KEYRING= sign it, ARCH= is its architecture
 	@$(PYTHON) -m images.build $(if $(ARCH),--arch $(ARCH)) $(if $(KEY),--key $(KEY)) $(if $(CERT),--cert $(CERT)) \

@@ -131,12 +131,15 @@ class Portal:
     https_port: int = 8443
     certificate: Path | None = None
     key: Path | None = None
+    languages: tuple[str, ...] = ("en", "cs", "sk", "de", "pl", "es", "fr", "uk")
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+", self.hostname):
             raise ValueError("hostname: write a full lower-case host name such as login.example.net")
         _certificate(self.certificate, self.key)
         _ports(self, "http_port", "https_port")
+        if not self.languages:
+            raise ValueError('languages: name at least one, such as ["en"]')
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 Start it as `nginx -e stderr -c FILE -p DIRECTORY`: without `-e` it complains about /var/log/nginx.
 """
 
+import html
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from appliance.config import Config
@@ -98,7 +99,8 @@ location / {{
 
 error_page 502 504 =503 @down;
 """
-    return server(body + static("@down", 503, "The admin pages are not working right now"))
+    sentence = "The admin pages are not working right now. Please try again in a moment."
+    return server(body + static("@down", 503, {"en": sentence}))
 
 
 def server(body: str) -> str:
@@ -115,15 +117,21 @@ def path(file: Path) -> str:
     return str(file)
 
 
-def static(name: str, status: int, sentence: str) -> str:
-    """A page that stands when nothing else does; the style is the browser's own, light or dark."""
+def static(name: str, status: int, sentences: Mapping[str, str]) -> str:
+    """A page that stands when nothing else does, in each language by its code; the style is the browser's own."""
+    title, *_ = sentences.values()
     headers = "".join(f'    add_header {key} "{value}" always;\n' for key, value in SECURITY_HEADERS.items())
     page = (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<!doctype html><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f"<title>{sentence}</title><h1>{sentence}</h1>"
-        "<p>Please try again in a moment.</p></html>"
+        f"<title>{_safe(title)}</title>"
+        + "".join(f'<p lang="{code}">{_safe(sentence)}</p>' for code, sentence in sentences.items())
     )
     headers += "    add_header Retry-After 10 always;\n"
     return f"\nlocation {name} {{\n{headers}    return {status} '{page}';\n}}\n"
+
+
+def _safe(sentence: str) -> str:
+    """In HTML, and there in nginx's quotes, where `$` would begin a variable."""
+    return html.escape(sentence).replace("$", "&#36;").replace("\\", "&#92;")

@@ -4,9 +4,12 @@ from collections.abc import Iterator
 
 from appliance import web_server
 from appliance.config import Config
+from portal.languages import N_, offered
 
 # Longer than the portal may take for a login: two tries of RADIUS and one of the gateway.
 PORTAL_ANSWERS_WITHIN_S = 15
+DOWN = N_("This page isn’t working right now. Please try again in a moment.")
+BUSY = N_("Too many requests at once. Please try again in a moment.")
 
 
 def sites(config: Config) -> Iterator[str]:
@@ -31,5 +34,10 @@ location / {{
 error_page 502 504 =503 @down;
 error_page 429 @busy;
 """
-    down = web_server.static("@down", 503, "This page is not working right now")
-    return web_server.server(listen + body + down + web_server.static("@busy", 429, "Too many requests at once"))
+    down = web_server.static("@down", 503, _in_all(config, DOWN))
+    return web_server.server(listen + body + down + web_server.static("@busy", 429, _in_all(config, BUSY)))
+
+
+def _in_all(config: Config, text: str) -> dict[str, str]:
+    """nginx can't tell which language a guest reads."""
+    return {language.code: language.gettext(text) for language in offered(config)}

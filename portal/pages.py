@@ -2,72 +2,98 @@
 
 import base64
 import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
+from urllib.parse import urlencode
 
 import jinja2
 from markupsafe import Markup
 
 from appliance.config import Site
+from portal.languages import Language
 from portal.protocol import Answer
-from portal.texts import Texts, duration, octets
+from portal.texts import duration, octets
 
 TEMPLATES = Path(__file__).with_name("templates")
 
 
-class Pages:
-    """`home` is where a guest finds the portal again."""
+@dataclass(frozen=True)
+class Look:
+    """What all pages share, whichever their language: `home` is where a guest finds the portal again."""
 
-    def __init__(self, site: Site, home: str, texts: Texts) -> None:
-        self._home = home
-        self._texts = texts
-        self._inline = {name: _inline(file) for name, file in _INLINE.items()}
-        self._templates = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(TEMPLATES),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._templates.globals.update(self._inline, t=texts, site=site)
+    site: Site
+    home: str
+    languages: Sequence[Language]
 
     @property
     def content_security_policy(self) -> str:
-        style = _hash(self._inline["style"])
-        scripts = " ".join(_hash(self._inline[name]) for name in ("login_script", "status_script"))
+        style = _hash(_INLINE["style"])
+        scripts = " ".join(_hash(_INLINE[name]) for name in ("login_script", "status_script"))
         return (
             f"default-src 'none'; style-src {style}; script-src {scripts}; connect-src 'self'; "
             "img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
         )
 
+
+class Pages:
+    """In one language. `here` is the page's own path, to which the choice of another language leads."""
+
+    def __init__(self, look: Look, language: Language) -> None:
+        self._look = look
+        self._language = language
+        self._shared = {
+            "_": language.gettext,
+            "ngettext": language.ngettext,
+            "pgettext": language.pgettext,
+            "language": language,
+            "site": look.site,
+            **_INLINE,
+        }
+
     def login(self, token: str, user: str = "", error: str = "", notice: str = "", enter: bool = False) -> str:
         """With `enter` the form sends itself, where there is JavaScript."""
-        return self._render("login.html", token=token, user=user, error=error, notice=notice, enter=enter)
+        here = {"code": user} if enter else {}
+        return self.render("login.html", here, token=token, user=user, error=error, notice=notice, enter=enter)
 
     def status(self, token: str, answer: Answer, notice: str = "") -> str:
-        left, used = _left(answer, self._texts), _used(answer, self._texts)
-        address = self._home.removesuffix("/")
-        return self._render("status.html", token=token, left=left, used=used, notice=notice, address=address)
+        left, used = _left(answer, self._language), _used(answer, self._language)
+        address = self._look.home.removesuffix("/")
+        return self.render(
+            "status.html", path="/status", token=token, left=left, used=used, notice=notice, address=address
+        )
 
     def no_lease(self) -> str:
-        texts = self._texts
-        return self._message(texts.no_lease_title, texts.no_lease, texts.try_again, texts.no_lease_steps)
+        _ = self._language.gettext
+        steps = (
+            _("Turn Wi-Fi off on your device, and on again."),
+            _("Choose this network once more."),
+            _("If your device has a fixed IP address, set it to automatic (DHCP)."),
+        )
+        sentence = _("This network doesn’t recognise your device yet.")
+        return self._message(_("Please reconnect"), sentence, _("Try again"), steps)
 
     def failure(self, status: int) -> str:
-        texts = self._texts
+        _ = self._language.gettext
         if status == 404:
-            return self._message(texts.not_found_title, "", texts.to_start)
-        sentence = {413: texts.too_large, 503: texts.status_unavailable}.get(status, "")
-        return self._message(texts.error_title, sentence, texts.try_again)
+            return self._message(_("There is no such page"), "", _("To the start"))
+        sentences = {
+            413: _("That was too much text."),
+            503: _("This page isn’t working right now. Please try again in a moment."),
+        }
+        return self._message(_("Something went wrong"), sentences.get(status, ""), _("Try again"))
 
     def _message(self, heading: str, sentence: str, link: str, steps: tuple[str, ...] = ()) -> str:
-        return self._render("message.html", heading=heading, sentence=sentence, link=link, steps=steps)
+        return self.render("message.html", heading=heading, sentence=sentence, link=link, steps=steps)
 
-    def _render(self, template: str, **values: object) -> str:
-        return self._templates.get_template(template).render(**values)
+    def render(self, template: str, here: dict[str, str] | None = None, path: str = "/", **values: object) -> str:
+        """`path` with the query `here` is where the same page is found in another language."""
+        switch = [(other, f"{path}?{urlencode({'lang': other.code, **(here or {})})}") for other in self._others()]
+        return _templates.get_template(template).render(**self._shared, switch=switch, **values)
 
-
-_INLINE = {"style": "style.css", "login_script": "login.js", "status_script": "status.js"}
+    def _others(self) -> list[Language]:
+        return [language for language in self._look.languages if language != self._language]
 
 
 def home_url(hostname: str, address: IPv4Address, secure: bool) -> str:
@@ -81,24 +107,52 @@ def _inline(file: str) -> Markup:
     return Markup("\n".join(line.strip() for line in lines))  # noqa: S704
 
 
+_INLINE = {
+    name: _inline(file)
+    for name, file in (("style", "style.css"), ("login_script", "login.js"), ("status_script", "status.js"))
+}
+_templates = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(TEMPLATES),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
 def _hash(text: str) -> str:
     """CSP Level 3, 2.3.1."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _left(answer: Answer, texts: Texts) -> list[tuple[str, str]]:
+def _left(answer: Answer, language: Language) -> list[tuple[str, str]]:
+    _ = language.gettext
     left = []
     if answer.remaining_s is not None:
-        left.append((texts.time_left, duration(answer.remaining_s)))
+        left.append((_("Time left"), duration(language, answer.remaining_s)))
     if answer.remaining_bytes is not None:
-        left.append((texts.data_left, octets(answer.remaining_bytes)))
+        left.append((_("Data left"), octets(language, answer.remaining_bytes)))
     return left
 
 
-def _used(answer: Answer, texts: Texts) -> list[tuple[str, str]]:
+def _used(answer: Answer, language: Language) -> list[tuple[str, str]]:
+    _ = language.gettext
     return [
-        (texts.account, answer.account),
-        (texts.time_online, duration(answer.online_s)),
-        (texts.downloaded, octets(answer.down_octets)),
-        (texts.uploaded, octets(answer.up_octets)),
+        (_("Account"), answer.account),
+        (_("Time online"), duration(language, answer.online_s)),
+        (_("Downloaded"), octets(language, answer.down_octets)),
+        (_("Uploaded"), octets(language, answer.up_octets)),
     ]
+
+
+def ended(cause: int, language: Language) -> str:
+    """Why the session is over (RFC 2866, 5.10), as the guest may want to know."""
+    _ = language.gettext
+    sentences = {
+        1: _("You’re logged out."),
+        4: _("You were logged out because your device was quiet for a long time."),
+        5: _("Your time is up."),
+        6: _("Your connection was ended by the operator."),
+        10: _("Your data allowance is used up."),
+    }
+    return sentences.get(cause, _("Your connection has ended. Please log in again."))

@@ -8,7 +8,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,21 @@ from bottle import Bottle, HTTPError, HTTPResponse, request
 from appliance.config import Config, load
 from appliance.errors import UserError
 from appliance.tries import Tries
-from portal import capport
+from portal import capport, languages
 from portal.dhcp import lease_file, lease_of
 from portal.guard import FormTokens, load_key
-from portal.pages import Pages, home_url
+from portal.languages import Language
+from portal.pages import Look, Pages, ended, home_url
 from portal.protocol import Answer, GatewayClient, Logout, Request, Who
 from portal.radius import MAX_NAME_BYTES, Accepted, RadiusClient, Rejected
-from portal.texts import ENGLISH
+from portal.refusals import WRONG, translate
 
 MAX_BODY_BYTES = 4096
 THREADS = 8
 LOGINS_AT_ONCE = 6  # so that a silent RADIUS server leaves threads for the other pages
 RETRY_AFTER_S = 10
 
+LANGUAGE_S = 365 * 86_400
 DEVICE_PAUSE_S = 15  # between two questions whether this device logs in by itself
 MAX_DEVICES = 20_000
 
@@ -60,8 +62,9 @@ class Portal:
         self._secure = config.portal.certificate is not None
         self._own_hosts = {config.portal.hostname, str(config.gateway.address.ip), "127.0.0.1", "localhost"}
         self._home = home_url(config.portal.hostname, config.gateway.address.ip, self._secure)
-        self._texts = ENGLISH
-        self._pages = Pages(config.site, self._home, self._texts)
+        offered = languages.offered(config)
+        self._look = Look(config.site, self._home, offered)
+        self._by_language = {language.code: Pages(self._look, language) for language in offered}
         self._tokens = FormTokens(key)
         self._tries = Tries()
         self._asked_devices: dict[str, float] = {}
@@ -77,10 +80,15 @@ class Portal:
         app.route("/logout", "POST", self.logout)
         app.route(capport.PATH, "GET", self.captive)
         app.default_error_handler = self._failure
-        return _with_headers(app, self._pages.content_security_policy)
+        return _with_headers(app, self._look.content_security_policy)
+
+    @property
+    def _pages(self) -> Pages:
+        return self._by_language[_language().code]
 
     def _admit(self) -> None:
         """Guards before any page: who asks, how much, and whether it is the portal that is meant."""
+        request.environ["gatehouse.language"] = languages.language(self._chosen_language())
         try:
             request.environ["gatehouse.ip"] = IPv4Address(request.get_header("X-Real-IP", ""))
         except AddressValueError:
@@ -94,6 +102,13 @@ class Portal:
         if self._secure and request.get_header("X-Forwarded-Proto") == "http":
             raise _redirect(self._home, 302)
 
+    def _chosen_language(self) -> str:
+        asked, kept = request.query.getunicode("lang", ""), request.get_cookie("lang", "")
+        if asked in self._by_language:
+            request.environ["gatehouse.keep"] = f"lang={asked}; Max-Age={LANGUAGE_S}; Path=/; HttpOnly; SameSite=Lax"
+        accept = request.get_header("Accept-Language", "")
+        return languages.choose((asked, kept), accept, tuple(self._by_language))
+
     def start(self) -> HTTPResponse:
         ip = _guest()
         answer = self._asked(Who(ip))
@@ -105,7 +120,7 @@ class Portal:
         if notice == "":
             return _redirect("/status")
         if not notice and answer.ended is not None:
-            notice = self._texts.ended.get(answer.ended, self._texts.ended_otherwise)
+            notice = ended(answer.ended, _language())
         code = request.query.getunicode("code", "")[:MAX_NAME_BYTES]  # of a voucher's QR code
         return self._login_page(200, ip, code, notice=notice or "", enter=bool(code and not notice))
 
@@ -122,7 +137,7 @@ class Portal:
         try:
             granted = self._authenticate(lease.mac, lease.mac, ip, lease.mac, "")
             if isinstance(granted, Rejected):
-                return granted.message if granted.message not in ("", self._texts.wrong) else None
+                return translate(_language(), granted.message) if granted.message not in ("", WRONG) else None
             self._ask(granted)
         except UserError as error:
             log.warning("device %s: %s", lease.mac, error)
@@ -141,29 +156,31 @@ class Portal:
         ip, now = _guest(), self._clock()
         user, password = _field("user").strip(), _field("password")
         if not self._tokens.fits(_field("token"), "login", ip, now):
-            return self._login_page(403, ip, user, notice=self._texts.stale)
+            return self._login_page(403, ip, user, notice=_stale())
         lease = lease_of(self._leases, ip)
         if lease is None:
             return HTTPResponse(self._pages.no_lease())
         if wait_s := self._tries.wait_s((lease.mac, str(ip)), now):
-            return self._login_page(429, ip, user, self._texts.too_many_tries.format(wait_s=wait_s))
+            return self._login_page(429, ip, user, _too_many_tries(wait_s))
         return self._enter(user, password, ip, lease.mac)
 
     def _enter(self, user: str, password: str, ip: IPv4Address, mac: str) -> HTTPResponse:
         """Without a password the name is taken for a voucher's code, which is its own password."""
+        _ = _language().gettext
+        unavailable = _("Login isn’t working right now. Please try again in a moment.")
         wish = "remember" if _field("remember") else ""
         if not self._logins.acquire(timeout=1):
-            return self._outcome(user, ip, mac, 503, "too many logins at once", self._texts.unavailable)
+            return self._outcome(user, ip, mac, 503, "too many logins at once", unavailable)
         try:
             granted = self._authenticate(user, password or user, ip, mac, wish)
             if isinstance(granted, Rejected):
-                shown = granted.message or self._texts.wrong
-                if user and not password and shown == self._texts.wrong:
-                    shown = self._texts.no_password
+                shown = translate(_language(), granted.message or WRONG)
+                if user and not password and granted.message in ("", WRONG):
+                    shown = _("This is no voucher’s code. With a name, please enter the password too.")
                 return self._outcome(user, ip, mac, 403, f"rejected: {granted.message}", shown)
             self._ask(granted)
         except UserError as error:
-            return self._outcome(user, ip, mac, 503, str(error), self._texts.unavailable)
+            return self._outcome(user, ip, mac, 503, str(error), unavailable)
         finally:
             self._logins.release()
         self._asked_devices.pop(mac, None)  # it may be remembered now
@@ -178,7 +195,7 @@ class Portal:
         ip = _guest()
         if not self._tokens.fits(_field("token"), "logout", ip, self._clock()):
             answer = self._asked(Who(ip))
-            return self._status_page(ip, answer, self._texts.stale) if answer.online else _redirect("/")
+            return self._status_page(ip, answer, _stale()) if answer.online else _redirect("/")
         self._forget(ip, self._asked(Logout(ip)).mac)
         return _redirect("/")
 
@@ -224,6 +241,24 @@ def _guest() -> IPv4Address:
     return ip
 
 
+def _language() -> Language:
+    language: Language = request.environ["gatehouse.language"]
+    return language
+
+
+def _stale() -> str:
+    return _language().gettext("This page was open for a long time. Please try once more.")
+
+
+def _too_many_tries(wait_s: int) -> str:
+    text = _language().ngettext(
+        "Too many tries. Please wait {seconds} second, then try again.",
+        "Too many tries. Please wait {seconds} seconds, then try again.",
+        wait_s,
+    )
+    return text.format(seconds=wait_s)
+
+
 def _field(name: str) -> str:
     text: str = request.forms.getunicode(name, "")
     return text
@@ -247,11 +282,20 @@ def _with_headers(app: Wsgi, content_security_policy: str) -> Wsgi:
         def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
             present = {name.lower() for name, _ in headers}
             added = [(name, value) for name, value in always.items() if name.lower() not in present]
-            return start_response(status, headers + added, *more)
+            return start_response(status, headers + added + list(_in_language(environ)), *more)
 
         return app(environ, start)
 
     return wrapped
+
+
+def _in_language(environ: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Headers that say which language it is, why, and that the guest's choice is to be kept."""
+    if language := environ.get("gatehouse.language"):
+        yield "Content-Language", language.code
+        yield "Vary", "Accept-Language, Cookie"
+    if kept := environ.get("gatehouse.keep"):
+        yield "Set-Cookie", kept
 
 
 def _serve(config: Config) -> None:

@@ -22,6 +22,7 @@ from appliance.errors import Unavailable, UserError
 from appliance.tries import Tries
 from portal import dhcp
 from portal.guard import FormTokens, load_key
+from portal.languages import NAMES, language
 from portal.protocol import Answer, Logout, Request, Who
 from portal.radius import Accepted, Rejected
 from portal.texts import duration, octets
@@ -262,6 +263,66 @@ def test_silent_gateway_is_said(browser: Browser, world: World) -> None:
         page = browser.get(path)
         assert page.status == 503
         assert "isn’t working right now" in page.text
+
+
+# -- in the guest's language
+
+
+class TestLanguage:
+    def test_the_browsers_is_taken(self, browser: Browser) -> None:
+        page = browser.get(accept_language="cs-CZ,cs;q=0.9,en;q=0.5")
+        assert '<html lang="cs">' in page.text and "Přihlásit se" in page.text
+        assert page.headers["Content-Language"] == "cs"
+        assert page.headers["Vary"] == "Accept-Language, Cookie"
+        assert "Set-Cookie" not in page.headers
+
+    def test_the_guests_choice_is_kept(self, browser: Browser) -> None:
+        page = browser.get("/?lang=de", accept_language="cs")
+        assert page.headers["Content-Language"] == "de"
+        kept = page.headers["Set-Cookie"]
+        assert kept.startswith("lang=de; ") and "HttpOnly" in kept and "SameSite=Lax" in kept
+        assert browser.get(accept_language="cs", cookie="lang=de").headers["Content-Language"] == "de"
+        assert browser.get("/?lang=uk", cookie="lang=de").headers["Content-Language"] == "uk"
+
+    @pytest.mark.parametrize("wanted", ["xx", "", "cs%0d%0aX:y", "..%2f"])
+    def test_what_is_not_offered_is_not_kept(self, browser: Browser, wanted: str) -> None:
+        page = browser.get(f"/?lang={wanted}", cookie="lang=<b>")
+        assert page.headers["Content-Language"] == "en" and "Set-Cookie" not in page.headers
+
+    def test_the_operators_choice_is_offered_and_no_other(self, world: World) -> None:
+        world.config_text = '[portal]\nlanguages = ["sk", "cs"]'
+        page = Browser(world).get("/?lang=de", accept_language="de")
+        assert page.headers["Content-Language"] == "sk"
+        assert re.findall(r'href="([^"]*)" lang="([a-z]+)"', page.text) == [("/?lang=cs", "cs")]
+        world.config_text = '[portal]\nlanguages = ["sk"]'
+        assert "<nav" not in Browser(world).get().text
+
+    @pytest.mark.parametrize("code", NAMES)
+    def test_each_page_is_small_and_in_one_language(self, browser: Browser, world: World, code: str) -> None:
+        page = browser.get(f"/?lang={code}")
+        assert f'<html lang="{code}">' in page.text
+        assert len(page.text.encode()) < 15_000
+        assert len(re.findall(r'<a href="/\?lang=', page.text)) == len(NAMES) - 1
+        world.gateway = ONLINE
+        assert re.findall(r'<a href="(/status\?lang=..)"', browser.get("/status").text)
+
+    def test_errors_are_translated_too(self, browser: Browser, world: World) -> None:
+        page = browser.get("/nowhere", accept_language="fr")
+        assert page.status == 404
+        assert "Cette page n’existe pas" in page.text and page.headers["Content-Language"] == "fr"
+        world.gateway = Unavailable("silent")
+        assert "Strona" not in browser.get(accept_language="pl").text
+        assert "Ta strona teraz nie działa" in browser.get(accept_language="pl").text
+
+    def test_refusals_are_translated(self, browser: Browser, world: World) -> None:
+        world.radius = Rejected("Your plan allows Mo–Fr 08:00–20:00.")
+        token = browser.get().token
+        body = urlencode({"user": "anna", "password": "x", "token": token}).encode()
+        page = browser.send("POST", "/login", body, IP, "10.10.0.1", {"cookie": "lang=de"})
+        assert page.alert == "Ihr Tarif gilt zu diesen Zeiten: Mo–Fr 08:00–20:00."
+
+    def test_another_language_keeps_the_code(self, browser: Browser) -> None:
+        assert 'href="/?lang=cs&amp;code=ab%26c"' in browser.get("/?code=ab%26c").text
 
 
 # -- logging in
@@ -566,7 +627,7 @@ def test_one_mac_with_many_addresses_is_one_guest() -> None:
     ],
 )
 def test_duration(seconds: int, text: str) -> None:
-    assert duration(seconds).replace("\u00a0", " ") == text
+    assert duration(language("en"), seconds).replace("\u00a0", " ") == text
 
 
 @pytest.mark.parametrize(
@@ -583,4 +644,4 @@ def test_duration(seconds: int, text: str) -> None:
     ],
 )
 def test_octets(number: int, text: str) -> None:
-    assert octets(number).replace("\u00a0", " ") == text
+    assert octets(language("en"), number).replace("\u00a0", " ") == text
