@@ -74,6 +74,30 @@ class Tile(NamedTuple):
     url: str
 
 
+class Hit(NamedTuple):
+    """One find of the search, and its page. `exact` is what was typed itself, not only what begins like it.
+
+    `beside` is about what other hits show: whoever typed their exact name is led there all the same.
+    """
+
+    group: str
+    title: str
+    url: str
+    note: str = ""
+    exact: bool = False
+    beside: bool = False
+
+
+class Search(NamedTuple):
+    """`find` yields what fits a text that somebody typed, a few of each kind, by indexes only.
+
+    `taught` says what can be found, and by what, to those who found nothing.
+    """
+
+    find: Callable[[Config, str], Iterable[Hit]]
+    taught: tuple[tuple[str, str], ...]
+
+
 @dataclass(frozen=True)
 class Module:
     """A part of the product that is activated on its own.
@@ -82,6 +106,7 @@ class Module:
     files lie below the `paths.run` that it is given. `problems` are lines about what doesn't answer now. `sites` are
     server blocks for nginx.conf. `web` names the Python modules whose PAGES join the admin's;
     `attention` and `tiles` are on its first page. Both read the open core database, at a time in UTC seconds.
+    `search` is asked for each text that is typed into the search.
     `close` ends what users have going on, before the services stop.
     `keeps` are files below `paths.state` that a backup has beside the core database, the keys and what is enabled.
     """
@@ -98,5 +123,6 @@ class Module:
     web: tuple[str, ...] = ()
     attention: Callable[[Config, int], Iterable[Attention]] = lambda config, now: ()
     tiles: Callable[[Config, int], Iterable[Tile]] = lambda config, now: ()
+    search: tuple[Search, ...] = ()
     close: Callable[[Config], None] | None = None
     keeps: tuple[str, ...] = ()

@@ -4,12 +4,13 @@ import sys
 from pathlib import Path
 
 from appliance import launch
-from appliance.accounts import overview
+from appliance.accounts import finding, overview
 from appliance.config import Config
 from appliance.core import complain
 from appliance.crypto import load_box
 from appliance.errors import ConfigError, Unavailable
 from appliance.nas import clients, raddb, tunnel
+from appliance.nas import finding as routers
 from appliance.nas.services import RADIUS
 from appliance.service import Directory, File, Module, Service
 from portal import dhcp, health, nft, nginx, ruleset
@@ -122,6 +123,7 @@ HOTSPOT = Module(
     sites=nginx.sites,
     attention=overview.attention,
     tiles=overview.tiles,
+    search=(finding.SEARCH, routers.SEARCH),
     web=("appliance.accounts.web", "appliance.nas.web"),
     close=close,
     # Who is online is not of it: after a restore guests log in anew, rather than be let in as of another day.

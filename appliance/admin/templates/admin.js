@@ -1,10 +1,10 @@
-// Everything works without this file; with it, `/` leads to what a list is searched by.
+// Everything works without this file; with it, `/` leads to the search.
 "use strict";
 
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest("input, select, textarea, [contenteditable]");
   if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
-    const search = document.querySelector('.filters input[type="search"]');
+    const search = document.getElementById("search");
     if (search) { event.preventDefault(); search.focus(); search.select(); }
   }
 });
