@@ -122,7 +122,13 @@ HOTSPOT = Module(
     sites=nginx.sites,
     attention=overview.attention,
     tiles=overview.tiles,
-    web=("appliance.accounts.web", "appliance.nas.web"),
+    web=(
+        "appliance.accounts.web_sessions",
+        "appliance.accounts.web_accounts",
+        "appliance.accounts.web_vouchers",
+        "appliance.accounts.web_plans",
+        "appliance.nas.web",
+    ),
     close=close,
     # Who is online is not of it: after a restore guests log in anew, rather than be let in as of another day.
     keeps=("portal/form.key", "dnsmasq/leases"),

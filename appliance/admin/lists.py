@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 import bottle
-import peewee
 
 from appliance.accounts.models import core_db
 from appliance.admin.frame import Ask
@@ -57,6 +56,7 @@ class List:
     """`query` selects dicts with the columns' keys; `search` makes a condition of what was typed.
 
     `empty` teaches the next step. `order` names the first column to sort by, `-key` the other way round.
+    `fill` adds to a page of rows what their query doesn't have.
     """
 
     title: str
@@ -67,6 +67,7 @@ class List:
     choices: Sequence[Choice] = ()
     empty: str = ""
     row_id: str = "id"
+    fill: Callable[[Sequence[Row]], Sequence[Row]] = lambda rows: rows
 
     def respond(self, ask: Ask, template: str = "list.html", **values: Any) -> Any:
         asked = ask.query()
@@ -106,7 +107,7 @@ class View:
     def rows(self) -> tuple[list[Row], bool]:
         """This page's, and whether there is another one."""
         found = list(self.ordered().limit(PAGE_ROWS + 1).offset((self.page - 1) * PAGE_ROWS).dicts())
-        return found[:PAGE_ROWS], len(found) > PAGE_ROWS
+        return list(self.of.fill(found[:PAGE_ROWS])), len(found) > PAGE_ROWS
 
     def count(self) -> str:
         inner = self.query().limit(COUNTED + 1)
@@ -132,20 +133,20 @@ def _export(view: View, kind: str) -> Iterator[bytes]:
     bottle.response.content_type = {"csv": "text/csv; charset=utf-8", "json": "application/json"}[kind]
     bottle.response.set_header("Content-Disposition", f'attachment; filename="{name}.{kind}"')
     keys = [column.key for column in view.of.columns]
-    return (_csv if kind == "csv" else _json)(view.ordered(), keys)
+    return (_csv if kind == "csv" else _json)(view, keys)
 
 
-def _all(query: peewee.Query) -> Iterator[list[Row]]:
+def _all(view: View) -> Iterator[Sequence[Row]]:
     """Sent after the handler has returned, so with a connection of its own."""
     with core_db.connection_context():
-        rows = query.dicts().iterator()
+        rows = view.ordered().dicts().iterator()
         while chunk := [row for _, row in zip(range(_CHUNK), rows, strict=False)]:
-            yield chunk
+            yield view.of.fill(chunk)
 
 
-def _csv(query: peewee.Query, keys: Sequence[str]) -> Iterator[bytes]:
+def _csv(view: View, keys: Sequence[str]) -> Iterator[bytes]:
     yield (",".join(keys) + "\r\n").encode()
-    for rows in _all(query):
+    for rows in _all(view):
         text = io.StringIO()
         csv.writer(text).writerows([_cell(row[key]) for key in keys] for row in rows)
         yield text.getvalue().encode()
@@ -156,10 +157,10 @@ def _cell(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
-def _json(query: peewee.Query, keys: Sequence[str]) -> Iterator[bytes]:
+def _json(view: View, keys: Sequence[str]) -> Iterator[bytes]:
     first = True
     yield b"["
-    for rows in _all(query):
+    for rows in _all(view):
         for row in rows:
             yield (b"" if first else b",") + json.dumps({key: row[key] for key in keys}).encode()
             first = False

@@ -1,16 +1,15 @@
-"""The hotspot's pages for plans, accounts and sessions; what changes anything calls what the commands call."""
+"""The pages for accounts; what changes anything calls what the commands call."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from functools import partial
 from typing import Any
-from urllib.parse import quote
 
-from appliance.accounts import limits, manage, terms, wording
+from appliance.accounts import limits, manage, terms, vouchers, wording
 from appliance.accounts.limits import PLAN
 from appliance.accounts.lookup import Lookup
-from appliance.accounts.models import Account, Device, Plan, Session, core_db
+from appliance.accounts.models import Account, Device, Plan, core_db
 from appliance.accounts.periods import period_start
+from appliance.accounts.web_parts import RUNNING, account_url, batch_url, local, plan_names
 from appliance.accounts.why import explain
 from appliance.admin import audit
 from appliance.admin.frame import Ask, Page
@@ -18,80 +17,9 @@ from appliance.admin.lists import Choice, Column, List
 from appliance.crypto import load_box, new_password
 from appliance.errors import UserError
 from appliance.nas.models import GATEWAY
-from appliance.nas.sessions import cut
-from appliance.units import format_ago, format_bytes
 from rlm_python.authorization import authorize
 
-_RUNNING = "Running sessions follow within seconds."
 _SHOWN = 20
-
-
-def local(ask: Ask) -> Callable[[int], str]:
-    """A time as people at the site say it."""
-    return lambda seconds: datetime.fromtimestamp(seconds, ask.config.site.timezone).strftime("%Y-%m-%d %H:%M")
-
-
-def account_url(row: Mapping[str, object], key: str = "name") -> str:
-    return f"/accounts/{quote(str(row[key]), safe='')}"
-
-
-# Sessions
-
-
-def sessions(ask: Ask) -> Any:
-    online = Session.ended_at.is_null()
-    of = List(
-        title="Sessions",
-        query=Session.select(
-            Session.id,
-            Session.account,
-            Session.nas,
-            Session.mac,
-            Session.framed_ip,
-            Session.started_at,
-            Session.updated_at,
-            Session.ended_at,
-            Session.terminate_cause,
-            Session.output_octets,
-            Session.input_octets,
-        ),
-        columns=(
-            Column("account", "Account", Session.account, link=partial(account_url, key="account")),
-            Column("nas", "Router", Session.nas),
-            Column("mac", "Device", Session.mac),
-            Column("framed_ip", "Address"),
-            Column("started_at", "Since", Session.id, show=local(ask)),
-            Column("updated_at", "Last told", show=lambda at: format_ago(ask.now - at)),
-            Column("output_octets", "Down", Session.output_octets, number=True, show=format_bytes),
-            Column("input_octets", "Up", Session.input_octets, number=True, show=format_bytes),
-            Column("terminate_cause", "Ended by"),
-        ),
-        order="-started_at",
-        search=_of_session,
-        choices=(Choice("state", "State", {"online": online, "ended": Session.ended_at.is_null(False)}),),
-        empty="Nobody was online yet. A guest who logs in appears here within seconds.",
-    )
-    return of.respond(ask, "sessions.html")
-
-
-def _of_session(text: str) -> Any:
-    return Session.account.startswith(text) | (Session.mac == text.lower()) | (Session.framed_ip == text)
-
-
-def cut_sessions(ask: Ask) -> Any:
-    """Each chosen one; a router that can't be told is named, the others are let go all the same."""
-    ids = [int(number) for number in ask.all("session") if number.isdecimal()]
-    box, said = load_box(ask.config.paths.state), []
-    for session in Session.select().where(Session.id.in_(ids), Session.ended_at.is_null()):
-        try:
-            said.append(cut(session, box))
-        except UserError as error:
-            said.append(str(error))
-        audit.record(ask.person.name, "cut", f"session {session.account} {session.mac}", {}, {})
-    return ask.done("/sessions?state=online", "; ".join(said) or "Choose a session first.")
-
-
-# Accounts
 
 
 def accounts(ask: Ask) -> Any:
@@ -144,12 +72,15 @@ def _account_page(ask: Ask, row: Any, typed: Mapping[str, str], error: str, secr
         secret=secret,
         limits=limits.LIMITS,
         of_plan=limits.shown(manage.plan_columns(row.plan)),
-        plans=_plan_names(),
+        plans=plan_names(),
         used=manage.usage_since(row, day),
         why=_why(row, ask),
         devices=list(Device.select().where(Device.account == row).order_by(Device.used_at.desc())),
         sessions=manage.open_sessions(row.name, everyone=True, limit=_SHOWN),
         at=local(ask),
+        batch=row.batch,
+        batch_url=batch_url,
+        state=vouchers.select(vouchers.state(ask.now)).where(Account.id == row.id).scalar() if row.batch else "",
     )
 
 
@@ -184,7 +115,7 @@ def change_account(ask: Ask, name: str) -> Any:
             audit.record(ask.person.name, "changed", f"account {name}", before, _audited(row))
     except UserError as error:
         return _account_page(ask, manage.get(Account, name, "account"), form, str(error))
-    return ask.done(account_url({"name": name}), f"{name} is changed. {_RUNNING}")
+    return ask.done(account_url({"name": name}), f"{name} is changed. {RUNNING}")
 
 
 def _account_values(form: Mapping[str, str], ask: Ask) -> dict[str, Any]:
@@ -210,7 +141,7 @@ def _audited(row: Any) -> dict[str, object]:
 
 def new_account(ask: Ask) -> Any:
     typed = {"plan": ask.query().get("plan", "")}
-    return ask.page("account_new.html", typed=typed, error="", plans=_plan_names())
+    return ask.page("account_new.html", typed=typed, error="", plans=plan_names())
 
 
 def add_account(ask: Ask) -> Any:
@@ -222,7 +153,7 @@ def add_account(ask: Ask) -> Any:
             audit.record(ask.person.name, "added", f"account {row.name}", {}, _audited(row))
     except UserError as error:
         typed = {**form, "password": ""}
-        return ask.page("account_new.html", 400, typed=typed, error=str(error), plans=_plan_names())
+        return ask.page("account_new.html", 400, typed=typed, error=str(error), plans=plan_names())
     return _account_page(ask, row, _typed(row, ask), "", secret="" if given else password)
 
 
@@ -253,93 +184,11 @@ def switch_account(ask: Ask, name: str) -> Any:
     return _account_page(ask, row, _typed(row, ask), "", secret=password)
 
 
-# Plans
-
-
-def plans(ask: Ask) -> Any:
-    rows = [
-        {"plan": row, "words": wording.plan(row), "count": _count(row), "week": wording.week(row.windows)}
-        for row in Plan.select().order_by(Plan.name)
-    ]
-    return ask.page("plans.html", rows=rows)
-
-
-def _count(row: Any) -> int:
-    return int(Account.select().where(Account.plan == row).count())
-
-
-def plan(ask: Ask, name: str) -> Any:
-    row = manage.get(Plan, name, "plan")
-    return _plan_page(ask, name, limits.shown(manage.plan_columns(row)), "", row)
-
-
-def new_plan(ask: Ask) -> Any:
-    return _plan_page(ask, "", {}, "", None)
-
-
-def _plan_page(ask: Ask, name: str, typed: Mapping[str, str], error: str, row: Any) -> Any:
-    status = 400 if error else 200
-    summary = wording.plan(row) if row else ()
-    week = wording.week(row.windows) if row else ()
-    return ask.page(
-        "plan.html",
-        status,
-        name=name,
-        typed=typed,
-        error=error,
-        plan=row,
-        limits=limits.LIMITS,
-        words=summary,
-        week=week,
-    )
-
-
-def save_plan(ask: Ask, name: str = "") -> Any:
-    """A field that is left empty is no limit."""
-    form = ask.form()
-    row = manage.get(Plan, name, "plan") if name else None
-    before = limits.shown(manage.plan_columns(row)) if row else {}
-    wanted = name or form.get("name", "").strip()
-    try:
-        with core_db.atomic():
-            given = {limit.key: form.get(limit.key, "").strip() or limits.NONE for limit in limits.LIMITS}
-            columns = limits.values(given)
-            if row:
-                manage.change_plan(name, columns)
-            else:
-                manage.add_plan(wanted, columns)
-            after = limits.shown(manage.plan_columns(manage.get(Plan, wanted, "plan")))
-            audit.record(ask.person.name, "changed" if row else "added", f"plan {wanted}", before, after)
-    except UserError as error:
-        return _plan_page(ask, name, form, str(error), row)
-    return ask.done(f"/plans/{wanted}", f"Plan {wanted} is saved. {_RUNNING if row else ''}".strip())
-
-
-def remove_plan(ask: Ask, name: str) -> Any:
-    before = limits.shown(manage.plan_columns(manage.get(Plan, name, "plan")))
-    with core_db.atomic():
-        manage.remove_plan(name)
-        audit.record(ask.person.name, "removed", f"plan {name}", before, {})
-    return ask.done("/plans", f"Plan {name} is removed.")
-
-
-def _plan_names() -> list[str]:
-    return [row.name for row in Plan.select(Plan.name).order_by(Plan.name)]
-
-
 PAGES = (
-    Page("/sessions", sessions, nav="Sessions"),
-    Page("/sessions/cut", cut_sessions, "POST"),
     Page("/accounts", accounts, nav="Accounts"),
     Page("/accounts/new", new_account, role="operator"),
     Page("/accounts/new", add_account, "POST"),
     Page("/accounts/<name>", account),
     Page("/accounts/<name>", change_account, "POST"),
     Page("/accounts/<name>/switch", switch_account, "POST"),
-    Page("/plans", plans, nav="Plans"),
-    Page("/plans/new", new_plan, role="operator"),
-    Page("/plans/new", save_plan, "POST"),
-    Page("/plans/<name>", plan),
-    Page("/plans/<name>", save_plan, "POST"),
-    Page("/plans/<name>/remove", remove_plan, "POST"),
 )
