@@ -3,17 +3,19 @@
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
+from urllib.parse import parse_qsl
 
 from appliance.accounts import limits, manage, terms, vouchers, wording
 from appliance.accounts.limits import PLAN
 from appliance.accounts.lookup import Lookup
 from appliance.accounts.models import Account, Device, Plan, core_db
 from appliance.accounts.periods import period_start
-from appliance.accounts.web_parts import RUNNING, account_url, batch_url, local, plan_names
+from appliance.accounts.web_bulk import ACTIONS, MOST, in_bulk
+from appliance.accounts.web_parts import RUNNING, account_url, audited, batch_url, local, plan_names
 from appliance.accounts.why import explain
 from appliance.admin import audit
 from appliance.admin.frame import Ask, Page
-from appliance.admin.lists import Choice, Column, List
+from appliance.admin.lists import Choice, Column, List, View
 from appliance.crypto import load_box, new_password
 from appliance.errors import UserError
 from appliance.nas.models import GATEWAY
@@ -23,7 +25,11 @@ _SHOWN = 20
 
 
 def accounts(ask: Ask) -> Any:
-    of = List(
+    return _list(ask).respond(ask, "accounts.html", actions=ACTIONS, plans=plan_names())
+
+
+def _list(ask: Ask) -> List:
+    return List(
         title="Accounts",
         query=Account.select(
             Account.id,
@@ -53,7 +59,20 @@ def accounts(ask: Ask) -> Any:
         ),
         empty="No account yet. Make a plan first, then an account or vouchers with it.",
     )
-    return of.respond(ask, "accounts.html")
+
+
+def change_many(ask: Ask) -> Any:
+    """The chosen ones, or all that the list shows as it was filtered."""
+    form = ask.form()
+    view = View(_list(ask), dict(parse_qsl(form.get("view", "").lstrip("?"))))
+    back = f"/accounts{view.url(page=view.page)}"
+    if "back" in form:
+        return ask.done(back)
+    if form.get("scope") == "all":
+        ids = [int(row["id"]) for row in view.ordered().limit(MOST + 1).dicts()]
+    else:
+        ids = [int(number) for number in ask.all("account") if number.isdecimal() and len(number) < 18]
+    return in_bulk(ask, form.get("action", ""), ids, back) if ids else ask.done(back, "Choose an account first.")
 
 
 def account(ask: Ask, name: str) -> Any:
@@ -108,11 +127,11 @@ def _typed(row: Any, ask: Ask) -> dict[str, str]:
 
 def change_account(ask: Ask, name: str) -> Any:
     row, form = manage.get(Account, name, "account"), ask.form()
-    before = _audited(row)
+    before = audited(row)
     try:
         with core_db.atomic():
             manage.change_account(row, _account_values(form, ask))
-            audit.record(ask.person.name, "changed", f"account {name}", before, _audited(row))
+            audit.record(ask.person.name, "changed", f"account {name}", before, audited(row))
     except UserError as error:
         return _account_page(ask, manage.get(Account, name, "account"), form, str(error))
     return ask.done(account_url({"name": name}), f"{name} is changed. {RUNNING}")
@@ -129,16 +148,6 @@ def _account_values(form: Mapping[str, str], ask: Ask) -> dict[str, Any]:
     }
 
 
-def _audited(row: Any) -> dict[str, object]:
-    return {
-        "plan": row.plan.name,
-        "enabled": bool(row.enabled),
-        "address": row.address,
-        "valid_until": row.valid_until,
-        **terms.overrides(row.overrides),
-    }
-
-
 def new_account(ask: Ask) -> Any:
     typed = {"plan": ask.query().get("plan", "")}
     return ask.page("account_new.html", typed=typed, error="", plans=plan_names())
@@ -150,7 +159,7 @@ def add_account(ask: Ask) -> Any:
         with core_db.atomic():
             box, given = load_box(ask.config.paths.state), form.get("password") or None
             row, password = manage.add_account(form.get("name", ""), form.get("plan", ""), given, box)
-            audit.record(ask.person.name, "added", f"account {row.name}", {}, _audited(row))
+            audit.record(ask.person.name, "added", f"account {row.name}", {}, audited(row))
     except UserError as error:
         typed = {**form, "password": ""}
         return ask.page("account_new.html", 400, typed=typed, error=str(error), plans=plan_names())
@@ -162,7 +171,7 @@ def switch_account(ask: Ask, name: str) -> Any:
     row, form = manage.get(Account, name, "account"), ask.form()
     if "remove" in form:
         with core_db.atomic():
-            before = _audited(row)
+            before = audited(row)
             manage.remove_account(name)
             audit.record(ask.person.name, "removed", f"account {name}", before, {})
         return ask.done("/accounts", f"{name} is removed; what the law wants of its sessions stays.")
@@ -170,7 +179,7 @@ def switch_account(ask: Ask, name: str) -> Any:
         Device.delete().where(Device.mac == form["device"], Device.account == row).execute()
         audit.record(ask.person.name, "forgot device", f"account {name}", {"device": form["device"]}, {})
         return ask.done(account_url({"name": name}), "That device is asked for a login again.")
-    before, password = _audited(row), ""
+    before, password = audited(row), ""
     values: dict[str, Any] = {"overrides": terms.overrides(row.overrides)}
     if "enabled" in form:
         values["enabled"] = form["enabled"] == "yes"
@@ -180,7 +189,7 @@ def switch_account(ask: Ask, name: str) -> Any:
     with core_db.atomic():
         manage.change_account(row, values)
         secret = {"password": "…"} if password else {}
-        audit.record(ask.person.name, "changed", f"account {name}", before, _audited(row) | secret)
+        audit.record(ask.person.name, "changed", f"account {name}", before, audited(row) | secret)
     return _account_page(ask, row, _typed(row, ask), "", secret=password)
 
 
@@ -188,6 +197,7 @@ PAGES = (
     Page("/accounts", accounts, nav="Accounts"),
     Page("/accounts/new", new_account, role="operator"),
     Page("/accounts/new", add_account, "POST"),
+    Page("/accounts/many", change_many, "POST"),
     Page("/accounts/<name>", account),
     Page("/accounts/<name>", change_account, "POST"),
     Page("/accounts/<name>/switch", switch_account, "POST"),

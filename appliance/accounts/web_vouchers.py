@@ -12,7 +12,7 @@ from appliance.admin.lists import Choice, Column, List, Row
 from appliance.crypto import load_box
 from appliance.errors import UserError
 
-PRINTED = 600  # vouchers in one file or on one page: fifty sheets of A4
+PRINTED = 240  # vouchers in one file or on one page: twenty sheets of A4, a second or two of work
 _KINDS = {"a4": "A4 cards", "58mm": "58 mm slips", "80mm": "80 mm slips"}
 
 

@@ -159,7 +159,8 @@ class Frame:
         if scheme.lower() == "bearer":
             return people.by_token(token.strip()) or NOBODY
         cookie = bottle.request.get_cookie(COOKIE)
-        return (people.by_cookie(cookie) if cookie else None) or NOBODY
+        by_person = bottle.request.get_header(LIVE) is None
+        return (people.by_cookie(cookie, by_person) if cookie else None) or NOBODY
 
     def _sent_by(self, person: Person) -> bool:
         """A browser sends cookies with other sites' forms too, a program's header comes from itself."""
@@ -252,7 +253,8 @@ def _is_api() -> bool:
 
 # What all pages share
 
-STATIC: Mapping[str, str] = {"admin.css": "text/css", "admin.js": "text/javascript"}
+STATIC: Mapping[str, str] = {"admin.css": "text/css", "admin.js": "text/javascript", "live.js": "text/javascript"}
+LIVE = "X-Live"  # a header of live.js: the page asks, not a person
 
 
 @cache

@@ -4,10 +4,12 @@ Exports stream: a million rows need no memory.
 """
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -56,7 +58,8 @@ class List:
     """`query` selects dicts with the columns' keys; `search` makes a condition of what was typed.
 
     `empty` teaches the next step. `order` names the first column to sort by, `-key` the other way round.
-    `fill` adds to a page of rows what their query doesn't have.
+    `fill` adds to a page of rows what their query doesn't have. A `live` list is looked at again and again by its page
+    (live.js), so its columns show nothing that grows older by itself.
     """
 
     title: str
@@ -68,6 +71,7 @@ class List:
     empty: str = ""
     row_id: str = "id"
     fill: Callable[[Sequence[Row]], Sequence[Row]] = lambda rows: rows
+    live: bool = False
 
     def respond(self, ask: Ask, template: str = "list.html", **values: Any) -> Any:
         asked = ask.query()
@@ -75,7 +79,26 @@ class List:
         if asked.get("format") in ("csv", "json"):
             return _export(view, str(asked["format"]))
         rows, more = view.rows()
-        return ask.page(template, view=view, rows=rows, more=more, count=view.count(), **values)
+        count = view.count()
+        as_of = datetime.fromtimestamp(ask.now, ask.config.site.timezone).strftime("%H:%M:%S") if self.live else ""
+        tag = _tag(rows, more, count) if self.live else ""
+        if self.live and _is_known(tag, as_of):
+            return ""
+        return ask.page(template, view=view, rows=rows, more=more, count=count, as_of=as_of, tag=tag, **values)
+
+
+def _tag(*shown: object) -> str:
+    return hashlib.sha256(repr(shown).encode()).hexdigest()[:20]
+
+
+def _is_known(tag: str, as_of: str) -> bool:
+    """Whether the page that asks has these rows already (RFC 9110, 13.1.2); only the time is new then."""
+    bottle.response.set_header("ETag", f'"{tag}"')
+    bottle.response.set_header("X-As-Of", as_of)
+    known = str(bottle.request.get_header("If-None-Match", "")) == f'"{tag}"'
+    if known:
+        bottle.response.status = 304
+    return known
 
 
 class View:
