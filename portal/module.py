@@ -124,7 +124,13 @@ HOTSPOT = Module(
     attention=overview.attention,
     tiles=overview.tiles,
     search=(finding.SEARCH, routers.SEARCH),
-    web=("appliance.accounts.web", "appliance.nas.web"),
+    web=(
+        "appliance.accounts.web_sessions",
+        "appliance.accounts.web_accounts",
+        "appliance.accounts.web_vouchers",
+        "appliance.accounts.web_plans",
+        "appliance.nas.web",
+    ),
     close=close,
     # Who is online is not of it: after a restore guests log in anew, rather than be let in as of another day.
     keeps=("portal/form.key", "dnsmasq/leases"),

@@ -3,11 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import segno
 from fpdf import FPDF
 
+from appliance.accounts import vouchers, wording
+from appliance.config import Config
 from appliance.errors import UserError
 
 FONTS = Path("/usr/share/fonts/truetype/dejavu")  # Debian: fonts-dejavu-core; Latin, Cyrillic, Greek
@@ -39,6 +41,23 @@ class _Box(NamedTuple):
 
     def inside(self, margin: float) -> "_Box":
         return _Box(self.x + margin, self.y + margin, self.width - 2 * margin, self.height - 2 * margin)
+
+
+def pdf(batch: Any, codes: Iterable[str], form: str, config: Config) -> bytes:
+    """A batch's vouchers in one of `vouchers.FORMATS`."""
+    sheet = of(batch, config)
+    printed = [Voucher(vouchers.grouped(code), vouchers.login_url(config, code)) for code in codes]
+    return a4(sheet, printed) if form == "a4" else roll(sheet, printed, int(form[:2]))
+
+
+def of(batch: Any, config: Config) -> Sheet:
+    return Sheet(
+        site=config.site.name,
+        plan=wording.plan(batch.plan),
+        price=vouchers.format_price(batch.price_minor, batch.currency),
+        use_by=vouchers.last_day(batch.unused_until, config),
+        contact=config.site.contact,
+    )
 
 
 def a4(sheet: Sheet, vouchers: Iterable[Voucher]) -> bytes:
@@ -178,3 +197,10 @@ def _runs(url: str) -> tuple[tuple[tuple[int, int, int], ...], int]:
                 runs.append((row, column, length))
             column += length or 1
     return tuple(runs), len(code.matrix)
+
+
+def qr_path(url: str) -> tuple[str, int]:
+    """The dark modules as an SVG path, and how wide the code is with its light margin."""
+    runs, modules = _runs(url)
+    moves = "".join(f"M{QUIET_MODULES + x} {QUIET_MODULES + y}h{length}v1h-{length}z" for y, x, length in runs)
+    return moves, modules + 2 * QUIET_MODULES

@@ -4,7 +4,7 @@ import math
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import peewee
 
 from appliance.accounts import manage, unfinished
-from appliance.accounts.models import Account, Plan, VoucherBatch
+from appliance.accounts.models import Account, AccountUsage, Plan, VoucherBatch, core_db
 from appliance.accounts.pieces import delete_accounts, execute, in_pieces, marks
 from appliance.accounts.terms import voucher_code
 from appliance.config import Config
@@ -28,6 +28,7 @@ MIN_BITS = 40
 MAX_LENGTH = 32
 MAX_COUNT = 100_000
 
+FORMATS = ("a4", "58mm", "80mm")  # cards to cut, and slips of receipt printers
 STATES = ("unused", "active", "used up", "lapsed", "revoked")
 
 _WITHOUT_CENTS = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF"  # ISO 4217
@@ -119,18 +120,25 @@ def login_url(config: Config, code: str) -> str:
 # Making
 
 
-def make(order: Order, box: SecretBox) -> None:
-    """Writes the batch; whatever goes wrong, nothing of it stays."""
-    unfinished.sweep()
-    plan = manage.get(Plan, order.plan, "plan")
+def check(order: Order) -> Any:
+    """The order's plan; raises UserError for what couldn't be made."""
     if VoucherBatch.get_or_none(VoucherBatch.name == order.batch):
         raise UserError(_exists(order.batch))
+    return manage.get(Plan, order.plan, "plan")
+
+
+def make(order: Order, box: SecretBox, noted: Callable[[], None] = lambda: None) -> None:
+    """Writes the batch; whatever goes wrong, nothing of it stays. `noted` is done as it appears, or not at all."""
+    unfinished.sweep()
+    plan = check(order)
     batch = unfinished.begin(order.batch, plan)
     try:
         for piece in in_pieces(_codes(order)):
             _write(_rows(piece, batch, plan, box), order, box)
             unfinished.still_here([batch])
-        _complete(batch, order)
+        with core_db.atomic():
+            _complete(batch, order)
+            noted()
     except BaseException:
         unfinished.remove(batch)
         raise
@@ -195,36 +203,63 @@ def _complete(batch: Any, order: Order) -> None:
 # Looking
 
 
-_STATE = (
-    "SELECT b.id, a.name, a.first_login_at, CASE WHEN NOT a.enabled THEN 'revoked'"
-    " WHEN a.first_login_at IS NULL AND (b.unused_until <= ? OR a.valid_until <= ?) THEN 'lapsed'"
-    " WHEN a.first_login_at IS NULL THEN 'unused'"
-    " WHEN a.valid_until <= ? OR a.first_login_at + p.validity_s <= ? THEN 'used up'"
-    " WHEN p.quota_period = 'total' AND p.slow_down_bps = 0 AND p.slow_up_bps = 0 AND p.quota_bytes <="
-    " (SELECT sum(u.input_octets + u.output_octets) FROM account_usage u WHERE u.account_id = a.id) THEN 'used up'"
-    " ELSE 'active' END AS state"
-    " FROM account a JOIN voucher_batch b ON b.id = a.batch_id JOIN plan p ON p.id = a.plan_id"
-)
+def state(now: int) -> Any:
+    """The word for what became of a voucher, for queries over Account, VoucherBatch and Plan."""
+    new = Account.first_login_at.is_null()
+    late = (VoucherBatch.unused_until <= now) | (Account.valid_until <= now)
+    used = peewee.fn.sum(AccountUsage.input_octets + AccountUsage.output_octets)
+    cuts = (Plan.quota_period == "total") & (Plan.slow_down_bps == 0) & (Plan.slow_up_bps == 0)
+    all_used = Plan.quota_bytes <= AccountUsage.select(used).where(AccountUsage.account == Account.id)
+    over = (Account.valid_until <= now) | (Account.first_login_at + Plan.validity_s <= now) | (cuts & all_used)
+    words = ((~Account.enabled, "revoked"), (new & late, "lapsed"), (new, "unused"), (over, "used up"))
+    return peewee.Case(None, words, "active")
+
+
+def select(*columns: Any) -> Any:
+    """Vouchers with their batches and plans; those of a batch that isn't complete too."""
+    return Account.select(*columns).join(VoucherBatch).switch(Account).join(Plan)
+
+
+def complete() -> Any:
+    return ~(VoucherBatch.name.startswith(unfinished.HIDDEN) | VoucherBatch.name.startswith(unfinished.SETTLING))
 
 
 def batches() -> list[Any]:
-    complete = ~(VoucherBatch.name.startswith(unfinished.HIDDEN) | VoucherBatch.name.startswith(unfinished.SETTLING))
-    return list(VoucherBatch.select(VoucherBatch, Plan).join(Plan).where(complete).order_by(VoucherBatch.name))
+    return list(VoucherBatch.select(VoucherBatch, Plan).join(Plan).where(complete()).order_by(VoucherBatch.name))
 
 
-def counts(now: int) -> dict[int, dict[str, int]]:
-    """By batch and state."""
-    sql = f"SELECT v.id, v.state, count(*) FROM ({_STATE}) v GROUP BY v.id, v.state"
+def counts(now: int, ids: Sequence[int] | None = None) -> dict[int, dict[str, int]]:
+    """By batch and state, of all batches or of these."""
+    word = state(now)
+    query = select(Account.batch, word, peewee.fn.count(Account.id)).group_by(Account.batch, word)
+    if ids is not None:
+        query = query.where(Account.batch.in_(list(ids)))
     found: dict[int, dict[str, int]] = {}
-    for batch, state, count in execute(sql, now, now, now, now).fetchall():
-        found.setdefault(batch, dict.fromkeys(STATES, 0))[state] = count
+    for batch, in_state, count in query.tuples():
+        found.setdefault(batch, dict.fromkeys(STATES, 0))[in_state] = count
     return found
 
 
 def codes(batch: Any, now: int) -> list[tuple[str, str, int | None]]:
     """Code, state and first login (UTC seconds) of each voucher, in the order in which they are printed."""
-    rows = execute(f"{_STATE} WHERE b.id = ? ORDER BY a.id", now, now, now, now, batch.id).fetchall()
-    return [(name, state, first) for _, name, first, state in rows]
+    query = select(Account.name, state(now), Account.first_login_at).where(Account.batch == batch)
+    return list(query.order_by(Account.id).tuples())
+
+
+def unused(batch: Any, now: int) -> list[str]:
+    """The codes that are worth printing; raises UserError where there are none."""
+    found = [code for code, in_state, _ in codes(batch, now) if in_state == "unused"]
+    if not found:
+        raise UserError(f"batch {batch.name!r} has no unused vouchers: nothing to print")
+    return found
+
+
+def find(text: str) -> Any:
+    """A voucher by its code in any spelling; raises UserError."""
+    row: Any = Account.get_or_none((Account.name == voucher_code(text)) & Account.batch.is_null(False))
+    if row is None or str(row.batch.name).startswith((unfinished.HIDDEN, unfinished.SETTLING)):
+        raise UserError(f"there is no voucher {text!r}: see `gatehouse voucher list`")
+    return row
 
 
 def get_batch(name: str) -> Any:
@@ -261,3 +296,10 @@ def remove(name: str) -> tuple[int, int]:
     if not stay:
         execute("DELETE FROM voucher_batch WHERE id = ?", batch.id)
     return removed, stay
+
+
+def extend(name: str, until: int | None) -> int:
+    """Another last day for a first login (UTC seconds), None for no such day; how many vouchers that concerns."""
+    batch = get_batch(name)
+    VoucherBatch.update(unused_until=until).where(VoucherBatch.id == batch.id).execute()
+    return int(Account.select().where(Account.batch == batch, Account.first_login_at.is_null()).count())

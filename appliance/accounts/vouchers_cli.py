@@ -11,13 +11,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from appliance.accounts import vouchers, wording
+from appliance.accounts import vouchers
+from appliance.accounts.limits import NONE
 from appliance.config import Config
 from appliance.crypto import load_box
 from appliance.errors import UserError
 from appliance.tables import show
-
-FORMATS = ("a4", "58mm", "80mm")
 
 
 def add_parser(commands: Any) -> None:
@@ -29,6 +28,10 @@ def add_parser(commands: Any) -> None:
     words.add_argument("batch", nargs="?")
     words.add_argument("--json", action="store_true", help="for programs: exact numbers, every field")
     words.set_defaults(run=_list)
+    words = verbs.add_parser("extend", help="another last day for the first login with a batch's unused vouchers")
+    words.add_argument("batch")
+    words.add_argument("--unused-until", metavar="DAY", required=True, help="such as 2027-12-31; none: no such day")
+    words.set_defaults(run=_extend)
     words = verbs.add_parser("revoke", help="make a whole batch or one code useless")
     words.add_argument("name", metavar="BATCH|CODE")
     words.set_defaults(run=_revoke)
@@ -37,7 +40,9 @@ def add_parser(commands: Any) -> None:
     words.set_defaults(run=_remove)
     words = verbs.add_parser("print", help="a batch as PDF: its vouchers that are unused")
     words.add_argument("batch")
-    words.add_argument("--format", choices=FORMATS, default="a4", help="cards on A4, or slips for a receipt printer")
+    words.add_argument(
+        "--format", choices=vouchers.FORMATS, default="a4", help="cards on A4, or slips for a receipt printer"
+    )
     words.add_argument("--output", type=Path, required=True, metavar="FILE.pdf")
     words.set_defaults(run=_print)
     words = verbs.add_parser("csv", help="a batch as a table for other programs")
@@ -118,6 +123,12 @@ def _codes(args: argparse.Namespace, config: Config) -> str:
     return show(rows, ("code", "state", "first_login"), args.json)
 
 
+def _extend(args: argparse.Namespace, config: Config) -> str:
+    until = None if args.unused_until == NONE else vouchers.parse_last_day(args.unused_until, config)
+    count = vouchers.extend(args.batch, until)
+    return f"batch {args.batch}: {count} vouchers may be used first until {vouchers.last_day(until, config) or 'ever'}"
+
+
 def _revoke(args: argparse.Namespace, config: Config) -> str:
     count, what = vouchers.revoke(args.name)
     return f"{what} revoked: {count} can't log in any more"
@@ -134,22 +145,8 @@ def _print(args: argparse.Namespace, config: Config) -> str:
     from appliance.accounts import sheets  # its libraries take a quarter of a second to load, other commands needn't
 
     batch = vouchers.get_batch(args.batch)
-    unused = [
-        sheets.Voucher(vouchers.grouped(code), vouchers.login_url(config, code))
-        for code, state, _ in vouchers.codes(batch, int(time.time()))
-        if state == "unused"
-    ]
-    if not unused:
-        raise UserError(f"batch {args.batch!r} has no unused vouchers: nothing to print")
-    sheet = sheets.Sheet(
-        site=config.site.name,
-        plan=wording.plan(batch.plan),
-        price=vouchers.format_price(batch.price_minor, batch.currency),
-        use_by=vouchers.last_day(batch.unused_until, config),
-        contact=config.site.contact,
-    )
-    pdf = sheets.a4(sheet, unused) if args.format == "a4" else sheets.roll(sheet, unused, int(args.format[:2]))
-    write(args.output, pdf)
+    unused = vouchers.unused(batch, int(time.time()))
+    write(args.output, sheets.pdf(batch, unused, args.format, config))
     return f"{args.output}: {len(unused)} vouchers"
 
 

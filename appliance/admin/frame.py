@@ -1,6 +1,6 @@
 """The frame around all pages: who asks and what they may, tokens of forms, headers, navigation, errors.
 
-A room brings its pages as a tuple `PAGES` in its `web.py`, which its `module.py` names; nothing else is needed.
+A room brings its pages as tuples `PAGES` in its `web*.py`, which its `module.py` names; nothing else is needed.
 """
 
 import base64
@@ -69,16 +69,25 @@ class Ask:
         return self.frame.render(template, self, **values)
 
     def form(self) -> dict[str, str]:
-        """What was typed, without the form's token."""
-        forms = bottle.request.forms
-        return {key: forms.getunicode(key, "") for key in forms if key != "form_token"}
+        """What was typed, without the form's token; the last one of a field that came several times."""
+        return dict(self.fields())
+
+    def fields(self) -> list[tuple[str, str]]:
+        forms = bottle.request.forms.decode()
+        return [(key, value) for key, value in forms.allitems() if key != "form_token"]
 
     def all(self, name: str) -> list[str]:
         """Of a field that may come several times."""
-        return [str(value) for value in bottle.request.forms.getall(name)]
+        return [value for key, value in self.fields() if key == name]
 
     def query(self) -> dict[str, str]:
         return {key: bottle.request.query.getunicode(key, "") for key in bottle.request.query}
+
+    def file(self, content: bytes, name: str, kind: str) -> bytes:
+        """What the browser keeps as a file; `kind` is its media type."""
+        bottle.response.content_type = kind
+        bottle.response.set_header("Content-Disposition", f'attachment; filename="{name}"')
+        return content
 
     def done(self, where: str, notice: str = "") -> bottle.HTTPResponse:
         """After a change: another page, which shows the notice once."""
@@ -150,7 +159,8 @@ class Frame:
         if scheme.lower() == "bearer":
             return people.by_token(token.strip()) or NOBODY
         cookie = bottle.request.get_cookie(COOKIE)
-        return (people.by_cookie(cookie) if cookie else None) or NOBODY
+        by_person = bottle.request.get_header(LIVE) is None
+        return (people.by_cookie(cookie, by_person) if cookie else None) or NOBODY
 
     def _sent_by(self, person: Person) -> bool:
         """A browser sends cookies with other sites' forms too, a program's header comes from itself."""
@@ -243,7 +253,8 @@ def _is_api() -> bool:
 
 # What all pages share
 
-STATIC: Mapping[str, str] = {"admin.css": "text/css", "admin.js": "text/javascript"}
+STATIC: Mapping[str, str] = {"admin.css": "text/css", "admin.js": "text/javascript", "live.js": "text/javascript"}
+LIVE = "X-Live"  # a header of live.js: the page asks, not a person
 
 
 @cache

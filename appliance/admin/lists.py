@@ -4,15 +4,16 @@ Exports stream: a million rows need no memory.
 """
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
 import bottle
-import peewee
 
 from appliance.accounts.models import core_db
 from appliance.admin.frame import Ask
@@ -57,6 +58,8 @@ class List:
     """`query` selects dicts with the columns' keys; `search` makes a condition of what was typed.
 
     `empty` teaches the next step. `order` names the first column to sort by, `-key` the other way round.
+    `fill` adds to a page of rows what their query doesn't have. A `live` list is looked at again and again by its page
+    (live.js), so its columns show nothing that grows older by itself.
     """
 
     title: str
@@ -67,6 +70,8 @@ class List:
     choices: Sequence[Choice] = ()
     empty: str = ""
     row_id: str = "id"
+    fill: Callable[[Sequence[Row]], Sequence[Row]] = lambda rows: rows
+    live: bool = False
 
     def respond(self, ask: Ask, template: str = "list.html", **values: Any) -> Any:
         asked = ask.query()
@@ -74,7 +79,26 @@ class List:
         if asked.get("format") in ("csv", "json"):
             return _export(view, str(asked["format"]))
         rows, more = view.rows()
-        return ask.page(template, view=view, rows=rows, more=more, count=view.count(), **values)
+        count = view.count()
+        as_of = datetime.fromtimestamp(ask.now, ask.config.site.timezone).strftime("%H:%M:%S") if self.live else ""
+        tag = _tag(rows, more, count) if self.live else ""
+        if self.live and _is_known(tag, as_of):
+            return ""
+        return ask.page(template, view=view, rows=rows, more=more, count=count, as_of=as_of, tag=tag, **values)
+
+
+def _tag(*shown: object) -> str:
+    return hashlib.sha256(repr(shown).encode()).hexdigest()[:20]
+
+
+def _is_known(tag: str, as_of: str) -> bool:
+    """Whether the page that asks has these rows already (RFC 9110, 13.1.2); only the time is new then."""
+    bottle.response.set_header("ETag", f'"{tag}"')
+    bottle.response.set_header("X-As-Of", as_of)
+    known = str(bottle.request.get_header("If-None-Match", "")) == f'"{tag}"'
+    if known:
+        bottle.response.status = 304
+    return known
 
 
 class View:
@@ -106,7 +130,7 @@ class View:
     def rows(self) -> tuple[list[Row], bool]:
         """This page's, and whether there is another one."""
         found = list(self.ordered().limit(PAGE_ROWS + 1).offset((self.page - 1) * PAGE_ROWS).dicts())
-        return found[:PAGE_ROWS], len(found) > PAGE_ROWS
+        return list(self.of.fill(found[:PAGE_ROWS])), len(found) > PAGE_ROWS
 
     def count(self) -> str:
         inner = self.query().limit(COUNTED + 1)
@@ -132,20 +156,20 @@ def _export(view: View, kind: str) -> Iterator[bytes]:
     bottle.response.content_type = {"csv": "text/csv; charset=utf-8", "json": "application/json"}[kind]
     bottle.response.set_header("Content-Disposition", f'attachment; filename="{name}.{kind}"')
     keys = [column.key for column in view.of.columns]
-    return (_csv if kind == "csv" else _json)(view.ordered(), keys)
+    return (_csv if kind == "csv" else _json)(view, keys)
 
 
-def _all(query: peewee.Query) -> Iterator[list[Row]]:
+def _all(view: View) -> Iterator[Sequence[Row]]:
     """Sent after the handler has returned, so with a connection of its own."""
     with core_db.connection_context():
-        rows = query.dicts().iterator()
+        rows = view.ordered().dicts().iterator()
         while chunk := [row for _, row in zip(range(_CHUNK), rows, strict=False)]:
-            yield chunk
+            yield view.of.fill(chunk)
 
 
-def _csv(query: peewee.Query, keys: Sequence[str]) -> Iterator[bytes]:
+def _csv(view: View, keys: Sequence[str]) -> Iterator[bytes]:
     yield (",".join(keys) + "\r\n").encode()
-    for rows in _all(query):
+    for rows in _all(view):
         text = io.StringIO()
         csv.writer(text).writerows([_cell(row[key]) for key in keys] for row in rows)
         yield text.getvalue().encode()
@@ -156,10 +180,10 @@ def _cell(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
-def _json(query: peewee.Query, keys: Sequence[str]) -> Iterator[bytes]:
+def _json(view: View, keys: Sequence[str]) -> Iterator[bytes]:
     first = True
     yield b"["
-    for rows in _all(query):
+    for rows in _all(view):
         for row in rows:
             yield (b"" if first else b",") + json.dumps({key: row[key] for key in keys}).encode()
             first = False

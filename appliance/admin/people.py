@@ -123,8 +123,8 @@ def enter(user: Any, address: str, agent: str) -> str:
     return cookie
 
 
-def by_cookie(cookie: str) -> Person | None:
-    """Renewed as long as it is used."""
+def by_cookie(cookie: str, used: bool = True) -> Person | None:
+    """Renewed as long as it is used by a person; a page that only looks again uses nothing."""
     now = int(time.time())
     session = AdminSession.get_or_none(AdminSession.token == _digest(cookie))
     if session is None or not now - IDLE_S < session.used_at <= now + IDLE_S:
@@ -132,7 +132,7 @@ def by_cookie(cookie: str) -> Person | None:
     user = session.user
     if user is not None and not user.enabled:
         return None
-    if abs(now - session.used_at) > _SEEN_EVERY_S:
+    if used and abs(now - session.used_at) > _SEEN_EVERY_S:
         AdminSession.update(used_at=now).where(AdminSession.token == session.token).execute()
     name, role = (user.name, user.role) if user else (LINK, "owner")
     return Person(name, role, session.form_token, session.token)

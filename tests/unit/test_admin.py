@@ -41,6 +41,7 @@ class Browser:
         self.address = address
         self.cookies: dict[str, str] = {}
         self.headers: dict[str, str] = {}
+        self.content = b""
 
     def get(self, url: str) -> Reply:
         return self._ask("GET", url, b"")
@@ -78,7 +79,8 @@ class Browser:
         }
         got: list[Any] = []
         chunks = self._app(environ, lambda status, headers, *more: got.extend((status, headers)))
-        text = b"".join(chunks).decode()
+        self.content = b"".join(chunks)
+        text = self.content.decode(errors="replace")
         sent = [value.partition(";")[0].partition("=") for name, value in got[1] if name == "Set-Cookie"]
         cookies = {name: value for name, _, value in sent}
         self.cookies = {
@@ -114,7 +116,7 @@ def browser(app: Any, role: str) -> Browser:
 
 
 def concrete(path: str) -> str:
-    return path.replace("<name>", "nobody")
+    return re.sub(r"<\w+>", "nobody", path)
 
 
 def routes(box: Config) -> list[frame.Page]:

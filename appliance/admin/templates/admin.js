@@ -16,3 +16,10 @@ for (const select of document.querySelectorAll(".filters select[name]")) {
 for (const button of document.querySelectorAll("button[data-sure]")) {
   button.addEventListener("click", (event) => { if (!confirm(button.dataset.sure)) event.preventDefault(); });
 }
+
+for (const all of document.querySelectorAll("input[data-choose-all]")) {
+  all.hidden = false;
+  all.addEventListener("change", () => {
+    for (const one of all.closest("table").querySelectorAll("td.choose input")) one.checked = all.checked;
+  });
+}
