@@ -14,6 +14,11 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from appliance.config_checks import between as _between
+from appliance.config_checks import certificate as _certificate
+from appliance.config_checks import ports as _ports
+from appliance.config_portal import Portal as Portal
+from appliance.config_portal import Texts
 from appliance.errors import ConfigError, UserError
 
 DEFAULT_FILE = Path("/etc/gatehouse/gatehouse.toml")
@@ -123,26 +128,6 @@ class Dhcp:
 
 
 @dataclass(frozen=True)
-class Portal:
-    """The guest's pages. With a publicly valid `certificate` and `key` (PEM files) they are also on HTTPS."""
-
-    hostname: str = "login.gatehouse.internal"
-    http_port: int = 8080
-    https_port: int = 8443
-    certificate: Path | None = None
-    key: Path | None = None
-    languages: tuple[str, ...] = ("en", "cs", "sk", "de", "pl", "es", "fr", "uk")
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+", self.hostname):
-            raise ValueError("hostname: write a full lower-case host name such as login.example.net")
-        _certificate(self.certificate, self.key)
-        _ports(self, "http_port", "https_port")
-        if not self.languages:
-            raise ValueError('languages: name at least one, such as ["en"]')
-
-
-@dataclass(frozen=True)
 class Admin:
     """Where the admin pages listen. Other machines reach them by TLS only."""
 
@@ -232,21 +217,6 @@ class Config:
     @property
     def database_url(self) -> str:
         return self.database.url or f"sqlite:///{self.paths.state / 'core' / 'core.db'}"
-
-
-def _ports(section: object, *keys: str) -> None:
-    for key in keys:
-        _between(section, key, 1, 65_535)
-
-
-def _certificate(certificate: Path | None, key: Path | None) -> None:
-    if (certificate is None) != (key is None):
-        raise ValueError("certificate and key: give both or neither")
-
-
-def _between(section: object, key: str, low: int, high: int) -> None:
-    if not low <= getattr(section, key) <= high:
-        raise ValueError(f"{key}: {getattr(section, key)} is not between {low} and {high}")
 
 
 def file_of(path: Path | None) -> Path:
@@ -340,6 +310,8 @@ def _convert(hint: Any, value: object) -> object:
         if not isinstance(value, list):
             raise ValueError("a list in [ ] is needed")
         return tuple(_convert(typing.get_args(hint)[0], item) for item in value)
+    if hint is Texts:
+        return Texts.of(value)
     if hint in _FROM_TEXT:
         make, wanted = _FROM_TEXT[hint]
         if not isinstance(value, str):

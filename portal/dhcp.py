@@ -7,7 +7,7 @@ ping before a new lease, which keeps every new guest waiting for 3 s.
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
@@ -19,6 +19,8 @@ MAX_LEASE_FILE_BYTES = 8 * 2**20
 MAX_EXPIRES_AT = 2**40
 READ_AGAIN_AFTER_S = 0.05
 READS = 3
+GARDEN_SET = "inet#gatehouse#garden"  # of ruleset.py, which what faces guests must not import
+GARDEN_CACHE_S = 300
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,9 @@ def lease_file(config: Config) -> Path:
 
 def render(config: Config) -> str:
     """The text of dnsmasq.conf, for `dnsmasq --conf-file=…`."""
-    sections = (_process(config), _leases(config), _names(config), _upstream(config))
+    sections = [_process(config), _leases(config), _names(config), _upstream(config)]
+    if config.portal.garden_hosts:
+        sections.append(_garden(config.portal.garden_hosts))
     return "\n\n".join("\n".join(lines) for lines in sections) + "\n"
 
 
@@ -94,6 +98,14 @@ def _upstream(config: Config) -> list[str]:
     if not config.dhcp.dns:
         return ["resolv-file=/etc/resolv.conf"]
     return ["no-resolv", *(f"server={address}" for address in config.dhcp.dns)]
+
+
+def _garden(hosts: Iterable[str]) -> list[str]:
+    """Addresses of these hosts, and of all names below them, go into nftables' set as they are looked up.
+
+    An answer out of the cache isn't entered again, so the cache forgets long before the set does.
+    """
+    return [*(f"nftset=/{host}/4#{GARDEN_SET}" for host in hosts), f"max-cache-ttl={GARDEN_CACHE_S}"]
 
 
 def read_leases(text: str) -> Iterator[Lease]:

@@ -14,6 +14,7 @@ from appliance.nas import finding as routers
 from appliance.nas.services import RADIUS
 from appliance.service import Directory, File, Module, Service
 from portal import dhcp, health, nft, nginx, ruleset
+from portal.look import LOGO_KINDS, RENDERED_LOGO, read_logo
 from portal.models import closed_mark
 from portal.protocol import Close, GatewayClient
 
@@ -75,6 +76,7 @@ def render(config: Config) -> list[File]:
         *raddb.render(config, clients.read(box)),
         File("gateway.secret", clients.gateway_secret(box), "gatehouse-gateway", ("gateway", "portal")),
         *tunnel.render(config),
+        File(RENDERED_LOGO, read_logo(config), "gatehouse-portal", ("portal",)),
         File("dnsmasq.conf", dhcp.render(config), "gatehouse-dnsmasq", ("dnsmasq",)),
     ]
 
@@ -133,5 +135,5 @@ HOTSPOT = Module(
     ),
     close=close,
     # Who is online is not of it: after a restore guests log in anew, rather than be let in as of another day.
-    keeps=("portal/form.key", "dnsmasq/leases"),
+    keeps=("portal/form.key", *(f"portal/logo.{kind}" for kind in LOGO_KINDS), "dnsmasq/leases"),
 )

@@ -4,6 +4,7 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import IPv4Address
 from pathlib import Path
 from urllib.parse import urlencode
@@ -11,25 +12,36 @@ from urllib.parse import urlencode
 import jinja2
 from markupsafe import Markup
 
-from appliance.config import Site
+from appliance.config import Portal, Site
 from portal.languages import Language
+from portal.look import style
 from portal.protocol import Answer
 from portal.texts import duration, octets
 
+TERMS = "/terms"
 TEMPLATES = Path(__file__).with_name("templates")
 
 
 @dataclass(frozen=True)
 class Look:
-    """What all pages share, whichever their language: `home` is where a guest finds the portal again."""
+    """What all pages share, whichever their language.
+
+    `home` is where a guest finds the portal again, `logo` a data: URI or empty.
+    """
 
     site: Site
+    portal: Portal
     home: str
     languages: Sequence[Language]
+    logo: str = ""
+
+    @cached_property
+    def style(self) -> Markup:
+        return _INLINE["style"] + Markup(style(self.portal.accent))  # noqa: S704 (made of hexadecimal digits)
 
     @property
     def content_security_policy(self) -> str:
-        style = _hash(_INLINE["style"])
+        style = _hash(self.style)
         scripts = " ".join(_hash(_INLINE[name]) for name in ("login_script", "status_script"))
         return (
             f"default-src 'none'; style-src {style}; script-src {scripts}; connect-src 'self'; "
@@ -49,13 +61,29 @@ class Pages:
             "pgettext": language.pgettext,
             "language": language,
             "site": look.site,
+            "logo": look.logo,
+            "title": look.portal.title.text(language.code) or language.gettext("Wi-Fi login"),
             **_INLINE,
+            "style": look.style,
         }
 
     def login(self, token: str, user: str = "", error: str = "", notice: str = "", enter: bool = False) -> str:
         """With `enter` the form sends itself, where there is JavaScript."""
-        here = {"code": user} if enter else {}
-        return self.render("login.html", here, token=token, user=user, error=error, notice=notice, enter=enter)
+        _, portal = self._language.gettext, self._look.portal
+        return self.render(
+            "login.html",
+            {"code": user} if enter else {},
+            token=token,
+            user=user,
+            error=error,
+            notice=notice,
+            enter=enter,
+            greeting=portal.greeting.text(self._language.code) or _("Log in to use the Internet."),
+            terms=portal.terms_url or (portal.terms and TERMS),
+        )
+
+    def terms(self) -> str:
+        return self.render("terms.html", path=TERMS, terms=self._look.portal.terms.text(self._language.code))
 
     def status(self, token: str, answer: Answer, notice: str = "") -> str:
         left, used = _left(answer, self._language), _used(answer, self._language)

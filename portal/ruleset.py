@@ -19,6 +19,7 @@ DNS_QUERIES = "5/second burst 50 packets"  # per guest that isn't online: a page
 DNS_BYTES = 160  # UDP length of a query with a name of about 120 letters; tunnels need longer ones
 PORTAL_CONNECTIONS = 40  # per guest; nginx counts a connection only once it has read a whole request
 _DAY_S = 86_400
+GARDEN_S = _DAY_S  # an address that nobody has asked for so long
 
 _SETS = {
     "auth": ("set", "type ether_addr . ipv4_addr; size 65535; flags timeout;"),
@@ -27,9 +28,11 @@ _SETS = {
     "out": ("map", "type ipv4_addr : ipv4_addr; size 65535; flags timeout;"),
     "in": ("map", "type ipv4_addr : ipv4_addr; size 65535; flags timeout;"),
     "asked": ("set", "type ipv4_addr; size 65535; flags dynamic,timeout; timeout 1m;"),
+    "garden": ("set", f"type ipv4_addr; size 65535; flags dynamic,timeout; timeout {GARDEN_S}s;"),
     "callers": ("set", "type ipv4_addr; size 65535; flags dynamic;"),
 }
 _TIMED = ("auth", "down", "out", "in")
+_STALE = (*_TIMED, "garden")  # dnsmasq fills it anew: what is no longer in the walled garden has to go
 _CHAINS = {
     "early": "type filter hook prerouting priority raw; policy accept;",
     "prerouting": "type nat hook prerouting priority dstnat; policy accept;",
@@ -129,7 +132,7 @@ def _timeout(remaining_s: float | None) -> str:
 def _declarations() -> str:
     sets = "".join(f"\t{kind} {name} {{ {text} }}\n" for name, (kind, text) in _SETS.items())
     chains = "".join(f"\tchain {name} {{ {hook} }}\n" for name, hook in _CHAINS.items())
-    flushes = "".join(f"flush {_SETS[name][0]} {TABLE} {name}\n" for name in _TIMED)
+    flushes = "".join(f"flush {_SETS[name][0]} {TABLE} {name}\n" for name in _STALE)
     return f"table {TABLE} {{\n{sets}{chains}}}\nflush table {TABLE}\n{flushes}"
 
 
@@ -137,6 +140,11 @@ def _rules(config: Config) -> str:
     lan, wan = f'"{config.gateway.lan}"', f'"{config.gateway.wan}"'
     gateway, network = config.gateway.address.ip, config.gateway.address.network
     http, https = config.portal.http_port, config.portal.https_port
+    past_portal = _garden(config, "ip daddr {} tcp dport {{ 80, 443 }} accept")
+    to_garden = _garden(config, f"iifname {lan} oifname {wan} ip daddr {{}} tcp dport {{{{ 80, 443 }}}} KEEP accept")
+    from_garden = _garden(
+        config, f"iifname {wan} oifname {lan} ip saddr {{}} tcp sport {{{{ 80, 443 }}}} ct state established accept"
+    )
     return f"""table {TABLE} {{
 	chain early {{
 		iifname != {lan} accept
@@ -153,7 +161,7 @@ def _rules(config: Config) -> str:
 		ip daddr {gateway} tcp dport 443 dnat ip to {gateway}:{https}
 		ip daddr {gateway} accept
 		ether saddr . ip saddr @auth accept
-		tcp dport 80 dnat ip to {gateway}:{http}
+{past_portal}		tcp dport 80 dnat ip to {gateway}:{http}
 		meta l4proto {{ tcp, udp }} th dport 53 dnat ip to {gateway}:53
 	}}
 	chain input {{
@@ -181,7 +189,7 @@ def _rules(config: Config) -> str:
 		iifname {lan} oifname {wan} ether saddr . ip saddr @auth meta priority set ip saddr map @up accept
 		iifname {wan} oifname {lan} ct state established,related meta priority set ip daddr map @down accept
 		iifname {wan} oifname {lan} ct status dnat meta priority set ip daddr map @down accept
-		iifname {lan} meta l4proto tcp reject with tcp reset
+{to_garden}{from_garden}		iifname {lan} meta l4proto tcp reject with tcp reset
 		iifname {lan} reject with icmpx admin-prohibited
 	}}
 	chain postrouting {{
@@ -193,6 +201,14 @@ def _rules(config: Config) -> str:
 	}}
 }}
 """  # noqa: S608 ("update" is nftables)
+
+
+def _garden(config: Config, rule: str) -> str:
+    """`rule` for those whom guests reach before the login; with KEEP an address that is in use stays in the set."""
+    places = [("@garden", "update @garden { ip daddr }")] if config.portal.garden_hosts else []
+    if networks := config.portal.garden_networks:
+        places.append((f"{{ {', '.join(map(str, networks))} }}", ""))
+    return "".join(f"\t\t{rule.format(place).replace('KEEP', keep)}\n" for place, keep in places)
 
 
 def _tunnels(config: Config) -> str:

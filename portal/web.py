@@ -23,7 +23,8 @@ from portal import capport, languages
 from portal.dhcp import lease_file, lease_of
 from portal.guard import FormTokens, load_key
 from portal.languages import Language
-from portal.pages import Look, Pages, ended, home_url
+from portal.look import RENDERED_LOGO
+from portal.pages import TERMS, Look, Pages, ended, home_url
 from portal.protocol import Answer, GatewayClient, Logout, Request, Who
 from portal.radius import MAX_NAME_BYTES, Accepted, RadiusClient, Rejected
 from portal.refusals import WRONG, translate
@@ -63,7 +64,8 @@ class Portal:
         self._own_hosts = {config.portal.hostname, str(config.gateway.address.ip), "127.0.0.1", "localhost"}
         self._home = home_url(config.portal.hostname, config.gateway.address.ip, self._secure)
         offered = languages.offered(config)
-        self._look = Look(config.site, self._home, offered)
+        self._look = Look(config.site, config.portal, self._home, offered, _logo(config))
+        self._asks_terms = bool(config.portal.terms or config.portal.terms_url)
         self._by_language = {language.code: Pages(self._look, language) for language in offered}
         self._tokens = FormTokens(key)
         self._tries = Tries()
@@ -77,6 +79,8 @@ class Portal:
         app.route("/login", "GET", lambda: _redirect("/"))
         app.route("/login", "POST", self.login)
         app.route("/status", "GET", self.status)
+        if self._look.portal.terms:
+            app.route(TERMS, "GET", lambda: HTTPResponse(self._pages.terms()))
         app.route("/logout", "POST", self.logout)
         app.route(capport.PATH, "GET", self.captive)
         app.default_error_handler = self._failure
@@ -122,7 +126,9 @@ class Portal:
         if not notice and answer.ended is not None:
             notice = ended(answer.ended, _language())
         code = request.query.getunicode("code", "")[:MAX_NAME_BYTES]  # of a voucher's QR code
-        return self._login_page(200, ip, code, notice=notice or "", enter=bool(code and not notice))
+        return self._login_page(
+            200, ip, code, notice=notice or "", enter=bool(code and not notice and not self._asks_terms)
+        )
 
     def _device_enters(self, ip: IPv4Address) -> str | None:
         """Empty when the device is remembered and online now; else why it was refused, None if nobody knows it."""
@@ -160,6 +166,8 @@ class Portal:
         lease = lease_of(self._leases, ip)
         if lease is None:
             return HTTPResponse(self._pages.no_lease())
+        if self._asks_terms and not _field("terms"):
+            return self._login_page(403, ip, user, _language().gettext("Please accept the terms of use first."))
         if wait_s := self._tries.wait_s((lease.mac, str(ip)), now):
             return self._login_page(429, ip, user, _too_many_tries(wait_s))
         return self._enter(user, password, ip, lease.mac)
@@ -287,6 +295,14 @@ def _with_headers(app: Wsgi, content_security_policy: str) -> Wsgi:
         return app(environ, start)
 
     return wrapped
+
+
+def _logo(config: Config) -> str:
+    """As `apply` has checked it."""
+    try:
+        return (config.paths.run / RENDERED_LOGO).read_text(encoding="ascii")
+    except FileNotFoundError:
+        return ""
 
 
 def _in_language(environ: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -15,7 +15,7 @@ import pytest
 
 from appliance.db import sqlite_path
 from tests.lab import journey
-from tests.lab.addresses import LAN, POOL, WEB
+from tests.lab.addresses import GARDEN, GARDEN_NETWORK, LAN, POOL, WAN, WEB
 from tests.lab.appliance import Appliance
 from tests.lab.guest import Guest
 from tests.lab.namespace import CommandFailed, wait_until
@@ -83,6 +83,33 @@ class TestBeforeLogin:
     def test_a_wrong_password_stays_out(self, world: World, guest: Guest) -> None:
         journey.fail_to_log_in(guest, "anna")
         journey.find_nothing_passes(guest, world)
+
+    def test_the_walled_garden_is_open_and_nothing_beside_it(self, world: World, guest: Guest) -> None:
+        inside = GARDEN_NETWORK[1]
+        assert journey.find_portal(guest)
+        assert guest.curl(f"http://{GARDEN}/").status == 302, "nobody has asked for its name yet"
+        for url in ("http://pay.example/", "http://shop.pay.example/", f"http://{GARDEN}/", f"http://{inside}/"):
+            assert guest.curl(url).body == str(WAN.ip), url
+        world.net.popen("socat", "TCP-LISTEN:8080,fork,reuseaddr", "SYSTEM:echo open")
+        world.net.await_listener(8080)
+        before = world.counters()["udp_packets"]
+        for address in (GARDEN, inside):
+            guest.run("socat", "-u", "/dev/null", f"TCP:{address}:443,connect-timeout=2")
+            assert guest.run("ping", "-c1", "-W1", str(address), check=False).returncode != 0
+            done = guest.run("socat", "-u", f"TCP:{address}:8080,connect-timeout=2", "-", check=False)
+            assert "open" not in done.stdout
+            guest.run("sh", "-c", f"echo leak | socat -u - UDP:{address}:9", check=False)
+        assert world.counters()["udp_packets"] == before
+        assert guest.curl("http://198.18.1.9/").status == 302
+        journey.find_https_untouched(guest, world)
+        journey.find_nothing_passes(guest, world)
+
+    def test_the_walled_garden_is_open_for_who_is_online_too(self, guest: Guest) -> None:
+        log_in(guest, "fixed")
+        assert guest.curl("http://pay.example/").body == FIXED
+        journey.log_out(guest)
+        assert guest.curl("http://pay.example/").body == str(WAN.ip)
+        assert guest.curl(journey.ANYWHERE).status == 302
 
     def test_without_a_lease_the_page_says_what_to_do(self, world: World) -> None:
         stranger = world.guest()

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Self
 
-from tests.lab.addresses import CARRIER, LAN, POOL, PROVIDER, WAN, WEB
+from tests.lab.addresses import CARRIER, GARDEN, GARDEN_NETWORK, LAN, POOL, PROVIDER, WAN, WEB
 from tests.lab.appliance import Appliance
 from tests.lab.guest import Guest
 from tests.lab.namespace import Namespace, cable, claim, remove, run, spool, start, sweep, wait_until
@@ -32,6 +32,9 @@ addresses = ["{POOL}"]
 
 [dhcp]
 dns = ["{PROVIDER}"]
+
+[portal]
+walled_garden = ["pay.example", "{GARDEN_NETWORK}"]
 """
 
 _CARRIER_NAT = """
@@ -100,7 +103,8 @@ class World:
             self._create(namespace)
         cable(self.gw, "wan0", self.net, "wan0")
         self.net.iproute("address", "add", f"{PROVIDER}/{WAN.network.prefixlen}", "dev", "wan0")
-        self.net.iproute("address", "add", f"{WEB}/32", "dev", "lo")
+        for address in (WEB, GARDEN, GARDEN_NETWORK[1]):
+            self.net.iproute("address", "add", f"{address}/32", "dev", "lo")
         self.gw.iproute("address", "add", str(WAN), "dev", "wan0")
         self.gw.iproute("route", "add", "default", "via", str(PROVIDER))
         self.gw.resolv_conf.write_text(f"nameserver {PROVIDER}\n", encoding="utf-8")
@@ -123,7 +127,13 @@ class World:
         self.net.popen(sys.executable, str(_INTERNET), str(WEB), log="internet.log")
         self.net.popen(
             *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file="),
-            *("--no-resolv", "--no-hosts", f"--address=/#/{WEB}", f"--listen-address={PROVIDER}"),
+            *(
+                "--no-resolv",
+                "--no-hosts",
+                f"--address=/#/{WEB}",
+                f"--address=/pay.example/{GARDEN}",
+                f"--listen-address={PROVIDER}",
+            ),
             *("--bind-interfaces", "--log-facility=-", "--log-queries"),
         )
         self.net.await_listener(80, 443, 53)

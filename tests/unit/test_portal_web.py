@@ -1,5 +1,7 @@
 """portal/web.py as a guest's browser sees it, with RADIUS and the gateway played by the test."""
 
+import base64
+import hashlib
 import io
 import logging
 import re
@@ -23,6 +25,7 @@ from appliance.tries import Tries
 from portal import dhcp
 from portal.guard import FormTokens, load_key
 from portal.languages import NAMES, language
+from portal.look import MAX_LOGO_BYTES, RENDERED_LOGO
 from portal.protocol import Answer, Logout, Request, Who
 from portal.radius import Accepted, Rejected
 from portal.texts import duration, octets
@@ -233,6 +236,72 @@ def test_site_is_named_and_escaped(world: World) -> None:
     world.config_text = '[site]\nname = "Ann & <Bob>"\ncontact = "call <us>"'
     text = Browser(world).get().text
     assert "Ann &amp; &lt;Bob&gt;" in text and "call &lt;us&gt;" in text
+
+
+class TestTheOperatorsLook:
+    def test_his_words_stand_there_escaped_and_in_the_guests_language(self, world: World) -> None:
+        world.config_text = """[portal]
+title = { en = "Camp <b>", cs = "Kemp" }
+greeting = "Welcome\\nto <i>us</i>"
+"""
+        text = Browser(world).get().text
+        assert "<h1>Camp &lt;b&gt;</h1>" in text and "<title>Camp &lt;b&gt; –" in text
+        assert "Welcome\nto &lt;i&gt;us&lt;/i&gt;" in text
+        assert "<h1>Kemp</h1>" in Browser(world).get("/?lang=cs").text
+
+    def test_his_colour_is_in_the_style_that_the_policy_allows(self, world: World) -> None:
+        world.config_text = '[portal]\naccent = "#c2185b"'
+        page = Browser(world).get()
+        style = re.findall("<style>(.*?)</style>", page.text, re.DOTALL)[0]
+        assert "--main:#c2185b" in style
+        digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+        assert f"style-src 'sha256-{digest}'" in page.headers["Content-Security-Policy"]
+
+    def test_his_logo_is_part_of_the_page(self, world: World) -> None:
+        world.config_text = f'run = "{world.directory}"\n[site]\nname = "Ann & Bob"'
+        logo = "data:image/png;base64," + "A" * (MAX_LOGO_BYTES * 4 // 3)
+        (world.directory / RENDERED_LOGO).write_text(logo)
+        for code in NAMES:
+            page = Browser(world).get(f"/?lang={code}")
+            assert f'<img src="{logo}" alt="Ann &amp; Bob">' in page.text
+            assert len(page.text.encode()) < 15_000
+
+
+class TestTerms:
+    TEXT = '[portal]\nterms = "Be <nice>.\\n\\nAlways."'
+
+    def test_they_must_be_accepted(self, world: World) -> None:
+        world.config_text = self.TEXT
+        browser = Browser(world)
+        page = browser.get()
+        assert '<input type="checkbox" name="terms" value="1" required>' in page.text
+        assert '<a href="/terms">' in page.text
+        refused = browser.post("/login", user="anna", password="x", token=page.token)
+        assert (refused.status, refused.alert) == (403, "Please accept the terms of use first.")
+        assert 'value="anna"' in refused.text and not world.logins
+        assert browser.post("/login", user="anna", password="x", terms="1", token=page.token).status == 303
+
+    def test_they_can_be_read(self, world: World) -> None:
+        world.config_text = self.TEXT
+        page = Browser(world).get("/terms?lang=de")
+        assert page.status == 200 and "Nutzungsbedingungen" in page.text
+        assert "Be &lt;nice&gt;.\n\nAlways." in page.text
+        assert '<a href="/terms?lang=cs"' in page.text
+
+    def test_elsewhere(self, world: World) -> None:
+        world.config_text = '[portal]\nterms_url = "https://isp.example/?a&b"'
+        browser = Browser(world)
+        assert '<a href="https://isp.example/?a&amp;b">' in browser.get().text
+        assert browser.get("/terms").status == 404
+        assert browser.log_in().status == 403
+
+    def test_a_code_does_not_enter_by_itself_past_them(self, world: World) -> None:
+        world.config_text = self.TEXT
+        assert "data-enter" not in Browser(world).get("/?code=abcd").text
+
+    def test_without_terms_nothing_is_asked(self, browser: Browser) -> None:
+        assert "terms" not in re.sub(r"<style>.*?</style>", "", browser.get().text, flags=re.DOTALL)
+        assert browser.get("/terms").status == 404
 
 
 def test_guest_without_a_lease_learns_what_to_do(browser: Browser, world: World) -> None:
