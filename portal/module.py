@@ -55,12 +55,12 @@ DNSMASQ = Service(
 )
 JOBS = Service(
     name="jobs",
-    description="what is done by itself: changes of running sessions, lost sessions, alerts",
+    description="what is done by itself: changes of running sessions, lost sessions, alerts, messages",
     user="gatehouse-jobs",
     groups=("gatehouse-core",),
     after=("gateway", *(service.name for service in RADIUS)),
     command=lambda config: _python("appliance.jobs"),
-    reads=("site", "paths", "database", "radius", "privacy"),
+    reads=("site", "paths", "database", "radius", "mail", "privacy"),
     writes=lambda config: [config.paths.state / "core"],
 )
 
@@ -124,7 +124,8 @@ HOTSPOT = Module(
     attention=overview.attention,
     tiles=overview.tiles,
     search=(finding.SEARCH, routers.SEARCH),
-    web=("appliance.accounts.web", "appliance.nas.web"),
+    web=("appliance.accounts.web", "appliance.accounts.registration_web", "appliance.nas.web"),
+    beside_pages=("appliance.accounts.guest_writes",),
     close=close,
     # Who is online is not of it: after a restore guests log in anew, rather than be let in as of another day.
     keeps=("portal/form.key", "dnsmasq/leases"),
