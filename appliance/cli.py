@@ -15,6 +15,7 @@ from appliance import (
     data_disk,
     disk_cli,
     machine_cli,
+    mail_cli,
     modules,
     supervise,
     swap,
@@ -22,7 +23,7 @@ from appliance import (
 )
 from appliance import config as configuration
 from appliance.accounts import cli as accounts_cli
-from appliance.accounts import devices_cli, why
+from appliance.accounts import devices_cli, registration_cli, why
 from appliance.admin import links
 from appliance.config import Config
 from appliance.core import CORE
@@ -74,9 +75,11 @@ def _parser() -> argparse.ArgumentParser:
     words.add_argument("--json", action="store_true")
     accounts_cli.add_parsers(commands)
     devices_cli.add_parser(commands)
+    registration_cli.add_parser(commands)
     why.add_parser(commands)
     nas_cli.add_parsers(commands)
     machine_cli.add_parsers(commands)
+    mail_cli.add_parser(commands)
     backup_cli.add_parsers(commands)
     disk_cli.add_parser(commands)
     return parser

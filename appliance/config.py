@@ -23,6 +23,9 @@ from appliance.errors import ConfigError, UserError
 
 DEFAULT_FILE = Path("/etc/gatehouse/gatehouse.toml")
 TUNNEL_DEVICE = "gatehouse"
+# As browsers take it in type=email (HTML, 4.10.5.1.5), with a domain of two labels at least.
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+EMAIL = re.compile(rf"[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]{{1,64}}@{_LABEL}(?:\.{_LABEL})+")
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,28 @@ class Admin:
 
 
 @dataclass(frozen=True)
+class Mail:
+    """The server that takes our messages; without a `host` none are sent. Its password is not in this file."""
+
+    host: str = ""
+    port: int = 587
+    tls: str = "starttls"
+    sender: str = ""
+    user: str = ""
+
+    def __post_init__(self) -> None:
+        _ports(self, "port")
+        if self.tls not in ("starttls", "tls", "none"):
+            raise ValueError(f'tls: "starttls", "tls" or "none" is needed, not {self.tls!r}')
+        if self.host and not EMAIL.fullmatch(self.sender):
+            raise ValueError("sender: an e-mail address such as wifi@example.net is needed")
+        if not self.user.isascii():
+            raise ValueError("user: only ASCII characters are possible")
+        if self.user and self.tls == "none":
+            raise ValueError("user: a password is only sent over TLS: leave out user, or set tls")
+
+
+@dataclass(frozen=True)
 class Tunnel:
     """WireGuard to routers that can't be reached otherwise, such as behind carrier NAT; `network` is only in there."""
 
@@ -179,6 +204,7 @@ class Config:
     portal: Portal = field(default_factory=Portal)
     admin: Admin = field(default_factory=Admin)
     tunnel: Tunnel = field(default_factory=Tunnel)
+    mail: Mail = field(default_factory=Mail)
     privacy: Privacy = field(default_factory=Privacy)
     file: Path = DEFAULT_FILE
     text: str = field(default="", repr=False)
@@ -199,6 +225,8 @@ class Config:
                 raise ValueError(f"[gateway] addresses: {addresses} overlaps the guests' network {network}")
         if self.tunnel.enabled:
             self._verify_tunnel()
+        if self.portal.registration == "email" and not self.mail.host:
+            raise ValueError("[portal] registration: to confirm e-mail addresses, messages are sent: fill in [mail]")
 
     def _verify_tunnel(self) -> None:
         for other in (self.gateway.address.network, *self.gateway.addresses):
@@ -213,6 +241,12 @@ class Config:
         network = self.gateway.address.network
         above = self.gateway.address.ip + 1
         return self.dhcp.first or above, self.dhcp.last or network.broadcast_address - 1
+
+    @property
+    def portal_url(self) -> str:
+        """Where guests find the portal; by address without TLS, as a phone may ask other name servers than ours."""
+        secure = self.portal.certificate is not None
+        return f"https://{self.portal.hostname}/" if secure else f"http://{self.gateway.address.ip}/"
 
     @property
     def database_url(self) -> str:

@@ -7,9 +7,10 @@ from ipaddress import IPv4Network, collapse_addresses
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from appliance.config_checks import certificate, ports
+from appliance.config_checks import between, certificate, ports
 
 MAX_TITLE, MAX_GREETING, MAX_TERMS = 80, 500, 20_000  # letters
+REGISTRATION = ("off", "email", "operator")
 WIDEST_NETWORK = 8  # a wider one would be most of the Internet
 _HOST = re.compile(r"(?=.{4,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")
 _COLOUR = re.compile(r"#([0-9a-fA-F]{3}|[0-9a-fA-F]{6})")
@@ -47,7 +48,10 @@ class Texts:
 
 @dataclass(frozen=True)
 class Portal:
-    """The guest's pages. With a publicly valid `certificate` and `key` (PEM files) they are also on HTTPS."""
+    """The guest's pages. With a publicly valid `certificate` and `key` (PEM files) they are also on HTTPS.
+
+    `free_plan` and `registration_plan` name the plans of guests who help themselves.
+    """
 
     hostname: str = "login.gatehouse.internal"
     http_port: int = 8080
@@ -61,6 +65,10 @@ class Portal:
     terms: Texts = Texts()
     terms_url: str = ""
     walled_garden: tuple[str, ...] = ()
+    free_plan: str = ""
+    registration: str = "off"
+    registration_plan: str = ""
+    registration_grace_s: int = 600
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+", self.hostname):
@@ -72,11 +80,19 @@ class Portal:
         self.title.verify("title", MAX_TITLE)
         self.greeting.verify("greeting", MAX_GREETING)
         self.terms.verify("terms", MAX_TERMS)
+        self._verify_registration()
         _verify_colour("accent", self.accent)
         _verify_url("terms_url", self.terms_url)
         if self.terms and self.terms_url:
             raise ValueError("terms and terms_url: give one of them")
         self.garden_hosts, self.garden_networks  # noqa: B018 (raises for what is neither)
+
+    def _verify_registration(self) -> None:
+        if self.registration not in REGISTRATION:
+            raise ValueError(f"registration: one of {', '.join(REGISTRATION)} is needed, not {self.registration!r}")
+        if self.registration != "off" and not self.registration_plan:
+            raise ValueError("registration_plan: name the plan that registered guests get")
+        between(self, "registration_grace_s", 0, 86_400)
 
     @property
     def _garden(self) -> list[str]:

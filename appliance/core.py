@@ -20,8 +20,13 @@ ADMIN = Service(
     user="gatehouse-admin",
     groups=("gatehouse-core",),
     command=lambda config: [sys.executable, "-m", "appliance.admin.web"],
-    reads=("site", "paths", "database"),
-    writes=lambda config: [config.paths.state / "core", config.paths.state / "admin", config.paths.run / "admin"],
+    reads=("site", "paths", "database", "portal", "mail"),
+    writes=lambda config: [
+        config.paths.state / "core",
+        config.paths.state / "admin",
+        config.paths.run / "admin",
+        config.paths.run / "guests",
+    ],
 )
 WEB = Service(
     name="web",
@@ -89,6 +94,7 @@ CORE = Module(
     directories=(
         Directory("state", "admin", "gatehouse-admin", "gatehouse-admin", 0o700),
         Directory("run", "admin", "gatehouse-admin", "gatehouse-admin", 0o2750),
+        Directory("run", "guests", "gatehouse-admin", "gatehouse-portal", 0o2750),  # only what the portal may ask
         Directory("run", "web", "gatehouse-web", "gatehouse-web", 0o700),
     ),
     render=render,

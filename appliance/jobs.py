@@ -14,7 +14,7 @@ from pathlib import Path
 
 import peewee
 
-from appliance import apply
+from appliance import apply, mail
 from appliance import config as configuration
 from appliance.accounts import closing, leases, retention
 from appliance.accounts.models import core_db
@@ -47,7 +47,7 @@ class Job:
     failures: int = 0
 
 
-def jobs(config: Config, sender: Sender) -> list[Job]:
+def jobs(config: Config, sender: Sender, messages: mail.Sender) -> list[Job]:
     silent_s = config.radius.silent_s
     changes = Watch(core_db.obj, config.site.timezone, silent_s)
     unusable = status.MalformedWatch(status.Watch(config))
@@ -66,6 +66,7 @@ def jobs(config: Config, sender: Sender) -> list[Job]:
         Job("unusable packets", 10, lambda now: _warn(unusable.look(status.routers())), everywhere=True),
         Job("lost sessions", 30, lambda now: _close_lost(silent_s, now)),
         Job("retention", 60, lambda now: _forget(config, now)),
+        Job("messages", 2, messages.run),
         Job("silent routers", 30, lambda now: _warn(silence.look(now))),
     ]
 
@@ -134,15 +135,17 @@ def _machine() -> str:
 
 
 def _serve(config: Config) -> None:
-    sender = Sender(load_box(config.paths.state))
+    box = load_box(config.paths.state)
+    sender, messages = Sender(box), mail.Sender(config, box)
     apply.bind_core(config)
     with contextlib.closing(core_db), _until_told() as over:
         core_db.connect()
-        scheduler = Scheduler(jobs(config, sender), _machine())
+        scheduler = Scheduler(jobs(config, sender, messages), _machine())
         while not over.is_set():
             scheduler.tick()
             over.wait(TICK_S)
     sender.close()
+    messages.close()
 
 
 def main() -> None:

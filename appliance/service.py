@@ -107,6 +107,7 @@ class Module:
     server blocks for nginx.conf. `web` names the Python modules whose PAGES join the admin's;
     `attention` and `tiles` are on its first page. Both read the open core database, at a time in UTC seconds.
     `search` is asked for each text that is typed into the search.
+    `beside_pages` names Python modules whose `start(config)` the admin's process calls before it serves pages.
     `close` ends what users have going on, before the services stop.
     `keeps` are files below `paths.state` that a backup has beside the core database, the keys and what is enabled.
     """
@@ -121,6 +122,7 @@ class Module:
     problems: Callable[[Config], Iterable[str]]
     sites: Callable[[Config], Iterable[str]] = lambda config: ()
     web: tuple[str, ...] = ()
+    beside_pages: tuple[str, ...] = ()
     attention: Callable[[Config, int], Iterable[Attention]] = lambda config, now: ()
     tiles: Callable[[Config, int], Iterable[Tile]] = lambda config, now: ()
     search: tuple[Search, ...] = ()

@@ -8,9 +8,10 @@ MAX_KEYS = 20_000
 
 
 class Tries:
-    """At most TRIES_A_MINUTE a key, as a token bucket; the keys not used for longest are forgotten first."""
+    """At most so many a minute and key, as a token bucket; the keys not used for longest are forgotten first."""
 
-    def __init__(self) -> None:
+    def __init__(self, a_minute: int = TRIES_A_MINUTE) -> None:
+        self._a_minute = a_minute
         self._lock = threading.Lock()
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
@@ -20,7 +21,7 @@ class Tries:
             left = {key: self._left(key, now) for key in keys}
             fewest = min(left.values())
             if fewest < 1:
-                return max(1, round((1 - fewest) * 60 / TRIES_A_MINUTE))
+                return max(1, round((1 - fewest) * 60 / self._a_minute))
             for key in keys:
                 self._buckets[key] = left[key] - 1, now
                 self._buckets.move_to_end(key)
@@ -29,5 +30,5 @@ class Tries:
             return 0
 
     def _left(self, key: str, now: float) -> float:
-        left, at = self._buckets.get(key, (TRIES_A_MINUTE, now))
-        return min(TRIES_A_MINUTE, left + max(0.0, now - at) * TRIES_A_MINUTE / 60)
+        left, at = self._buckets.get(key, (self._a_minute, now))
+        return min(self._a_minute, left + max(0.0, now - at) * self._a_minute / 60)

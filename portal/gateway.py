@@ -25,10 +25,11 @@ from pyroute2.netlink.exceptions import NetlinkError
 from appliance import config as configuration
 from appliance.config import Config
 from appliance.errors import UserError
+from appliance.listener import Listener
+from appliance.verbs import encode_error
 from portal import host, nft, protocol, ruleset
 from portal.flows import Flows
 from portal.limits import Clock
-from portal.listener import Listener
 from portal.models import Amount, Counters, Session, Store, closed_mark
 from portal.netlink import KernelRefusal
 from portal.outbox import Sender
@@ -276,7 +277,7 @@ class Gateway:
         except KernelRefusal:
             raise  # for the outermost loop: start anew
         except UserError as error:
-            return protocol.encode_error(str(error))
+            return encode_error(str(error))
 
     def _ask(self, request: protocol.Request) -> protocol.Answer:
         match request:

@@ -56,12 +56,12 @@ DNSMASQ = Service(
 )
 JOBS = Service(
     name="jobs",
-    description="what is done by itself: changes of running sessions, lost sessions, alerts",
+    description="what is done by itself: changes of running sessions, lost sessions, alerts, messages",
     user="gatehouse-jobs",
     groups=("gatehouse-core",),
     after=("gateway", *(service.name for service in RADIUS)),
     command=lambda config: _python("appliance.jobs"),
-    reads=("site", "paths", "database", "radius", "privacy"),
+    reads=("site", "paths", "database", "radius", "mail", "privacy"),
     writes=lambda config: [config.paths.state / "core"],
 )
 
@@ -131,8 +131,10 @@ HOTSPOT = Module(
         "appliance.accounts.web_accounts",
         "appliance.accounts.web_vouchers",
         "appliance.accounts.web_plans",
+        "appliance.accounts.registration_web",
         "appliance.nas.web",
     ),
+    beside_pages=("appliance.accounts.guest_writes",),
     close=close,
     # Who is online is not of it: after a restore guests log in anew, rather than be let in as of another day.
     keeps=("portal/form.key", *(f"portal/logo.{kind}" for kind in LOGO_KINDS), "dnsmasq/leases"),

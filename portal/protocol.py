@@ -1,24 +1,16 @@
 """The verbs between the portal, which faces guests and has no privileges, and the gateway daemon.
 
-One JSON object a line over a unix stream socket, one answer a request. The gateway takes nothing else from
-anybody, so this file is all that a compromised portal could say to it.
+The gateway takes nothing else from anybody, so this file is all that a compromised portal could say to it.
 """
 
-import dataclasses
-import json
 import re
-import socket
 import typing
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
-from types import UnionType
-from typing import Any
 
-from appliance.errors import Unavailable, UserError
-
-MAX_LINE_BYTES = 16_384
-TIMEOUT_S = 5.0
+from appliance import verbs
+from appliance.verbs import TIMEOUT_S
 
 
 @dataclass(frozen=True)
@@ -83,7 +75,7 @@ class Close:
 
 
 Request = Allow | Logout | Who | Close
-_VERBS: dict[str, type[Request]] = {"allow": Allow, "logout": Logout, "who": Who, "close": Close}
+_VERBS = verbs.Verbs({"allow": Allow, "logout": Logout, "who": Who, "close": Close})
 
 
 @dataclass(frozen=True)
@@ -106,71 +98,19 @@ class Answer:
     ended: int | None = None
 
 
-class BadRequest(UserError):
-    """What came over the socket isn't one of the verbs above."""
-
-
 def encode(message: Request | Answer) -> bytes:
     """One line; an Answer carries no verb."""
-    fields = {key: _plain(value) for key, value in dataclasses.asdict(message).items() if value is not None}
-    verb = next((name for name, cls in _VERBS.items() if isinstance(message, cls)), None)
-    return json.dumps({"verb": verb, **fields} if verb else fields).encode() + b"\n"
-
-
-def encode_error(text: str) -> bytes:
-    return json.dumps({"error": text}).encode() + b"\n"
+    return verbs.encode_answer(message) if isinstance(message, Answer) else _VERBS.encode(message)
 
 
 def decode_request(line: bytes) -> Request:
     """Raises BadRequest for anything that isn't exactly one of the verbs."""
-    fields = _object(line)
-    cls = _VERBS.get(str(fields.pop("verb", "")))
-    if cls is None:
-        raise BadRequest("unknown verb")
-    return typing.cast(Request, _build(cls, fields))
+    return typing.cast(Request, _VERBS.decode(line))
 
 
 def decode_answer(line: bytes) -> Answer:
     """Raises UserError with the gateway's own words where it refused."""
-    fields = _object(line)
-    if "error" in fields:
-        raise UserError(str(fields["error"]))
-    return typing.cast(Answer, _build(Answer, fields))
-
-
-def _plain(value: object) -> object:
-    return str(value) if isinstance(value, IPv4Address) else value
-
-
-def _object(line: bytes) -> dict[str, Any]:
-    if len(line) > MAX_LINE_BYTES:
-        raise BadRequest("line too long")
-    try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError):
-        raise BadRequest("not JSON") from None
-    if not isinstance(fields, dict):
-        raise BadRequest("not an object")
-    return fields
-
-
-def _build(cls: type, fields: dict[str, Any]) -> object:
-    hints = typing.get_type_hints(cls)
-    if unknown := set(fields) - set(hints):
-        raise BadRequest(f"unknown field {sorted(unknown)[0]!r}")
-    try:
-        return cls(**{key: _typed(hints[key], value) for key, value in fields.items()})
-    except (TypeError, ValueError) as error:
-        raise BadRequest(str(error)) from None
-
-
-def _typed(hint: Any, value: object) -> object:
-    hint = typing.get_args(hint)[0] if isinstance(hint, UnionType) else hint
-    if hint is IPv4Address and isinstance(value, str):
-        return IPv4Address(value)
-    if type(value) is not hint:
-        raise ValueError(f"{hint.__name__} is needed, not {type(value).__name__}")
-    return value
+    return typing.cast(Answer, verbs.decode_answer(Answer, line))
 
 
 class GatewayClient:
@@ -182,15 +122,4 @@ class GatewayClient:
 
     def ask(self, request: Request) -> Answer:
         """Raises Unavailable when the gateway doesn't answer in time, UserError when it refuses."""
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                connection.settimeout(self._timeout_s)
-                connection.connect(str(self._path))
-                connection.sendall(encode(request))
-                with connection.makefile("rb") as answers:
-                    line = answers.readline(MAX_LINE_BYTES + 1)
-        except OSError as error:
-            raise Unavailable(f"the gateway doesn't answer: {error}") from None
-        if not line.endswith(b"\n"):
-            raise Unavailable("the gateway closed the connection without an answer")
-        return decode_answer(line)
+        return decode_answer(verbs.ask(self._path, encode(request), self._timeout_s, "the gateway"))

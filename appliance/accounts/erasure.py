@@ -5,7 +5,16 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from appliance.accounts.models import Account, AccountUsage, Device, LoginSlot, PoolAddress, Session
+from appliance.accounts.models import (
+    Account,
+    AccountUsage,
+    Device,
+    LoginSlot,
+    Mail,
+    PoolAddress,
+    Registration,
+    Session,
+)
 from appliance.accounts.pieces import execute, in_pieces, marks
 from appliance.config import Config
 from appliance.errors import UserError
@@ -37,6 +46,11 @@ class Person:
     def rows(self, model: Any) -> Any:
         return model.select().where(model.account == self.account) if self.account else model.select().where(False)
 
+    def messages(self) -> Any:
+        """That wait to be sent, or couldn't be; what was sent is gone already."""
+        contacts = [row.contact for row in self.rows(Registration) if row.contact]
+        return Mail.select().where(Mail.recipient.in_(contacts))
+
 
 def preview(person: Person, sessions: str) -> list[dict[str, object]]:
     """What there is of a person, and what `erase` would do with it."""
@@ -46,6 +60,8 @@ def preview(person: Person, sessions: str) -> list[dict[str, object]]:
         ("days of usage", person.rows(AccountUsage).count(), "go"),
         ("addresses from pools", person.rows(PoolAddress).count(), "become free"),
         ("logins under way", person.rows(LoginSlot).count(), "go"),
+        ("registrations", person.rows(Registration).count(), "go"),
+        ("messages not sent", person.messages().count(), "go"),
         ("sessions", person.sessions.count(), SESSIONS[sessions]),
     ]
     return [{"what": what, "how_many": count, "erased": becomes} for what, count, becomes in counts]
@@ -59,7 +75,8 @@ def erase(person: Person, sessions: str, config: Config) -> None:
         account = person.account.id
         execute("UPDATE pool_address SET account_id = NULL, mac = NULL, held_until = 0 WHERE account_id = ?", account)
         execute("DELETE FROM account_usage WHERE account_id = ?", account)
-        person.account.delete_instance()  # devices and logins under way go with it
+        Mail.delete().where(Mail.id.in_([row.id for row in person.messages()])).execute()
+        person.account.delete_instance()  # devices, registrations and logins under way go with it
 
 
 def _not_online(person: Person, config: Config) -> None:
@@ -102,6 +119,11 @@ def export(person: Person, zone: ZoneInfo) -> dict[str, object]:
         "logins_under_way": [
             {"mac": row.mac, "held_until": _iso(row.held_until, zone)} for row in person.rows(LoginSlot)
         ],
+        "registrations": [_registration(row, zone) for row in person.rows(Registration).order_by(Registration.id)],
+        "messages_not_sent": [
+            {"to": row.recipient, "subject": row.subject, "since": _iso(row.created_at, zone)}
+            for row in person.messages()
+        ],
         "sessions": [_session(row, zone) for row in person.sessions.order_by(Session.started_at)],
     }
 
@@ -116,6 +138,20 @@ def _account(account: Any, zone: ZoneInfo) -> dict[str, object]:
         "created": _iso(account.created_at, zone),
         "differs_from_plan": account.overrides,
         "voucher_batch": account.batch.name if account.batch else None,
+    }
+
+
+def _registration(row: Any, zone: ZoneInfo) -> dict[str, object]:
+    return {
+        "kind": row.kind,
+        "state": row.state,
+        "mac": row.mac,
+        "name": row.name,
+        "contact": row.contact,
+        "language": row.language,
+        "terms_accepted": _iso(row.created_at, zone),
+        "decided": _iso(row.decided_at, zone),
+        "decided_by": row.decided_by,
     }
 
 

@@ -187,6 +187,44 @@ class AccountUsage(CoreModel):
         primary_key = peewee.CompositeKey("account", "day")
 
 
+class Registration(CoreModel):
+    """A guest who let themselves in, or asks for it. Times are UTC seconds.
+
+    `kind` is free access, or how it is decided whether they may in; `contact` an e-mail address or a phone's number.
+    `token` is the SHA-256 of what the mail's link carries, `mails` how many were sent. Terms were accepted at
+    `created_at`. A device has one row of free access and one other at most.
+    """
+
+    id = peewee.AutoField()
+    kind = peewee.TextField()
+    state = peewee.TextField()
+    mac = peewee.TextField()
+    name = peewee.TextField(default="")
+    contact = peewee.TextField(default="")
+    language = peewee.TextField(default="")
+    account = peewee.ForeignKeyField(Account, null=True, backref="registrations", on_delete="CASCADE")
+    token = peewee.TextField(null=True, unique=True)
+    token_until = peewee.BigIntegerField(null=True)
+    mails = peewee.IntegerField(default=0)
+    created_at = peewee.BigIntegerField()
+    decided_at = peewee.BigIntegerField(null=True)
+    decided_by = peewee.TextField(default="")
+
+
+class Mail(CoreModel):
+    """A message that waits to be sent, or couldn't be; `body` is sealed, as it may carry a one-time link."""
+
+    id = peewee.AutoField()
+    recipient = peewee.TextField()
+    subject = peewee.TextField()
+    body = peewee.BlobField()
+    state = peewee.TextField(default="waiting")
+    tries = peewee.IntegerField(default=0)
+    created_at = peewee.BigIntegerField()
+    next_try_at = peewee.BigIntegerField()
+    error = peewee.TextField(default="")
+
+
 MODELS: tuple[Any, ...] = (
     Pool,
     Plan,
@@ -199,4 +237,6 @@ MODELS: tuple[Any, ...] = (
     LiveChange,
     AccountUsage,
     JobLease,
+    Registration,
+    Mail,
 )

@@ -1,7 +1,7 @@
 """What is kept of people, and for how long (`[privacy]` in the configuration)."""
 
-from appliance.accounts import unfinished
-from appliance.accounts.pieces import execute, in_pieces, marks
+from appliance.accounts import registration, unfinished
+from appliance.accounts.pieces import delete_accounts, execute, in_pieces, marks
 from appliance.config import Privacy
 
 DAY_S = 86_400
@@ -16,6 +16,7 @@ def run(privacy: Privacy, now: int, most: int = 5000) -> int:
     before = now - privacy.keep_sessions_days * DAY_S
     unfinished.sweep()
     forget_addresses(before)
+    forget_guests(before, now)
     return delete_sessions(before, most)
 
 
@@ -28,6 +29,26 @@ def delete_sessions(before: int, most: int = 2**62) -> int:
         for piece in in_pieces(ids):
             deleted += execute(f"DELETE FROM session WHERE id IN ({marks(piece)})", *piece).rowcount
     return deleted
+
+
+def forget_guests(before: int, now: int) -> None:
+    """Registrations that nobody confirmed or decided in time, with the account that let them in for a moment.
+
+    Also accounts that guests made for themselves, when they weren't online for as long as sessions are kept.
+    """
+    over = (
+        "(state = 'unconfirmed' AND token_until < ?) OR (state IN ('waiting', 'refused', 'unconfirmed')"
+        " AND created_at < ?)"
+    )
+    limits = (now, now - registration.UNDECIDED_KEPT_S)
+    delete_accounts(f"id IN (SELECT account_id FROM registration WHERE {over})", *limits)
+    execute(f"DELETE FROM registration WHERE {over}", *limits)
+    delete_accounts(
+        "created_at < ? AND coalesce(first_login_at, 0) < ? AND id IN (SELECT account_id FROM registration)"
+        " AND NOT EXISTS (SELECT 1 FROM session WHERE session.account_id = account.id)",
+        before,
+        before,
+    )
 
 
 def forget_addresses(before: int) -> None:

@@ -1,6 +1,7 @@
 """The admin's pages as a service: behind nginx, on a unix socket."""
 
 import argparse
+import importlib
 import logging
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import waitress
 
 from appliance import config as configuration
-from appliance import db
+from appliance import db, modules
 from appliance.accounts.models import core_db
 from appliance.admin.frame import Frame
 from appliance.errors import UserError
@@ -24,6 +25,8 @@ def main() -> int:
         config = configuration.load(parser.parse_args().config)
         core_db.initialize(db.connect(config.database_url))
         app = Frame(config).app()
+        for name in (name for module in modules.enabled(config) for name in module.beside_pages):
+            importlib.import_module(name).start(config)
     except UserError as error:
         print(f"gatehouse-admin: {error}", file=sys.stderr)
         return 1

@@ -1,5 +1,6 @@
 """The admin's pages: who may do what, forms and their tokens, lists, and what everybody changed."""
 
+import base64
 import io
 import json
 import re
@@ -15,7 +16,7 @@ import pytest
 
 from appliance import apply, config, modules
 from appliance.accounts import manage
-from appliance.accounts.models import Account, Plan, Session, core_db
+from appliance.accounts.models import Account, Mail, Plan, Registration, Session, core_db
 from appliance.admin import frame, links, people
 from appliance.admin.models import AdminSession, AdminUser, Audit
 from appliance.config import Config
@@ -251,6 +252,10 @@ def test_nasty_names_are_escaped_everywhere(box: Config, app: Any) -> None:
         Session.create(
             unique_id="1", account=NASTY, nas=NASTY, acct_session_id="1", mac=NASTY, started_at=1, updated_at=1
         )
+        Registration.create(
+            kind="operator", state="waiting", mac=NASTY, name=NASTY, contact=NASTY, created_at=1, decided_by=NASTY
+        )
+        Mail.create(recipient=NASTY, subject=NASTY, body=b"", error=NASTY, state="failed", created_at=1, next_try_at=1)
     for page in routes(box):
         if page.method == "GET" and "<" not in page.path:
             assert "<script>alert" not in one.get(page.path).body, page.path
@@ -386,3 +391,35 @@ def test_pages_of_a_module_that_is_not_enabled_are_absent(box: Config) -> None:
     assert "gatehouse enable hotspot" in one.get("/").body
     assert one.get("/accounts").status == 404
     assert 'href="/accounts"' not in one.get("/").body
+
+
+def test_guests_who_wait_are_decided_about_together(box: Config, app: Any) -> None:
+    box.file.write_text(box.file.read_text() + '[portal]\nregistration = "operator"\nregistration_plan = "home"\n')
+    one = browser(frame.Frame(config.load(box.file)).app(), "operator")
+    with core_db.connection_context():
+        for number in (1, 2, 3):
+            Registration.create(kind="operator", state="waiting", mac=str(number), name=f"guest {number}", created_at=1)
+    assert 'href="/registrations?state=waiting">3 guests wait' in one.get("/").body
+    assert one.get("/registrations?state=waiting").body.count('name="registration"') == 3
+    assert one.post("/registrations/decide", {"registration": "1", "approve": "1"}).status == 303
+    assert one.post("/registrations/decide", {"registration": "2", "refuse": "1"}).status == 303
+    said = one.post("/registrations/decide", {"registration": "2", "approve": "1"})
+    assert "refused already" in base64.urlsafe_b64decode(said.cookies["notice"].strip('"')).decode()
+    with core_db.connection_context():
+        assert [row.state for row in Registration.select().order_by(Registration.id)] == [
+            "accepted",
+            "refused",
+            "waiting",
+        ]
+        assert [row.plan.name for row in Account.select()] == ["home"]
+        done = [(a.who, a.action, a.subject) for a in Audit.select() if "registration" in a.subject]
+    assert done == [("operator", "approved", "registration 1"), ("operator", "refused", "registration 2")]
+
+
+def test_messages_that_couldnt_be_sent_need_attention(box: Config, app: Any) -> None:
+    one = browser(app, "operator")
+    with core_db.connection_context():
+        Mail.create(recipient="a@b.cz", subject="Hi", body=b"", state="failed", created_at=1, next_try_at=1)
+    assert 'href="/messages?state=failed">1 message couldn&#39;t be sent' in one.get("/").body
+    assert one.post("/messages/remove", {"message": "1"}).status == 303
+    assert "sent</a>" not in one.get("/").body

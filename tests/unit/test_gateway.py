@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import selectors
 import socket
 import sqlite3
@@ -13,13 +14,13 @@ from typing import Any
 
 import pytest
 
+from appliance import listener as listening
+from appliance import verbs
 from appliance.config import Config, Gateway
 from appliance.errors import Unavailable, UserError
-from portal import listener as listening
-from portal import protocol
+from appliance.listener import Listener
 from portal.gateway import read_secret
 from portal.limits import Cause, Clock, Live, next_check_at_s, rebase, verdict
-from portal.listener import Listener
 from portal.models import Counters, Event, Session, Store
 from portal.netlink import KernelRefusal
 from portal.outbox import Sender
@@ -614,7 +615,7 @@ class TestListener:
 
         def answer(line: bytes) -> bytes:
             lines.append(line)
-            return protocol.encode_error(str(len(line)))
+            return verbs.encode_error(str(len(line)))
 
         listener = Listener(path, answer, selector)
         listener.open()
@@ -646,7 +647,7 @@ class TestListener:
         assert asked[1] == [b"abc"]
 
     def test_a_line_without_end_is_refused(self, asked: tuple[Path, list[bytes]]) -> None:
-        self.ask(asked[0], b"x" * (protocol.MAX_LINE_BYTES + 1))
+        self.ask(asked[0], b"x" * (verbs.MAX_LINE_BYTES + 1))
         assert len(asked[1]) == 1
 
     def test_half_a_line_is_nothing(self, asked: tuple[Path, list[bytes]]) -> None:
@@ -681,7 +682,7 @@ class TestListener:
     def test_a_second_one_is_refused_and_a_dead_ones_socket_is_taken(
         self, asked: tuple[Path, list[bytes]], tmp_path: Path
     ) -> None:
-        with pytest.raises(UserError, match="another gateway is running"):
+        with pytest.raises(UserError, match="another process answers there"):
             Listener(asked[0], lambda line: b"", selectors.DefaultSelector()).open()
         dead = tmp_path / "dead.sock"
         with socket.socket(socket.AF_UNIX) as old:
@@ -690,6 +691,19 @@ class TestListener:
         successor.open()
         assert dead.stat().st_mode & 0o777 == 0o660
         successor.close()
+
+    def test_somebody_else_is_not_answered(self, tmp_path: Path) -> None:
+        """Who asks here isn't the user that may."""
+        selector = selectors.DefaultSelector()
+        listener = Listener(tmp_path / "s.sock", lambda line: b"yes\n", selector, only_uid=os.geteuid() + 1)
+        listener.open()
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.settimeout(5)
+            asking.connect(str(tmp_path / "s.sock"))
+            ((key, _),) = selector.select(1)
+            key.data()
+            assert asking.recv(10) == b""
+        listener.close()
 
     def test_a_missing_directory_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="gatehouse apply"):

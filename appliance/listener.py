@@ -5,16 +5,18 @@ import errno
 import os
 import selectors
 import socket
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.errors import UserError
-from portal.protocol import MAX_LINE_BYTES, TIMEOUT_S
+from appliance.verbs import MAX_LINE_BYTES, TIMEOUT_S
 
 MAX_CONNECTIONS = 64
 _BACKLOG = 1024  # who comes while the loop is at work waits; a full one refuses with EAGAIN (unix(7))
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 _MODE = 0o117  # umask: read and write for owner and group
 
 
@@ -26,19 +28,29 @@ class _Asking:
 
 
 class Listener:
-    """Answers with whatever `answer` makes of a line; runs in the daemon's own loop."""
+    """Answers with whatever `answer` makes of a line; runs in the daemon's own loop.
 
-    def __init__(self, path: Path, answer: Callable[[bytes], bytes], selector: selectors.BaseSelector) -> None:
+    With `only_uid` the kernel's word decides who may ask, whatever the socket's own rights are.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        answer: Callable[[bytes], bytes],
+        selector: selectors.BaseSelector,
+        only_uid: int | None = None,
+    ) -> None:
         self._path = path
         self._answer = answer
         self._selector = selector
+        self._only_uid = only_uid
         self._asking: list[_Asking] = []
 
     def open(self) -> None:
         """Raises UserError when another daemon answers there, or the directory is missing."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         if _answers(self._path):
-            raise UserError(f"{self._path}: another gateway is running")
+            raise UserError(f"{self._path}: another process answers there already")
         mask = os.umask(_MODE)
         try:
             self._path.unlink(missing_ok=True)
@@ -74,7 +86,7 @@ class Listener:
             if error.errno in (errno.EAGAIN, errno.ECONNABORTED, errno.EMFILE):
                 return
             raise
-        if len(self._asking) >= MAX_CONNECTIONS:
+        if len(self._asking) >= MAX_CONNECTIONS or self._only_uid not in (None, _uid(connection)):
             connection.close()
             return
         connection.setblocking(False)
@@ -112,3 +124,9 @@ def _answers(path: Path) -> bool:
         except OSError:
             return False
         return True
+
+
+def _uid(connection: socket.socket) -> int:
+    """Of the process at the other end (unix(7), SO_PEERCRED)."""
+    _, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return int(uid)
