@@ -133,7 +133,7 @@ class Kernel:
         """Raises KernelRefusal when somebody took away the table or a device (a modem that was plugged anew)."""
         if self._devices != self._indexes():
             raise KernelRefusal("a network device has gone or is a new one")
-        if ruleset.TABLE not in nft.tables():
+        if not self._sent.table_is_there():
             raise KernelRefusal(f"the table {ruleset.TABLE} has gone")
 
     def _indexes(self) -> dict[str, int]:

@@ -12,14 +12,15 @@ from portal.models import Amount
 from portal.netlink import NESTED, NETFILTER, Netlink, attribute, attribute_list, attributes
 from portal.ruleset import TABLE, Counted
 
-_NEW_ELEMENTS, _GET_ELEMENTS = 0xA0C, 0xA0D  # NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_*
+_GET_TABLE, _NEW_ELEMENTS, _GET_ELEMENTS = 0xA01, 0xA0C, 0xA0D  # NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_*
 _NFGENMSG = struct.pack("=BBH", 1, 0, 0)  # NFPROTO_INET
 _TABLE, _SET, _ELEMENTS = 1, 2, 3
 _ELEMENT, _VALUE = 1, 1
 _KEY, _DATA, _EXPRESSION = 1, 2, 7
 _EXPRESSION_DATA = 2
 _OCTETS, _PACKETS = 1, 2
-_MAP = _NFGENMSG + attribute(_TABLE, TABLE.split()[1].encode() + b"\0") + attribute(_SET, b"up\0")
+_NAME = TABLE.split()[1].encode() + b"\0"
+_MAP = _NFGENMSG + attribute(_TABLE, _NAME) + attribute(_SET, b"up\0")
 
 
 class SentReader:
@@ -31,6 +32,10 @@ class SentReader:
 
     def close(self) -> None:
         self._netlink.close()
+
+    def table_is_there(self) -> bool:
+        """`nft list tables` reads all elements of all tables for that (1.0.6): 0.2 s with 10,000 sessions."""
+        return bool(self._netlink.ask(_GET_TABLE, netlink.ACK, _NFGENMSG + attribute(_TABLE, _NAME)))
 
     def one(self, ip: IPv4Address) -> Amount:
         """Nothing for who isn't there."""

@@ -22,6 +22,7 @@ from appliance.config import Config
 from appliance.errors import UserError
 from portal.limits import Cause, Clock, Live, apply_change, end_before, next_check_at_s, rebase, used_up, verdict
 from portal.models import FIRST_MINOR, LAST_MINOR, ZERO, Counters, Session, Store
+from portal.online import Online
 from portal.protocol import Allow, Answer
 from portal.radius import AccountingRecord, DynamicRequest
 
@@ -65,7 +66,7 @@ class Sessions:
         self._store = store
         self._enforcer = enforcer
         self._clock = clock
-        self._online: dict[IPv4Address, Live] = {}
+        self._online = Online()
         self._checks: list[tuple[float, str, IPv4Address]] = []
         self._free_minors: deque[int] = deque()
         self._closed = False
@@ -113,12 +114,12 @@ class Sessions:
         self._end_all(self._clock.wall())
 
     def logout(self, ip: IPv4Address) -> Answer:
-        if live := self._online.get(ip):
+        if live := self._online.at(ip):
             self._end([(live.session, Cause.USER_REQUEST)])
         return self.who(ip)
 
     def who(self, ip: IPv4Address) -> Answer:
-        if live := self._online.get(ip):
+        if live := self._online.at(ip):
             self._read(live)
             if cause := verdict(live, self._clock.boot()):
                 self._end([(live.session, cause)])
@@ -186,7 +187,7 @@ class Sessions:
     def _due(self, now_s: float) -> Iterator[Live]:
         while self._checks and self._checks[0][0] <= now_s:
             at_s, session_id, ip = heapq.heappop(self._checks)
-            live = self._online.get(ip)
+            live = self._online.at(ip)
             if live and live.session.id == session_id and live.check_at_s == at_s:
                 yield live
 
@@ -210,8 +211,8 @@ class Sessions:
         if address is not None and not self._may_give(address):
             return f"{address} is not among the gateway's addresses for guests"
         ended = {session.id for session, _ in self._replaced(request)}
-        others = [live.session for live in self._online.values() if live.session.id not in ended]
-        if address is not None and any(session.address == address for session in others):
+        holder = None if address is None else self._online.holding(address)
+        if holder and holder.session.id not in ended:
             return f"{address} is taken by another session"
         if not self._free_minors and not ended:
             return f"the gateway is full: {len(self)} sessions"
@@ -229,12 +230,11 @@ class Sessions:
 
     def _replaced(self, request: Allow) -> Iterable[tuple[Session, Cause]]:
         """A device that logs in again has left its old session; one at another's address shows that one gone."""
-        for live in self._online.values():
-            session = live.session
-            if session.mac == request.mac:
-                yield session, Cause.USER_REQUEST
-            elif session.ip == request.ip:
-                yield session, Cause.LOST_CARRIER
+        if left := self._online.of_device(request.mac):
+            yield left.session, Cause.USER_REQUEST
+        there = self._online.at(request.ip)
+        if there and there is not left:
+            yield there.session, Cause.LOST_CARRIER
 
     def _begin(self, request: Allow) -> Session:
         now_s, timeout_s = self._clock.boot(), request.session_timeout_s
@@ -263,7 +263,7 @@ class Sessions:
         return session
 
     def _enter(self, now_s: float, live: Live) -> None:
-        self._online[live.session.ip] = live
+        self._online.add(live)
         self._schedule(now_s, live)
 
     def _end(self, endings: Sequence[tuple[Session, Cause]]) -> None:
@@ -280,10 +280,10 @@ class Sessions:
         self._enforcer.release([session for session, _ in endings])
         for session, _ in endings:
             self._free_minors.append(session.minor)
-            del self._online[session.ip]
+            self._online.remove(session)
 
     def _end_all(self, at: int) -> None:
-        sessions = [live.session for live in self._online.values()]
+        sessions = [live.session for live in self._online]
         for session in sessions:
             end_before(session, at, self._clock)
         self._end([(session, Cause.ADMIN_RESET) for session in sessions])
@@ -322,7 +322,7 @@ class Sessions:
         """The one session that everything the request names fits to (RFC 5176, 3.3)."""
         if not any((request.session_id, request.account, request.address, request.host_ip, request.mac)):
             return ErrorCause.MISSING_ATTRIBUTE
-        found = [live.session for live in self._online.values() if matches(live.session, request)]
+        found = self._online.matching(request)
         if not found:
             return ErrorCause.SESSION_NOT_FOUND
         return found[0] if len(found) == 1 else ErrorCause.MULTIPLE_SESSIONS
@@ -363,17 +363,6 @@ class Sessions:
             up_octets=session.used.up_octets,
             remaining_bytes=None if quota is None else max(0, quota - session.used.octets),
         )
-
-
-def matches(session: Session, request: DynamicRequest) -> bool:
-    """Framed-IP-Address may be the public address or the one in the LAN."""
-    return (
-        request.session_id in ("", session.id)
-        and request.account in ("", session.account)
-        and request.mac in (None, session.mac)
-        and request.host_ip in (None, session.ip)
-        and request.address in (None, session.ip, session.address)
-    )
 
 
 def _changes(request: DynamicRequest) -> tuple[int | None, ...]:

@@ -23,7 +23,7 @@ EMPTY: Mapping[str, str] = MappingProxyType({})
 _POSTGRESQL = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 _SCHEMA = Path("/etc/freeradius/3.0/mods-config/sql/main/postgresql/schema.sql")
 _MARKS = ", ".join("?" for _ in SessionRow._fields)
-_SAVE = f"INSERT INTO session ({', '.join(SessionRow._fields)}) VALUES ({_MARKS})"
+SAVE = f"INSERT INTO session ({', '.join(SessionRow._fields)}) VALUES ({_MARKS})"
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def _open(server: RadiusServer, count: int) -> None:
             begun = (t.at, t.at, None, None, 0, 0, 0, 0, 0, None, None, None, 0, None)
             yield (unique_id(t), account_id, t.name, "router", session_id(n), mac, ROUTER, None, *begun)
 
-    radius_servers.insert(db.sqlite_path(server.config.database_url), count, _SAVE, rows)
+    radius_servers.insert(db.sqlite_path(server.config.database_url), count, SAVE, rows)
 
 
 @contextmanager
