@@ -70,8 +70,11 @@ def test_what_an_older_program_cant_work_with_is_left_alone(empty_url: str) -> N
 
 def is_additive(sql: str) -> bool:
     statements = [" ".join(s.split()) for s in sql.split(";\n") if s.strip()]
+    new = [found[1] for s in statements if (found := re.match(r"CREATE TABLE (\w+) ", s))]
     return all(
         re.match(r"CREATE (TABLE|INDEX) ", s)
+        or (found := re.match(r"CREATE UNIQUE INDEX \w+ ON (\w+) ", s)) is not None
+        and found[1] in new
         or (re.match(r"ALTER TABLE \w+ ADD COLUMN ", s) and ("NOT NULL" not in s or "DEFAULT" in s))
         for s in statements
     )
