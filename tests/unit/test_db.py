@@ -73,8 +73,7 @@ def is_additive(sql: str) -> bool:
     new = [found[1] for s in statements if (found := re.match(r"CREATE TABLE (\w+) ", s))]
     return all(
         re.match(r"CREATE (TABLE|INDEX) ", s)
-        or (found := re.match(r"CREATE UNIQUE INDEX \w+ ON (\w+) ", s)) is not None
-        and found[1] in new
+        or ((found := re.match(r"CREATE UNIQUE INDEX \w+ ON (\w+) ", s)) is not None and found[1] in new)
         or (re.match(r"ALTER TABLE \w+ ADD COLUMN ", s) and ("NOT NULL" not in s or "DEFAULT" in s))
         for s in statements
     )
