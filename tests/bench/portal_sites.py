@@ -34,7 +34,7 @@ FIRST_GUEST = GATEWAY + 0xFF
 LOGGING_IN = 600  # guests that come and go, each with a lease
 THREADS = 8
 SINK_PORT, FIRST_PORT = 9, 20_000
-FLOOD_S = 0.7
+FLOOD_S = 0.3
 _CONFIG = f"""
 [site]
 name = "Bench"
