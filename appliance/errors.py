@@ -11,3 +11,7 @@ class ConfigError(UserError):
 
 class Unavailable(UserError):
     """A service this one needs doesn't answer; worth trying again."""
+
+
+class Conflict(UserError):
+    """What was asked for doesn't fit what is there: a name that is taken, a thing in use."""

@@ -108,6 +108,7 @@ class Module:
     `attention` and `tiles` are on its first page. Both read the open core database, at a time in UTC seconds.
     `search` is asked for each text that is typed into the search.
     `beside_pages` names Python modules whose `start(config)` the admin's process calls before it serves pages.
+    `api` names the Python modules whose RESOURCES join the API, `metrics` those whose `metrics` join /metrics.
     `close` ends what users have going on, before the services stop.
     `keeps` are files below `paths.state` that a backup has beside the core database, the keys and what is enabled.
     """
@@ -126,5 +127,7 @@ class Module:
     attention: Callable[[Config, int], Iterable[Attention]] = lambda config, now: ()
     tiles: Callable[[Config, int], Iterable[Tile]] = lambda config, now: ()
     search: tuple[Search, ...] = ()
+    api: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
     close: Callable[[Config], None] | None = None
     keeps: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from functools import reduce
 from operator import or_
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import peewee
 
@@ -88,7 +88,7 @@ def _batches(text: str) -> Iterator[Hit]:
     query = VoucherBatch.select(VoucherBatch.name, Plan.name.alias("plan")).join(Plan)
     for row in beginning(query, VoucherBatch.name, text):
         if not row["name"].startswith((HIDDEN, SETTLING)):
-            url = f"/vouchers/{quote(row['name'], safe='')}"
+            url = f"/vouchers/batch/{quote(row['name'], safe='')}"
             yield Hit("Batches of vouchers", row["name"], url, row["plan"], _same(row["name"], text))
 
 
@@ -100,19 +100,17 @@ def _devices(mac: str) -> Iterator[Hit]:
 
 
 def _sessions(text: str, *fields: Any) -> Iterator[Hit]:
-    """Of who is online, and of the last ones; one hit an account and address."""
-    columns = (Session.account, Session.nas, Session.ended_at, *fields)
+    """Of who is online, and of the last ones."""
+    columns = (Session.id, Session.account, Session.nas, Session.ended_at, *fields)
     last = (Session.select(peewee.fn.max(Session.id)).scalar() or 0) - RECENT
-    found: dict[tuple[str, str], Hit] = {}
+    found: dict[int, Hit] = {}
     for which in (Session.ended_at.is_null(), Session.id > last):
         fits = reduce(or_, [field.between(text, f"{text}\U0010ffff") for field in fields])
         rows: Any = Session.select(*columns).where(which, fits).limit(MOST).dicts()
         for row in rows:
-            online = row["ended_at"] is None
             address = next(row[field.name] for field in fields if str(row[field.name]).startswith(text))
-            url = "/sessions?" + urlencode({"q": address} | ({"state": "online"} if online else {}))
-            note = f"{row['account']} at {row['nas']}, {'online' if online else 'ended'}"
-            found.setdefault((row["account"], address), Hit("Sessions", address, url, note, address == text))
+            note = f"{row['account']} at {row['nas']}, {'online' if row['ended_at'] is None else 'ended'}"
+            found[row["id"]] = Hit("Sessions", address, f"/sessions/{row['id']}", note, address == text)
     yield from list(found.values())[:MOST]
 
 

@@ -25,7 +25,7 @@ from appliance.accounts.models import (
     core_db,
 )
 from appliance.crypto import SecretBox, new_password
-from appliance.errors import UserError
+from appliance.errors import Conflict, UserError
 
 MAX_POOL_ADDRESSES = 65_536
 
@@ -63,7 +63,7 @@ def add(model: Any, what: str, **values: Any) -> Any:
         with core_db.atomic():
             return model.create(**values)
     except peewee.IntegrityError:
-        raise UserError(_clash(model, what, values)) from None
+        raise Conflict(_clash(model, what, values)) from None
 
 
 def change(row: Any, what: str, values: Mapping[str, Any]) -> None:
@@ -73,7 +73,7 @@ def change(row: Any, what: str, values: Mapping[str, Any]) -> None:
         with core_db.atomic():
             row.save()
     except peewee.IntegrityError:
-        raise UserError(_clash(type(row), what, values)) from None
+        raise Conflict(_clash(type(row), what, values)) from None
 
 
 def _clash(model: Any, what: str, values: Mapping[str, Any]) -> str:
@@ -174,9 +174,9 @@ def _check_own(login: str, columns: Mapping[str, Any]) -> None:
 def remove_plan(plan: str) -> None:
     row = get(Plan, plan, "plan")
     if count := Account.select().where(Account.plan == row).count():
-        raise UserError(f"{count} accounts have plan {plan!r}: give them another one first")
+        raise Conflict(f"{count} accounts have plan {plan!r}: give them another one first")
     if batch := VoucherBatch.get_or_none(VoucherBatch.plan == row):
-        raise UserError(f"the voucher batch {batch.name!r} has plan {plan!r}")
+        raise Conflict(f"the voucher batch {batch.name!r} has plan {plan!r}")
     row.delete_instance()
 
 

@@ -17,7 +17,7 @@ from appliance.accounts.pieces import delete_accounts, execute, in_pieces, marks
 from appliance.accounts.terms import voucher_code
 from appliance.config import Config
 from appliance.crypto import SecretBox
-from appliance.errors import UserError
+from appliance.errors import Conflict, UserError
 
 # No look-alikes (0/o, 1/l/i), and no vowels, so that no code is a word.
 ALPHABET = "bcdfghjkmnpqrstvwxyz23456789"
@@ -123,7 +123,7 @@ def login_url(config: Config, code: str) -> str:
 def check(order: Order) -> Any:
     """The order's plan; raises UserError for what couldn't be made."""
     if VoucherBatch.get_or_none(VoucherBatch.name == order.batch):
-        raise UserError(_exists(order.batch))
+        raise Conflict(_exists(order.batch))
     return manage.get(Plan, order.plan, "plan")
 
 
@@ -197,7 +197,7 @@ def _complete(batch: Any, order: Order) -> None:
     try:
         unfinished.finish({batch: values})
     except peewee.IntegrityError:
-        raise UserError(_exists(order.batch)) from None
+        raise Conflict(_exists(order.batch)) from None
 
 
 # Looking

@@ -30,7 +30,7 @@ from appliance.units import format_ago, format_bytes, format_duration
 from rlm_python.speed_limits import format_bits_per_second
 
 COOKIE = "gatehouse"
-OWN = ("appliance.admin.pages", "appliance.admin.access", "appliance.admin.search")
+OWN = ("appliance.admin.pages", "appliance.admin.access", "appliance.api.web", "appliance.admin.search")
 TEMPLATES = Path(__file__).parent / "templates"
 
 log = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ class Frame:
                 person = NOBODY if page.open else self._person()
                 ask = Ask(self.config, person, int(self._clock()), self)
                 if person is NOBODY and not page.open:
-                    return self._refuse(ask, 401 if _is_api() else 403, "Please log in")
+                    return self._refuse(ask, 401 if is_api(bottle.request.path) else 403, "Please log in")
                 if not page.open and not person.may(page.needs):
                     return self._refuse(ask, 403, f"This needs the role {page.needs}; yours is {person.role}")
                 if page.method != "GET" and not page.open and not self._sent_by(person):
@@ -170,9 +170,11 @@ class Frame:
         return secrets.compare_digest(given.encode(), person.form_token.encode())
 
     def _refuse(self, ask: Ask, status: int, sentence: str) -> Any:
-        if _is_api():
+        if is_api(bottle.request.path):
             bottle.response.status = status
             bottle.response.content_type = "application/json"
+            if status == 401:
+                bottle.response.set_header("WWW-Authenticate", "Bearer")  # RFC 6750, 3
             return json.dumps({"error": sentence})
         if not ask.person.name and bottle.request.method == "GET" and not bottle.request.path.startswith("/login"):
             return bottle.HTTPResponse(status=303, headers={"Location": "/login"})
@@ -187,7 +189,7 @@ class Frame:
 
     def _refuse_plain(self, ask: Ask, status: int) -> Any:
         sentence = {404: "There is no such page", 405: "That can't be done here"}.get(status, "Something went wrong")
-        if _is_api():
+        if is_api(bottle.request.path):
             bottle.response.content_type = "application/json"
             return json.dumps({"error": sentence})
         return ask.page("message.html", status, title=sentence, text="")
@@ -217,7 +219,7 @@ class Section:
 
 def sections(config: Config) -> Sequence[Section]:
     """In the navigation's order: the first page, one a module that is enabled, the appliance itself."""
-    enabled = [Section(module.title, module.web) for module in modules.enabled(config) if module.web]
+    enabled = [Section(module.title, (*module.web, *module.api)) for module in modules.enabled(config) if module.web]
     return [Section("Start", OWN[:1]), *enabled, Section("Appliance", OWN[1:])]
 
 
@@ -247,8 +249,9 @@ def navigation(of: Sequence[Section], person: Person, here: str) -> Sequence[Ent
     return entries
 
 
-def _is_api() -> bool:
-    return str(bottle.request.path).startswith(("/api/", "/metrics"))
+def is_api(path: str) -> bool:
+    """For programs: no page is shown there."""
+    return path.startswith(("/api/", "/metrics"))
 
 
 # What all pages share

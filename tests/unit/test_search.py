@@ -41,9 +41,9 @@ FOUND: tuple[tuple[str, list[str]], ...] = (
 STRAIGHT = (
     ("bob", "/accounts/bob"),
     ("Kd7w-Xz9m-Qr42", "/accounts/kd7wxz9mqr42"),
-    ("may", "/vouchers/may"),
-    ("198.51.100.7", "/sessions?q=198.51.100.7&state=online"),
-    ("02-00-00-00-00-07", "/sessions?q=02%3A00%3A00%3A00%3A00%3A07&state=online"),
+    ("may", "/vouchers/batch/may"),
+    ("198.51.100.7", "/sessions/1"),
+    ("02-00-00-00-00-07", "/sessions/1"),
     ("192.0.2.8", "/routers?q=hall"),
     ("plans", "/plans"),
     ("anna", None),  # there is annabel too
