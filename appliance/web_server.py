@@ -98,7 +98,7 @@ location / {{
 
 error_page 502 504 =503 @down;
 """
-    return server(body + static("@down", 503, "The admin pages are not working right now"))
+    return server(body + static("@down", 503, "The admin pages are not working right now", again_s=5))
 
 
 def server(body: str) -> str:
@@ -115,14 +115,18 @@ def path(file: Path) -> str:
     return str(file)
 
 
-def static(name: str, status: int, sentence: str) -> str:
-    """A page that stands when nothing else does; the style is the browser's own, light or dark."""
+def static(name: str, status: int, sentence: str, again_s: int = 0) -> str:
+    """A page that stands when nothing else does; the style is the browser's own, light or dark.
+
+    The browser asks anew after `again_s`, where that is given.
+    """
+    again = f'<meta http-equiv="refresh" content="{again_s}">' if again_s else ""
     headers = "".join(f'    add_header {key} "{value}" always;\n' for key, value in SECURITY_HEADERS.items())
     page = (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f"<title>{sentence}</title><h1>{sentence}</h1>"
+        f"{again}<title>{sentence}</title><h1>{sentence}</h1>"
         "<p>Please try again in a moment.</p></html>"
     )
     headers += "    add_header Retry-After 10 always;\n"

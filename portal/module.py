@@ -12,7 +12,7 @@ from appliance.errors import ConfigError, Unavailable
 from appliance.nas import clients, raddb, tunnel
 from appliance.nas.services import RADIUS
 from appliance.service import Directory, File, Module, Service
-from portal import dhcp, health, nft, nginx, ruleset
+from portal import dhcp, health, nft, nginx, ruleset, settings
 from portal.models import closed_mark
 from portal.protocol import Close, GatewayClient
 
@@ -107,6 +107,8 @@ def close(config: Config) -> None:
 HOTSPOT = Module(
     name="hotspot",
     title="Hotspot",
+    summary="RADIUS for routers, and this machine as a gateway with a login page, DHCP and vouchers",
+    settings=settings.GROUPS,
     chapter="hotspot.md",
     services=(*RADIUS, GATEWAY, DNSMASQ, PORTAL, JOBS, tunnel.TUNNEL),
     directories=(

@@ -16,3 +16,14 @@ for (const select of document.querySelectorAll(".filters select[name]")) {
 for (const button of document.querySelectorAll("button[data-sure]")) {
   button.addEventListener("click", (event) => { if (!confirm(button.dataset.sure)) event.preventDefault(); });
 }
+
+// Waits for what root does; the pages themselves may be gone for a moment.
+if (document.querySelector("[data-wait]")) {
+  const look = async () => {
+    try {
+      const answer = await fetch(location.href, { redirect: "manual" });
+      if (answer.type === "opaqueredirect" || (answer.ok && !(await answer.text()).includes("data-wait"))) location.reload();
+    } catch { /* not back yet */ }
+  };
+  setInterval(look, 1500);
+}
