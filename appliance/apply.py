@@ -1,11 +1,12 @@
 """read -> verify -> render -> install -> restart: from the configuration to what runs, or to one clear line."""
 
+import fcntl
 import grp
 import os
 import pwd
 import secrets
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,16 @@ COMMON = (
     Directory("state", "core", "root", "gatehouse-core", 0o2770),
     Directory("state", "keys", "root", "gatehouse-core", 0o750),
 )
+
+
+@contextmanager
+def alone(run: Path) -> Iterator[None]:
+    """Two that change what runs come one after the other; `run` is `paths.run`."""
+    must_be_root()
+    run.mkdir(parents=True, exist_ok=True, mode=0o755)
+    with (run / "apply.lock").open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def services(config: Config, active: Iterable[Module]) -> list[Service]:
@@ -51,7 +62,7 @@ def apply(config: Config, restart: bool = True) -> list[str]:
     changed = install(config, [*_rendered(config, active), supervise.render(config, services(config, active))])
     _keep(config)
     if systemd_units.is_running():
-        units = systemd_units.render(config, services(config, active))
+        units = systemd_units.render(config, services(config, active)) | systemd_units.wishes(config)
         if restart:
             systemd_units.install_boot(config)
             systemd_units.update(units, changed)
@@ -60,6 +71,24 @@ def apply(config: Config, restart: bool = True) -> list[str]:
     elif restart and supervise.is_running(config):
         supervise.update(config, changed)
     return changed
+
+
+def switch(config: Config, wanted: Mapping[Module, bool]) -> list[str]:
+    """Modules on or off, then `apply`; where that fails, they are as before."""
+    before = modules.enabled(config)
+    for module, on in wanted.items():
+        modules.set_enabled(config, module, on)
+    try:
+        closing = [module.close for module, on in wanted.items() if module in before and not on and module.close]
+        if closing:
+            check(config)  # what apply would refuse isn't closed
+        for close in closing:
+            close(config)
+        return apply(config)
+    except BaseException:
+        for module in wanted:
+            modules.set_enabled(config, module, module in before)
+        raise
 
 
 def prepare(config: Config, active: Sequence[Module]) -> None:

@@ -1,6 +1,7 @@
 """`gatehouse`: the operator's command."""
 
 import argparse
+import contextlib
 import sys
 import time
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from appliance import (
     certificates,
     data_disk,
     disk_cli,
+    granting,
     machine_cli,
     mail_cli,
     modules,
@@ -37,13 +39,10 @@ def main(words: Sequence[str] | None = None) -> int:
     """Exit status 0 when it was done, 1 with one line on standard error when not, 2 for a wrong command line."""
     args = _parser().parse_args(words)
     try:
-        args.finished = swap.finish_pending(configuration.salvage_paths(args.config).state)
-        config = configuration.load(args.config) if args.needs_config and args.run is not _boot else Config()
-        if args.needs_core:
-            with applying.open_core(config):
-                text = args.run(args, config)
-        else:
-            text = args.run(args, config)
+        paths = configuration.salvage_paths(args.config)
+        args.finished = swap.finish_pending(paths.state)
+        with applying.alone(paths.run) if args.run in (_apply, _switch, _wishes) else contextlib.nullcontext():
+            text = _run(args)
     except UserError as error:
         print(f"gatehouse: {error}", file=sys.stderr)
         return 1
@@ -52,6 +51,13 @@ def main(words: Sequence[str] | None = None) -> int:
     if text:
         print(text)
     return 0
+
+
+def _run(args: argparse.Namespace) -> str | None:
+    config = configuration.load(args.config) if args.needs_config and args.run not in (_boot, _wishes) else Config()
+    with applying.open_core(config) if args.needs_core else contextlib.nullcontext():
+        text: str | None = args.run(args, config)
+    return text
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     words = _simple(commands, "apply", _apply, "render, verify and install the configuration, restart what changed")
     boot = "only write the files, from the last configuration that worked if need be: services start afterwards"
     words.add_argument("--boot", action="store_const", dest="run", const=_boot, help=boot)
+    asked = "do what owners have asked for on the admin's pages"
+    words.add_argument("--wishes", action="store_const", dest="run", const=_wishes, help=asked)
     _simple(commands, "install", _install, "make users and the unit that runs at boot, where they aren't there yet")
     for verb, on in (("enable", True), ("disable", False)):
         words = _simple(commands, verb, _switch, f"{verb} a module" + ("" if on else "; its data stays"))
@@ -119,18 +127,13 @@ def _boot(args: argparse.Namespace, config: Config) -> str:
     return ""
 
 
+def _wishes(args: argparse.Namespace, config: Config) -> str:
+    return "\n".join(granting.grant(configuration.file_of(args.config)))
+
+
 def _switch(args: argparse.Namespace, config: Config) -> str:
     module = modules.by_name(args.module)
-    before = module in modules.enabled(config)
-    modules.set_enabled(config, module, args.on)
-    try:
-        if before and not args.on and module.close:
-            applying.check(config)  # what apply would refuse isn't closed
-            module.close(config)
-        applying.apply(config)
-    except UserError:
-        modules.set_enabled(config, module, before)
-        raise
+    applying.switch(config, {module: args.on})
     return f"{module.name} is {'enabled' if args.on else 'disabled; its data stays'}"
 
 

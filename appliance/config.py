@@ -296,6 +296,18 @@ def parse(text: str, file: Path = DEFAULT_FILE) -> Config:
         raise ConfigError(f"{file}: {error}") from None
 
 
+def hint(key: str) -> Any:
+    """The type of `section.key`; raises KeyError."""
+    section, _, name = key.partition(".")
+    return typing.get_type_hints(typing.get_type_hints(Config)[section])[name]
+
+
+def value(config: Config, key: str) -> Any:
+    """What `section.key` is."""
+    section, _, name = key.partition(".")
+    return getattr(getattr(config, section), name)
+
+
 def salvage_paths(path: Path | None) -> Paths:
     """Where things lie according to a file that can't be used otherwise; the defaults if even that can't be told."""
     file = file_of(path)

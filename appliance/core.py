@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from appliance import certificates, launch
 from appliance.config import Config
 from appliance.errors import UserError
-from appliance.service import Directory, File, Module, Service
+from appliance.service import ANSWERED, ASKED, Directory, File, Group, Module, Service, Setting
 
 LOOPBACK = "127.0.0.1"
 _ANSWERS_WITHIN_S = 10.0  # slow boxes, right after they have started
@@ -22,10 +22,8 @@ ADMIN = Service(
     command=lambda config: [sys.executable, "-m", "appliance.admin.web"],
     reads=("site", "paths", "database", "portal", "mail"),
     writes=lambda config: [
-        config.paths.state / "core",
-        config.paths.state / "admin",
-        config.paths.run / "admin",
-        config.paths.run / "guests",
+        *(config.paths.state / name for name in ("core", "admin", ASKED)),
+        *(config.paths.run / name for name in ("admin", "guests")),
     ],
 )
 WEB = Service(
@@ -86,17 +84,31 @@ def page(title: str, address: str, port: int, tls: bool) -> Iterator[str]:
         yield f"{title} on {address} port {port} says {status}"
 
 
+SITE = Group(
+    "site",
+    "Site",
+    (
+        Setting("site.name", "Name", "What guests and admins read at the top of each page"),
+        Setting("site.timezone", "Time zone", "In which days and hours of plans are meant", "zone"),
+        Setting("site.contact", "Contact", "Whom a guest may ask: a telephone number, an address"),
+    ),
+)
+
 CORE = Module(
     name="core",
     title="Appliance",
     chapter="hotspot.md",
+    summary="These pages, and the web server before all pages",
     services=(ADMIN, WEB),
     directories=(
         Directory("state", "admin", "gatehouse-admin", "gatehouse-admin", 0o700),
+        Directory("state", ASKED, "gatehouse-admin", "gatehouse-admin", 0o700),
+        Directory("state", ANSWERED, "root", "gatehouse-admin", 0o750),
         Directory("run", "admin", "gatehouse-admin", "gatehouse-admin", 0o2750),
         Directory("run", "guests", "gatehouse-admin", "gatehouse-portal", 0o2750),  # only what the portal may ask
         Directory("run", "web", "gatehouse-web", "gatehouse-web", 0o700),
     ),
+    settings=(SITE,),
     render=render,
     verify=verify,
     problems=problems,

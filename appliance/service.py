@@ -7,6 +7,8 @@ from typing import Literal, NamedTuple
 
 from appliance.config import Config
 
+ASKED, ANSWERED = "wishes", "answers"  # folders of the admin's process and of root, below `paths.state`
+
 
 @dataclass(frozen=True)
 class Service:
@@ -99,6 +101,44 @@ class Search(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Setting:
+    """A key of the configuration, `section.key`, that an owner may change on a page, and so by a wish.
+
+    Nothing that could make root do something else: no path, user, command or address that the pages stand on. `kind`
+    says how it is typed where its type doesn't: `color`, `device`, `zone`; or the values there are, parted by `|`.
+    """
+
+    key: str
+    title: str
+    help: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Settings on one page, at /settings/NAME."""
+
+    name: str
+    title: str
+    settings: tuple[Setting, ...]
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file that a wish may bring: it lands at `path` below `paths.state`, never elsewhere.
+
+    `check` raises UserError for what it mustn't be; its folder has to be root's or the service's that reads it.
+    """
+
+    name: str
+    path: str
+    max_bytes: int
+    check: Callable[[bytes], None]
+    group: str = "root"
+    mode: int = 0o640
+
+
+@dataclass(frozen=True)
 class Module:
     """A part of the product that is activated on its own.
 
@@ -109,6 +149,8 @@ class Module:
     `search` is asked for each text that is typed into the search.
     `beside_pages` names Python modules whose `start(config)` the admin's process calls before it serves pages.
     `api` names the Python modules whose RESOURCES join the API, `metrics` those whose `metrics` join /metrics.
+    `summary` is what it does, in a sentence. `settings` are the pages of what owners may change without a shell, and
+    `uploads` the files they may bring.
     `close` ends what users have going on, before the services stop.
     `keeps` are files below `paths.state` that a backup has beside the core database, the keys and what is enabled.
     """
@@ -130,4 +172,7 @@ class Module:
     api: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     close: Callable[[Config], None] | None = None
+    summary: str = ""
+    settings: tuple[Group, ...] = ()
+    uploads: tuple[Upload, ...] = ()
     keeps: tuple[str, ...] = ()

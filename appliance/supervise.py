@@ -1,29 +1,50 @@
 """Running the services under supervisor, on machines (and in namespaces) without systemd."""
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 
 from appliance import launch, templates
 from appliance.config import Config
 from appliance.service import File, Service
 
 _FILE = "supervisord.conf"
+SOCKET, STATES = "supervisor.sock", "states.json"  # below `paths.run`
+STATES_GOOD_S = 30
 
 
 def render(config: Config, services: Iterable[Service]) -> File:
     programs = [
         {
             "name": service.name,
-            "command": " ".join(_quoted(word) for word in launch.words(config, service)),
-            "environment": ",".join(f'{k}="{_escaped(v)}"' for k, v in launch.environment(config, service).items()),
+            "command": _command(launch.words(config, service)),
+            "environment": _environment(launch.environment(config, service)),
             "umask": f"{service.umask:03o}",
         }
         for service in services
     ]
-    text = templates.render("appliance", "supervisord.conf.j2", programs=programs, paths=config.paths)
+    text = templates.render(
+        "appliance",
+        "supervisord.conf.j2",
+        programs=programs,
+        paths=config.paths,
+        watcher=_command(
+            [sys.executable, "-m", "appliance.watcher", str(config.file.absolute()), str(config.paths.run)]
+        ),
+        watcher_environment=_environment(launch.environment(config)),
+    )
     return File(_FILE, text, "root", (), mode=0o600)
+
+
+def _command(words: Iterable[str]) -> str:
+    return " ".join(_quoted(word) for word in words)
+
+
+def _environment(variables: Mapping[str, str]) -> str:
+    return ",".join(f'{name}="{_escaped(value)}"' for name, value in variables.items())
 
 
 def is_running(config: Config) -> bool:
@@ -46,11 +67,26 @@ def stop(config: Config) -> None:
 
 
 def status(config: Config) -> dict[str, str]:
-    """State (RUNNING, BACKOFF, …) by service; empty when supervisor doesn't run."""
+    """State (RUNNING, BACKOFF, …) by service; empty when supervisor doesn't run.
+
+    Who isn't root is told what its watcher has written down within the last seconds.
+    """
+    if os.geteuid() != 0:
+        return _noted(config)
     lines = _control(config, "status").stdout.splitlines()
     return {
         fields[0]: fields[1] for fields in (line.split() for line in lines) if len(fields) > 1 and fields[1].isupper()
     }
+
+
+def _noted(config: Config) -> dict[str, str]:
+    path = config.paths.run / STATES
+    try:
+        old = time.time() - path.stat().st_mtime > STATES_GOOD_S
+        noted: dict[str, str] = {} if old else json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return noted
 
 
 def run_in_foreground(config: Config) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from appliance import launch, templates
 from appliance.config import Config
-from appliance.service import Service
+from appliance.service import ASKED, Service
 
 # Made anew at each boot, so that no unit of another version is ever started.
 UNITS = Path("/run/systemd/system")
 BOOT_UNITS = Path("/usr/local/lib/systemd/system")  # systemd.unit(5); read-only in an image
 BOOT = "gatehouse-apply.service"
+WISHES, WISHES_PATH = "gatehouse-wishes.service", "gatehouse-wishes.path"
 
 
 def is_running() -> bool:
@@ -41,6 +42,14 @@ def render(config: Config, services: Iterable[Service]) -> dict[str, str]:
     return units
 
 
+def wishes(config: Config) -> dict[str, str]:
+    """The unit that grants wishes, as root, and the one that starts it when there are any."""
+    command = f"{sys.executable} -m appliance.cli --config {config.file} apply --wishes"
+    values = {"command": command, "environment": launch.environment(config), "folder": config.paths.state / ASKED}
+    names = (WISHES, WISHES_PATH)
+    return {name: templates.render("appliance.systemd", f"{name}.j2", **values) for name in names}
+
+
 def install_boot(config: Config) -> bool:
     """The one unit that outlives a reboot, and renders all others; also where no systemd runs, as in a chroot.
 
@@ -60,14 +69,14 @@ def update(units: dict[str, str], restart: Iterable[str]) -> None:
     """Installs the units, stops those that are gone, starts new ones and restarts those that are named."""
     changed = _install(units)
     names = {f"gatehouse-{name}.service" for name in restart} | changed
-    if again := sorted(names & set(units)):
+    if again := sorted(names & set(_started(units)) - {WISHES_PATH}):
         _systemctl("try-restart", *again)
-    _systemctl("start", BOOT, *units)
+    _systemctl("start", BOOT, *_started(units))
 
 
 def stop() -> None:
     """All services, until the next `update`."""
-    if names := [path.name for path in UNITS.glob("gatehouse-*.service")]:
+    if names := [path.name for path in _there()]:
         _systemctl("stop", *names)
 
 
@@ -75,12 +84,21 @@ def start_at_boot(units: dict[str, str]) -> None:
     """Called by the unit that they wait for, so it doesn't wait for them."""
     _install(units)
     if units:
-        _systemctl("start", "--no-block", *units)
+        _systemctl("start", "--no-block", *_started(units))
+
+
+def _started(units: Iterable[str]) -> list[str]:
+    """All but the one that a path starts."""
+    return [name for name in units if name != WISHES]
+
+
+def _there() -> list[Path]:
+    return sorted(path for kind in ("path", "service") for path in UNITS.glob(f"gatehouse-*.{kind}"))
 
 
 def _install(units: dict[str, str]) -> set[str]:
     """Names of the changed ones."""
-    gone = [path for path in UNITS.glob("gatehouse-*.service") if path.name not in units]
+    gone = [path for path in _there() if path.name not in units]
     if gone:
         _systemctl("stop", *(path.name for path in gone))
     for path in gone:

@@ -100,7 +100,7 @@ location / {{
 error_page 502 504 =503 @down;
 """
     sentence = "The admin pages are not working right now. Please try again in a moment."
-    return server(body + static("@down", 503, {"en": sentence}))
+    return server(body + static("@down", 503, {"en": sentence}, again_s=5))
 
 
 def server(body: str) -> str:
@@ -117,15 +117,19 @@ def path(file: Path) -> str:
     return str(file)
 
 
-def static(name: str, status: int, sentences: Mapping[str, str]) -> str:
-    """A page that stands when nothing else does, in each language by its code; the style is the browser's own."""
+def static(name: str, status: int, sentences: Mapping[str, str], again_s: int = 0) -> str:
+    """A page that stands when nothing else does, in each language by its code; the style is the browser's own.
+
+    The browser asks anew after `again_s`, where that is given.
+    """
     title, *_ = sentences.values()
+    again = f'<meta http-equiv="refresh" content="{again_s}">' if again_s else ""
     headers = "".join(f'    add_header {key} "{value}" always;\n' for key, value in SECURITY_HEADERS.items())
     page = (
         '<!doctype html><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f"<title>{_safe(title)}</title>"
+        f"{again}<title>{_safe(title)}</title>"
         + "".join(f'<p lang="{code}">{_safe(sentence)}</p>' for code, sentence in sentences.items())
     )
     headers += "    add_header Retry-After 10 always;\n"

@@ -13,7 +13,7 @@ from appliance.nas import clients, raddb, tunnel
 from appliance.nas import finding as routers
 from appliance.nas.services import RADIUS
 from appliance.service import Directory, File, Module, Service
-from portal import dhcp, health, nft, nginx, ruleset
+from portal import dhcp, health, nft, nginx, ruleset, settings
 from portal.look import LOGO_KINDS, RENDERED_LOGO, read_logo
 from portal.models import closed_mark
 from portal.protocol import Close, GatewayClient
@@ -110,6 +110,8 @@ def close(config: Config) -> None:
 HOTSPOT = Module(
     name="hotspot",
     title="Hotspot",
+    summary="RADIUS for routers, and this machine as a gateway with a login page, DHCP and vouchers",
+    settings=settings.GROUPS,
     chapter="hotspot.md",
     services=(*RADIUS, GATEWAY, DNSMASQ, PORTAL, JOBS, tunnel.TUNNEL),
     directories=(

@@ -14,12 +14,13 @@ from urllib.parse import urlencode
 import argon2
 import pytest
 
-from appliance import apply, config, modules
+from appliance import apply, config, modules, wishes
 from appliance.accounts import manage
 from appliance.accounts.models import Account, Mail, Plan, Registration, Session, core_db
 from appliance.admin import frame, links, people
 from appliance.admin.models import AdminSession, AdminUser, Audit
 from appliance.config import Config
+from appliance.service import ANSWERED, ASKED
 from portal.module import HOTSPOT
 
 PASSWORD = "correct horse"
@@ -102,7 +103,8 @@ def box(toml: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Config]:
     monkeypatch.setattr(people, "HASHER", argon2.PasswordHasher(time_cost=1, memory_cost=64))
     loaded = config.load(toml)
     modules.set_enabled(loaded, HOTSPOT, True)
-    (loaded.paths.state / "admin").mkdir()
+    for folder in ("admin", ASKED, ANSWERED):
+        (loaded.paths.state / folder).mkdir()
     with apply.open_core(loaded):
         for role in people.ROLES:
             people.add(role, PASSWORD, role)
@@ -398,7 +400,7 @@ def test_programs_come_by_a_token(box: Config, app: Any) -> None:
 def test_pages_of_a_module_that_is_not_enabled_are_absent(box: Config) -> None:
     modules.set_enabled(box, HOTSPOT, False)
     one = browser(frame.Frame(box).app(), "owner")
-    assert "gatehouse enable hotspot" in one.get("/").body
+    assert 'href="/modules"' in one.get("/").body
     assert one.get("/accounts").status == 404
     assert 'href="/accounts"' not in one.get("/").body
 
@@ -433,3 +435,42 @@ def test_messages_that_couldnt_be_sent_need_attention(box: Config, app: Any) -> 
     assert 'href="/messages?state=failed">1 message couldn&#39;t be sent' in one.get("/").body
     assert one.post("/messages/remove", {"message": "1"}).status == 303
     assert "sent</a>" not in one.get("/").body
+
+
+def test_settings_become_wishes_and_are_on_record(box: Config, app: Any) -> None:
+    one = browser(app, "owner")
+    page = one.get("/settings/site").body
+    assert 'name="site.timezone" type="text" value="Europe/Prague"' in page
+    for typed, said in (("Nowhere/City", "a time zone such as"), (NASTY, "&lt;script&gt;")):
+        reply = one.post("/settings/site", {"site.name": "kept", "site.timezone": typed})
+        assert (reply.status, said in reply.body, 'value="kept"' in reply.body) == (400, True, True)
+    assert not list((box.paths.state / ASKED).iterdir())
+    asked = one.post("/settings/site", {"site.name": "Café", "site.timezone": "", "paths.run": "/", "site.contact": ""})
+    where = asked.headers["Location"]
+    assert re.fullmatch(r"/wishes/[0-9a-f-]+\?back=/settings/site", where)
+    assert "goes on by itself" in one.get(where).body
+    number = where.split("/")[2].split("?")[0]
+    with wishes.folder(box.paths.state) as folder:
+        assert wishes.read(folder, number).settings == {"site.name": "Café", "site.timezone": None}
+        wishes.remove(folder, f"{number}.json")
+    (box.paths.state / ANSWERED / number).write_text(f"no: {NASTY}")
+    refused = one.get(where).body
+    assert "no: &lt;script&gt;" in refused
+    (box.paths.state / ANSWERED / number).write_text("")
+    assert one.get(where).headers["Location"] == "/settings/site"
+    for elsewhere in ("//evil.example", "https://evil.example", "/\\evil.example"):
+        assert one.get(f"/wishes/{number}?back={elsewhere}").headers["Location"] == "/"
+    with core_db.connection_context():
+        (last,) = Audit.select().where(Audit.subject == "settings")
+    assert json.loads(last.changes)["site.name"] == ["Gatehouse", "Café"]
+
+
+def test_a_module_is_switched_by_a_wish(box: Config, app: Any) -> None:
+    one = browser(app, "owner")
+    assert "Switch off" in one.get("/modules").body
+    where = one.post("/modules/hotspot", {"on": "no"}).headers["Location"]
+    assert where.endswith("?back=/modules")
+    with wishes.folder(box.paths.state) as folder:
+        (number,) = wishes.waiting(folder)
+        assert wishes.read(folder, number).modules == {"hotspot": False}
+    assert one.post("/modules/nothing", {"on": "yes"}).status == 400

@@ -23,3 +23,14 @@ for (const all of document.querySelectorAll("input[data-choose-all]")) {
     for (const one of all.closest("table").querySelectorAll("td.choose input")) one.checked = all.checked;
   });
 }
+
+// Waits for what root does; the pages themselves may be gone for a moment.
+if (document.querySelector("[data-wait]")) {
+  const look = async () => {
+    try {
+      const answer = await fetch(location.href, { redirect: "manual" });
+      if (answer.type === "opaqueredirect" || (answer.ok && !(await answer.text()).includes("data-wait"))) location.reload();
+    } catch { /* not back yet */ }
+  };
+  setInterval(look, 1500);
+}

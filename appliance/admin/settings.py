@@ -1,0 +1,138 @@
+"""The configuration's keys as forms: what is typed becomes a wish, which root grants or refuses."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from zoneinfo import available_timezones
+
+from appliance import config as configuration
+from appliance import first_boot, modules, wishes
+from appliance.accounts.models import core_db
+from appliance.admin import audit
+from appliance.admin.frame import Ask, Page
+from appliance.admin.switches import waiting_url
+from appliance.config import Config
+from appliance.errors import UserError
+from appliance.service import Group, Setting
+
+
+def groups(config: Config) -> Sequence[Group]:
+    return [group for module in reversed(modules.running(config)) for group in module.settings]
+
+
+def current(config: Config) -> Config:
+    """As it is now: the admin's process isn't started anew for each key."""
+    return configuration.load(config.file)
+
+
+def show(ask: Ask, name: str = "site") -> Any:
+    group, config = _group(ask.config, name), current(ask.config)
+    return _page(ask, group, {s.key: typed(configuration.value(config, s.key)) for s in group.settings}, "")
+
+
+def change(ask: Ask, name: str) -> Any:
+    group, form = _group(ask.config, name), ask.form()
+    try:
+        number = ask_for(ask, group.settings, form)
+    except UserError as error:
+        return _page(ask, group, form, str(error))
+    where = f"/settings/{name}"
+    return ask.done(waiting_url(number, where)) if number else ask.done(where, "Nothing was changed.")
+
+
+def ask_for(ask: Ask, settings: Sequence[Setting], form: Mapping[str, str], on: Sequence[str] = ()) -> str:
+    """The wish's id, empty where all is so already; raises UserError with what the form's page is to say.
+
+    `on` are modules to switch on with it.
+    """
+    config = current(ask.config)
+    before = {s.key: typed(configuration.value(config, s.key)) for s in settings if s.key in form}
+    after = {key: form[key].strip() for key in before}
+    changes = {key: meant(key, after[key]) for key in before if after[key] != before[key]}
+    if not changes and not on:
+        return ""
+    try:
+        wishes.edited(config, changes)
+    except UserError as error:
+        raise UserError(str(error).removeprefix(f"{config.file}: ")) from None
+    with core_db.atomic():
+        audit.record(ask.person.name, "changed", "settings", before, after | dict.fromkeys(on, "on"))
+        return wishes.wish(config, ask.person.name, changes, dict.fromkeys(on, True))
+
+
+def typed(value: object) -> str:
+    """As it stands in a form."""
+    if isinstance(value, bool):
+        return _word(value)
+    if isinstance(value, tuple):
+        return ", ".join(str(item) for item in value)
+    return "" if value is None else str(value)
+
+
+def meant(key: str, text: str) -> object:
+    """What TOML is to have for it; None, the default, for nothing. Raises UserError."""
+    hint = configuration.hint(key)
+    if not text:
+        return None
+    if hint is bool:
+        return text == "yes"
+    if hint is int:
+        if not text.isascii() or not text.isdecimal():
+            raise UserError(f"{_title(key)}: a whole number is needed, not {text!r}")
+        return int(text)
+    if getattr(hint, "__origin__", None) is tuple:
+        return [part.strip() for part in text.split(",") if part.strip()]
+    return text
+
+
+def options(setting: Setting) -> Sequence[str]:
+    """What may be chosen; none where anything may be typed."""
+    if "|" in setting.kind:
+        return setting.kind.split("|")
+    return ("yes", "no") if configuration.hint(setting.key) is bool else ()
+
+
+def proposals(setting: Setting) -> Sequence[str]:
+    """What is offered while somebody types."""
+    if setting.kind == "zone":
+        return sorted(available_timezones())
+    return first_boot.ethernet() if setting.kind == "device" else ()
+
+
+def default(setting: Setting) -> str:
+    return typed(configuration.value(Config(), setting.key))
+
+
+def _page(ask: Ask, group: Group, values: Mapping[str, str], error: str) -> str:
+    return ask.page(
+        "settings.html",
+        400 if error else 200,
+        group=group,
+        groups=groups(ask.config),
+        typed=values,
+        error=error,
+        options=options,
+        proposals=proposals,
+        default=default,
+    )
+
+
+def _group(config: Config, name: str) -> Group:
+    for group in groups(config):
+        if group.name == name:
+            return group
+    raise UserError(f"there are no settings {name!r}")
+
+
+def _title(key: str) -> str:
+    return wishes.settings()[key].title
+
+
+def _word(on: bool) -> str:
+    return "yes" if on else "no"
+
+
+PAGES = (
+    Page("/settings", show, role="owner", nav="Settings"),
+    Page("/settings/<name>", show, role="owner"),
+    Page("/settings/<name>", change, "POST", role="owner"),
+)

@@ -1,0 +1,60 @@
+"""Root's part where no systemd runs, beside supervisor: has wishes granted, and writes down how services are.
+
+It reads no wish itself. `python -m appliance.watcher CONFIG RUN`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import xmlrpc.client
+from pathlib import Path
+
+from supervisor.xmlrpc import SupervisorTransport
+
+from appliance import config as configuration
+from appliance.files import written
+from appliance.service import ASKED
+from appliance.supervise import SOCKET, STATES
+
+LOOKS_EVERY_S = 0.5
+NOTES_EVERY = 2  # looks
+
+
+def main() -> None:
+    file, run = Path(sys.argv[1]), Path(sys.argv[2])
+    asked = configuration.salvage_paths(file).state / ASKED
+    looks = 0
+    while True:
+        if looks % NOTES_EVERY == 0:
+            note(run)
+        if any(asked.glob("*.json")):
+            grant(file)
+            note(run)
+        looks += 1
+        time.sleep(LOOKS_EVERY_S)
+
+
+def grant(file: Path) -> None:
+    """What can't be granted is told in a line; what even that fails for waits a while."""
+    words = [sys.executable, "-m", "appliance.cli", "--config", str(file), "apply", "--wishes"]
+    own = {name: value for name, value in os.environ.items() if name != "GATEHOUSE_CONFIG"}
+    if subprocess.run(words, env=own, stdin=subprocess.DEVNULL, check=False).returncode != 0:
+        time.sleep(10)
+
+
+def note(run: Path) -> None:
+    transport = SupervisorTransport(None, None, f"unix://{run / SOCKET}")
+    try:
+        with xmlrpc.client.ServerProxy("http://localhost", transport=transport) as server:
+            found = server.supervisor.getAllProcessInfo()
+    except (OSError, xmlrpc.client.Error):
+        return
+    states = {str(row["name"]): str(row["statename"]) for row in found}  # type: ignore[index, union-attr, call-overload]
+    with written(run / STATES, 0o644, "root", "root") as file:
+        file.write(json.dumps(states).encode())
+
+
+if __name__ == "__main__":
+    main()
