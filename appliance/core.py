@@ -100,4 +100,5 @@ CORE = Module(
     render=render,
     verify=verify,
     problems=problems,
+    checks=("appliance.doctor.machine",),
 )

@@ -30,7 +30,7 @@ from appliance.units import format_ago, format_bytes, format_duration
 from rlm_python.speed_limits import format_bits_per_second
 
 COOKIE = "gatehouse"
-OWN = ("appliance.admin.pages", "appliance.admin.access", "appliance.admin.search")
+OWN = ("appliance.admin.pages", "appliance.doctor.web", "appliance.admin.access", "appliance.admin.search")
 TEMPLATES = Path(__file__).parent / "templates"
 
 log = logging.getLogger(__name__)
