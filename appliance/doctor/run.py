@@ -39,5 +39,10 @@ def kept(config: Config, name: str) -> Report | None:
         return None
 
 
+def latest(config: Config) -> Report | None:
+    reports = [report for name in (PAGE, COMMAND) if (report := kept(config, name))]
+    return max(reports, key=lambda report: report.at, default=None)
+
+
 def _folder(config: Config) -> Path:
     return config.paths.state / "admin"

@@ -3,22 +3,20 @@
 import argparse
 import sys
 import time
-from ipaddress import IPv4Network
 from typing import Any
 
 from appliance import certificates
 from appliance.accounts import manage
 from appliance.config import Config
-from appliance.crypto import load_box, new_secret
+from appliance.crypto import new_secret
 from appliance.errors import UserError
-from appliance.nas import setup, status, tunnel, watch
-from appliance.nas.models import COA, GATEWAY, KINDS, Nas
+from appliance.nas import routers, setup, status, watch
+from appliance.nas.models import COA, Nas
 from appliance.nas.raddb import PROCESSES
+from appliance.nas.routers import Wanted
 from appliance.tables import show
 from appliance.units import format_ago
 
-MIKROTIK = "mikrotik"
-RFC_COA_PORT = 3799  # RFC 5176, 2
 COLUMNS = (
     "name",
     "address",
@@ -60,7 +58,7 @@ def add_parsers(commands: Any) -> None:
 def _add_options(words: argparse.ArgumentParser) -> None:
     words.add_argument("name")
     words.add_argument("--address", metavar="IP[/PREFIX]", help="where its requests come from; not with --tunnel")
-    words.add_argument("--kind", choices=[kind for kind in KINDS if kind != GATEWAY])
+    words.add_argument("--kind", choices=routers.GIVEN_KINDS)
     words.add_argument("--secret-stdin", action="store_true", help="read the shared secret from the first input line")
     words.add_argument("--coa", choices=COA, help="what it takes: changes, only Disconnect, or nothing")
     words.add_argument("--coa-port", type=int, metavar="PORT", help="1700 on RouterOS, 3799 by RFC 5176")
@@ -77,81 +75,48 @@ def _switch(words: argparse.ArgumentParser, name: str, text: str) -> None:
     words.add_argument(name, action=argparse.BooleanOptionalAction, default=None, help=text)
 
 
-def _values(args: argparse.Namespace, config: Config, nas: Nas | None) -> dict[str, Any]:
-    values = _where(args, config, nas)
-    given = {
-        "kind": args.kind,
-        "coa": args.coa,
-        "coa_port": args.coa_port,
-        "radsec": args.radsec,
-        "require_message_authenticator": args.message_authenticator,
-    }
-    values |= {key: value for key, value in given.items() if value is not None}
-    if nas is None and args.coa_port is None and args.kind in ("chilli", "other"):
-        values["coa_port"] = RFC_COA_PORT
-    if not 1 <= values.get("coa_port", 1) <= 65_535:
-        raise UserError(f"--coa-port {args.coa_port}: a port is between 1 and 65535")
-    return values
-
-
-def _where(args: argparse.Namespace, config: Config, nas: Nas | None) -> dict[str, Any]:
-    """With a tunnel its requests come from its address in there, and CoA goes there."""
-    has_tunnel = nas is not None and nas.tunnel_address is not None
-    if args.address is not None and (args.tunnel or (has_tunnel and args.tunnel is None)):
-        raise UserError("with a tunnel its address is the tunnel's: leave --address out, or say --no-tunnel too")
-    if args.tunnel:
-        if (args.kind or (nas.kind if nas else MIKROTIK)) != MIKROTIK:
-            raise UserError("a tunnel is set up by the script for RouterOS: other kinds can't have one")
-        address = tunnel.address_for(config, nas)
-        return {"address": address, "tunnel_address": address}
-    if args.address is None and (nas is None or (has_tunnel and args.tunnel is False)):
-        raise UserError("--address is needed: where do its requests come from without a tunnel?")
-    values: dict[str, Any] = {} if args.address is None else {"address": _address(args.address)}
-    if args.tunnel is False:
-        values |= {"tunnel_address": None, "tunnel_key": None}
-    return values
-
-
-def _address(text: str) -> str:
-    try:
-        network = IPv4Network(text)
-    except ValueError as error:
-        raise UserError(f"--address: {error}; write 192.0.2.7 or 192.0.2.0/24") from None
-    return str(network.network_address) if network.num_addresses == 1 else str(network)
-
-
-def _secret(text: str) -> str:
-    if not text.isascii() or not text.isalnum() or not 8 <= len(text) <= 64:
-        raise UserError("that can't be a shared secret: use 8 to 64 letters and digits")
-    return text
+def _wanted(args: argparse.Namespace) -> Wanted:
+    return Wanted(
+        address=args.address,
+        kind=args.kind,
+        coa=args.coa,
+        coa_port=args.coa_port,
+        radsec=args.radsec,
+        tunnel=args.tunnel,
+        message_authenticator=args.message_authenticator,
+    )
 
 
 def _add(args: argparse.Namespace, config: Config) -> str:
-    secret = _secret(sys.stdin.readline().strip()) if args.secret_stdin else new_secret()
-    box = load_box(config.paths.state)
-    name, values = manage.name(args.name, "router"), _values(args, config, None)
-    manage.add(Nas, "nas", name=name, secret=box.seal(secret), **values)
-    shown = "" if args.secret_stdin else f"; its secret, shown only now: {secret}"
-    return f"nas {args.name} added{shown}\n{_warning(args)}{_APPLY}"
+    nas = routers.add(config, args.name, _wanted(args), _typed_secret(args))
+    return f"nas {args.name} added{_shown(args, config, nas)}\n{_warning(args)}{_APPLY}"
 
 
 def _set(args: argparse.Namespace, config: Config) -> str:
     nas = manage.get(Nas, args.name, "nas")
-    if nas.kind == GATEWAY:
-        raise UserError("the appliance's own gateway is set up by `gatehouse apply`, not by hand")
-    values, shown = _values(args, config, nas), ""
-    if args.secret_stdin or args.new_secret:
-        secret = _secret(sys.stdin.readline().strip()) if args.secret_stdin else new_secret()
-        values["secret"] = load_box(config.paths.state).seal(secret)
-        shown = "" if args.secret_stdin else f"; its secret, shown only now: {secret}"
-    manage.change(nas, "nas", values)
+    secret = _typed_secret(args) or (new_secret() if args.new_secret else "")
+    routers.change(config, nas, _wanted(args), secret)
+    shown = _shown(args, config, nas) if secret else ""
     return f"nas {args.name} changed{shown}\n{_warning(args)}{_APPLY}"
+
+
+def _typed_secret(args: argparse.Namespace) -> str:
+    """Raises UserError where one was to come and none did."""
+    if not args.secret_stdin:
+        return ""
+    if typed := sys.stdin.readline().strip():
+        return typed
+    raise UserError("that can't be a shared secret: use 8 to 64 letters and digits")
+
+
+def _shown(args: argparse.Namespace, config: Config, nas: Nas) -> str:
+    return "" if args.secret_stdin else f"; its secret, shown only now: {routers.secret_of(config, nas)}"
 
 
 def _warning(args: argparse.Namespace) -> str:
     if args.message_authenticator is not False:
         return ""
-    return "warning: without Message-Authenticator its logins can be forged (CVE-2024-3596); update its firmware\n"
+    return f"warning: {routers.FORGEABLE}\n"
 
 
 def _list(args: argparse.Namespace, config: Config) -> str:
@@ -199,7 +164,5 @@ def _certificate(args: argparse.Namespace, config: Config) -> str:
 
 def _remove(args: argparse.Namespace, config: Config) -> str:
     nas = manage.get(Nas, args.name, "nas")
-    if nas.kind == GATEWAY:
-        raise UserError("the appliance's own gateway can't be removed: disable the hotspot instead")
-    nas.delete_instance()
+    routers.remove(nas)
     return f"nas {args.name} removed\nrun `gatehouse apply` to shut it out"

@@ -65,7 +65,7 @@ def _script(args: argparse.Namespace, config: Config) -> str:
         certificate=args.certificate,
         mac_login=args.mac_login,
         ntp=args.ntp,
-        traffic_flow=_port(args.traffic_flow),
+        traffic_flow=port(args.traffic_flow),
         new_key=args.new_key,
     )
     return text(config, manage.get(Nas, args.name, "nas"), wishes)
@@ -143,7 +143,7 @@ def services(named: list[str]) -> tuple[str, ...]:
     return tuple(service for service in script.SERVICES if service in named)
 
 
-def _port(number: int | None) -> int | None:
+def port(number: int | None) -> int | None:
     if number is not None and not 1 <= number <= 65_535:
         raise UserError(f"--traffic-flow {number}: a port is between 1 and 65535")
     return number

@@ -1,0 +1,115 @@
+"""What operators do with routers: checked values in, rows changed, errors for people.
+
+The command and the pages call these functions. Each runs inside an open core database; FreeRADIUS knows what came of
+it after the next `apply`.
+"""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from typing import Any
+
+from appliance.accounts import manage
+from appliance.config import Config
+from appliance.crypto import load_box, new_secret
+from appliance.errors import UserError
+from appliance.nas import tunnel
+from appliance.nas.models import COA, GATEWAY, KINDS, Nas
+
+MIKROTIK = "mikrotik"
+GIVEN_KINDS = tuple(kind for kind in KINDS if kind != GATEWAY)
+RFC_COA_PORT = 3799  # RFC 5176, 2
+FORGEABLE = "without Message-Authenticator its logins can be forged (CVE-2024-3596); update its firmware"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a router is to be; None leaves it as it is, or as a new one begins."""
+
+    address: str | None = None
+    kind: str | None = None
+    coa: str | None = None
+    coa_port: int | None = None
+    radsec: bool | None = None
+    tunnel: bool | None = None
+    message_authenticator: bool | None = None
+
+
+def add(config: Config, name: str, wanted: Wanted, secret: str = "") -> Any:
+    """With a secret of our own where none is given."""
+    values = _values(config, wanted, None)
+    sealed = load_box(config.paths.state).seal(_secret(secret or new_secret()))
+    return manage.add(Nas, "nas", name=manage.name(name, "router"), secret=sealed, **values)
+
+
+def change(config: Config, nas: Any, wanted: Wanted, secret: str = "") -> None:
+    if nas.kind == GATEWAY:
+        raise UserError("the appliance's own gateway is set up by `gatehouse apply`, not by hand")
+    values = _values(config, wanted, nas)
+    if secret:
+        values["secret"] = load_box(config.paths.state).seal(_secret(secret))
+    manage.change(nas, "nas", values)
+
+
+def secret_of(config: Config, nas: Any) -> str:
+    return load_box(config.paths.state).open(nas.secret)
+
+
+def remove(nas: Any) -> None:
+    if nas.kind == GATEWAY:
+        raise UserError("the appliance's own gateway can't be removed: disable the hotspot instead")
+    nas.delete_instance()
+
+
+def _values(config: Config, wanted: Wanted, nas: Any) -> dict[str, Any]:
+    values = _where(config, wanted, nas)
+    given = {
+        "kind": _one_of("kind", wanted.kind, GIVEN_KINDS),
+        "coa": _one_of("CoA", wanted.coa, COA),
+        "coa_port": wanted.coa_port,
+        "radsec": wanted.radsec,
+        "require_message_authenticator": wanted.message_authenticator,
+    }
+    values |= {key: value for key, value in given.items() if value is not None}
+    if nas is None and wanted.coa_port is None and wanted.kind in ("chilli", "other"):
+        values["coa_port"] = RFC_COA_PORT
+    if not 1 <= values.get("coa_port", 1) <= 65_535:
+        raise UserError(f"CoA port {wanted.coa_port}: a port is between 1 and 65535")
+    return values
+
+
+def _one_of(what: str, value: str | None, known: tuple[str, ...]) -> str | None:
+    if value is not None and value not in known:
+        raise UserError(f"{what}: there is no {value!r}; there are: {', '.join(known)}")
+    return value
+
+
+def _where(config: Config, wanted: Wanted, nas: Any) -> dict[str, Any]:
+    """With a tunnel its requests come from its address in there, and CoA goes there."""
+    has_tunnel = nas is not None and nas.tunnel_address is not None
+    if wanted.address is not None and (wanted.tunnel or (has_tunnel and wanted.tunnel is None)):
+        raise UserError("with a tunnel its address is the tunnel's: leave the address out, or take the tunnel away")
+    if wanted.tunnel:
+        if (wanted.kind or (nas.kind if nas else MIKROTIK)) != MIKROTIK:
+            raise UserError("a tunnel is set up by the script for RouterOS: other kinds can't have one")
+        address = tunnel.address_for(config, nas)
+        return {"address": address, "tunnel_address": address}
+    if wanted.address is None and (nas is None or (has_tunnel and wanted.tunnel is False)):
+        raise UserError("an address is needed: where do its requests come from without a tunnel?")
+    values: dict[str, Any] = {} if wanted.address is None else {"address": _address(wanted.address)}
+    if wanted.tunnel is False:
+        values |= {"tunnel_address": None, "tunnel_key": None}
+    return values
+
+
+def _address(text: str) -> str:
+    try:
+        network = IPv4Network(text)
+    except ValueError as error:
+        raise UserError(f"address: {error}; write 192.0.2.7 or 192.0.2.0/24") from None
+    return str(network.network_address) if network.num_addresses == 1 else str(network)
+
+
+def _secret(text: str) -> str:
+    if not text.isascii() or not text.isalnum() or not 8 <= len(text) <= 64:
+        raise UserError("that can't be a shared secret: use 8 to 64 letters and digits")
+    return text
