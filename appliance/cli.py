@@ -29,6 +29,7 @@ from appliance.accounts import devices_cli, registration_cli, why
 from appliance.admin import links
 from appliance.config import Config
 from appliance.core import CORE
+from appliance.doctor import cli as doctor_cli
 from appliance.errors import UserError
 from appliance.nas import cli as nas_cli
 from appliance.nas import watch
@@ -36,7 +37,10 @@ from appliance.tables import show
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Exit status 0 when it was done, 1 with one line on standard error when not, 2 for a wrong command line."""
+    """Exit status 0 when it was done, 1 with one line on standard error when not, 2 for a wrong command line.
+
+    A command that looks for something sets `status` to 1 when it was found.
+    """
     args = _parser().parse_args(words)
     try:
         paths = configuration.salvage_paths(args.config)
@@ -50,7 +54,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 1
     if text:
         print(text)
-    return 0
+    return int(args.status)
 
 
 def _run(args: argparse.Namespace) -> str | None:
@@ -63,7 +67,7 @@ def _run(args: argparse.Namespace) -> str | None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="gatehouse", description="The hotspot appliance's command.")
     parser.add_argument("--config", type=Path, metavar="FILE", help=f"default: {configuration.DEFAULT_FILE}")
-    parser.set_defaults(needs_core=True, needs_config=True)
+    parser.set_defaults(needs_core=True, needs_config=True, status=0)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _simple(commands, "check", _check, "verify what `apply` would install, and change nothing")
     words = _simple(commands, "apply", _apply, "render, verify and install the configuration, restart what changed")
@@ -88,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     nas_cli.add_parsers(commands)
     machine_cli.add_parsers(commands)
     mail_cli.add_parser(commands)
+    doctor_cli.add_parser(commands)
     backup_cli.add_parsers(commands)
     disk_cli.add_parser(commands)
     return parser

@@ -112,4 +112,5 @@ CORE = Module(
     render=render,
     verify=verify,
     problems=problems,
+    checks=("appliance.doctor.machine",),
 )

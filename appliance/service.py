@@ -144,7 +144,8 @@ class Module:
 
     `render` reads the open core database; `verify` raises UserError before anything is installed: the rendered
     files lie below the `paths.run` that it is given. `problems` are lines about what doesn't answer now. `sites` are
-    server blocks for nginx.conf. `web` names the Python modules whose PAGES join the admin's;
+    server blocks for nginx.conf. `web` names the Python modules whose PAGES join the admin's, `checks` those whose
+    CHECKS join the doctor's;
     `attention` and `tiles` are on its first page. Both read the open core database, at a time in UTC seconds.
     `search` is asked for each text that is typed into the search.
     `beside_pages` names Python modules whose `start(config)` the admin's process calls before it serves pages.
@@ -166,6 +167,7 @@ class Module:
     sites: Callable[[Config], Iterable[str]] = lambda config: ()
     web: tuple[str, ...] = ()
     beside_pages: tuple[str, ...] = ()
+    checks: tuple[str, ...] = ()
     attention: Callable[[Config, int], Iterable[Attention]] = lambda config, now: ()
     tiles: Callable[[Config, int], Iterable[Tile]] = lambda config, now: ()
     search: tuple[Search, ...] = ()

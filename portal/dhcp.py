@@ -135,7 +135,7 @@ def lease_of(path: Path, ip: IPv4Address) -> Lease | None:
     for read in range(READS):
         if read:
             time.sleep(READ_AGAIN_AFTER_S)
-        lines = "".join(_lines_with(_content(path), f" {ip} ".encode()))
+        lines = "".join(_lines_with(content(path), f" {ip} ".encode()))
         if lease := next((lease for lease in read_leases(lines) if lease.ip == ip), None):
             return lease
     return None
@@ -150,7 +150,7 @@ def _lines_with(content: bytes, word: bytes) -> Iterator[str]:
         place = content.find(word, end)
 
 
-def _content(path: Path) -> bytes:
+def content(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(MAX_LEASE_FILE_BYTES)

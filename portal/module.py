@@ -138,6 +138,7 @@ HOTSPOT = Module(
     ),
     beside_pages=("appliance.accounts.guest_writes",),
     api=("appliance.accounts.api", "appliance.accounts.api_vouchers", "appliance.nas.api"),
+    checks=("portal.checks", "appliance.nas.checks"),
     close=close,
     # Who is online is not of it: after a restore guests log in anew, rather than be let in as of another day.
     keeps=("portal/form.key", *(f"portal/logo.{kind}" for kind in LOGO_KINDS), "dnsmasq/leases"),

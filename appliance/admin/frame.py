@@ -32,6 +32,7 @@ from rlm_python.speed_limits import format_bits_per_second
 COOKIE = "gatehouse"
 OWN = (
     "appliance.admin.pages",
+    "appliance.doctor.web",
     "appliance.admin.switches",
     "appliance.admin.settings",
     "appliance.admin.access",

@@ -1,15 +1,17 @@
 """Routers as programs see them."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from appliance.api.resources import Call, Field, Resource, Values
 from appliance.api.shapes import TIME, Flag, Maybe, Number, Text
 from appliance.api.web import routes
-from appliance.crypto import load_box, new_secret
+from appliance.crypto import new_secret
 from appliance.errors import UserError
-from appliance.nas import manage
+from appliance.nas import routers
 from appliance.nas.models import COA, KINDS, Nas
+from appliance.nas.routers import Wanted
 
 
 def _find(call: Call, key: str) -> Any:
@@ -33,27 +35,26 @@ def _show(call: Call, rows: Sequence[Any]) -> list[Values]:
     ]
 
 
-def _wanted(given: Values) -> manage.Wanted:
-    return manage.Wanted(**{key: given[key] for key in manage.Wanted._fields if key in given})
+def _wanted(given: Values) -> Wanted:
+    return Wanted(**{field.name: given[field.name] for field in fields(Wanted) if field.name in given})
 
 
 def _add(call: Call, given: Values) -> tuple[str, Values]:
-    box, secret = load_box(call.config.paths.state), given.get("secret")
-    chosen = manage.add(given["name"], _wanted(given), secret, box, call.config)
-    return given["name"], {} if secret else {"secret": chosen}
+    secret = given.get("secret", "")
+    nas = routers.add(call.config, given["name"], _wanted(given), secret)
+    return nas.name, {} if secret else {"secret": routers.secret_of(call.config, nas)}
 
 
 def _change(call: Call, row: Any, given: Values) -> Values:
     if "secret" in given and "new_secret" in given:
         raise UserError("secret, new_secret: give one of them")
-    made = new_secret() if "new_secret" in given else None
-    box = load_box(call.config.paths.state)
-    manage.change(row, _wanted(given), made or given.get("secret"), box, call.config)
+    made = new_secret() if "new_secret" in given else ""
+    routers.change(call.config, row, _wanted(given), made or given.get("secret", ""))
     return {"secret": made} if made else {}
 
 
 def _remove(call: Call, row: Any) -> Values:
-    manage.remove(row)
+    routers.remove(row)
     return {}
 
 

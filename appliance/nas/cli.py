@@ -8,11 +8,12 @@ from typing import Any
 from appliance import certificates
 from appliance.accounts.manage import get
 from appliance.config import Config
-from appliance.crypto import load_box, new_secret
+from appliance.crypto import new_secret
 from appliance.errors import UserError
-from appliance.nas import manage, setup, status, watch
+from appliance.nas import routers, setup, status, watch
 from appliance.nas.models import COA, Nas
 from appliance.nas.raddb import PROCESSES
+from appliance.nas.routers import Wanted
 from appliance.tables import show
 from appliance.units import format_ago
 
@@ -57,7 +58,7 @@ def add_parsers(commands: Any) -> None:
 def _add_options(words: argparse.ArgumentParser) -> None:
     words.add_argument("name")
     words.add_argument("--address", metavar="IP[/PREFIX]", help="where its requests come from; not with --tunnel")
-    words.add_argument("--kind", choices=manage.CHOSEN_KINDS)
+    words.add_argument("--kind", choices=routers.GIVEN_KINDS)
     words.add_argument("--secret-stdin", action="store_true", help="read the shared secret from the first input line")
     words.add_argument("--coa", choices=COA, help="what it takes: changes, only Disconnect, or nothing")
     words.add_argument("--coa-port", type=int, metavar="PORT", help="1700 on RouterOS, 3799 by RFC 5176")
@@ -74,35 +75,48 @@ def _switch(words: argparse.ArgumentParser, name: str, text: str) -> None:
     words.add_argument(name, action=argparse.BooleanOptionalAction, default=None, help=text)
 
 
-def _wanted(args: argparse.Namespace) -> manage.Wanted:
-    return manage.Wanted(**{key: getattr(args, key) for key in manage.Wanted._fields})
-
-
-def _given(args: argparse.Namespace) -> str | None:
-    return sys.stdin.readline().strip() if args.secret_stdin else None
+def _wanted(args: argparse.Namespace) -> Wanted:
+    return Wanted(
+        address=args.address,
+        kind=args.kind,
+        coa=args.coa,
+        coa_port=args.coa_port,
+        radsec=args.radsec,
+        tunnel=args.tunnel,
+        message_authenticator=args.message_authenticator,
+    )
 
 
 def _add(args: argparse.Namespace, config: Config) -> str:
-    secret = manage.add(args.name, _wanted(args), _given(args), load_box(config.paths.state), config)
-    shown = "" if args.secret_stdin else f"; its secret, shown only now: {secret}"
-    return f"nas {args.name} added{shown}\n{_warning(args)}{_APPLY}"
+    nas = routers.add(config, args.name, _wanted(args), _typed_secret(args))
+    return f"nas {args.name} added{_shown(args, config, nas)}\n{_warning(args)}{_APPLY}"
 
 
 def _set(args: argparse.Namespace, config: Config) -> str:
-    made = new_secret() if args.new_secret and not args.secret_stdin else None
-    manage.change(_get(args), _wanted(args), made or _given(args), load_box(config.paths.state), config)
-    shown = f"; its secret, shown only now: {made}" if made else ""
+    nas = get(Nas, args.name, "nas")
+    secret = _typed_secret(args) or (new_secret() if args.new_secret else "")
+    routers.change(config, nas, _wanted(args), secret)
+    shown = _shown(args, config, nas) if secret else ""
     return f"nas {args.name} changed{shown}\n{_warning(args)}{_APPLY}"
 
 
-def _get(args: argparse.Namespace) -> Any:
-    return get(Nas, args.name, "nas")
+def _typed_secret(args: argparse.Namespace) -> str:
+    """Raises UserError where one was to come and none did."""
+    if not args.secret_stdin:
+        return ""
+    if typed := sys.stdin.readline().strip():
+        return typed
+    raise UserError("that can't be a shared secret: use 8 to 64 letters and digits")
+
+
+def _shown(args: argparse.Namespace, config: Config, nas: Nas) -> str:
+    return "" if args.secret_stdin else f"; its secret, shown only now: {routers.secret_of(config, nas)}"
 
 
 def _warning(args: argparse.Namespace) -> str:
     if args.message_authenticator is not False:
         return ""
-    return "warning: without Message-Authenticator its logins can be forged (CVE-2024-3596); update its firmware\n"
+    return f"warning: {routers.FORGEABLE}\n"
 
 
 def _list(args: argparse.Namespace, config: Config) -> str:
@@ -140,7 +154,7 @@ def _counters(args: argparse.Namespace, config: Config) -> str:
 
 
 def _certificate(args: argparse.Namespace, config: Config) -> str:
-    nas = _get(args)
+    nas = get(Nas, args.name, "nas")
     if not nas.radsec:
         raise UserError(f"nas {args.name} doesn't use RadSec: run `gatehouse nas set {args.name} --radsec` first")
     pair = certificates.new_router(config, args.name)
@@ -149,5 +163,6 @@ def _certificate(args: argparse.Namespace, config: Config) -> str:
 
 
 def _remove(args: argparse.Namespace, config: Config) -> str:
-    manage.remove(_get(args))
+    nas = get(Nas, args.name, "nas")
+    routers.remove(nas)
     return f"nas {args.name} removed\nrun `gatehouse apply` to shut it out"

@@ -1,7 +1,6 @@
 """What the search finds of routers."""
 
 from collections.abc import Iterator
-from urllib.parse import urlencode
 
 from appliance.accounts.finding import beginning
 from appliance.config import Config
@@ -14,7 +13,7 @@ def hits(config: Config, text: str) -> Iterator[Hit]:
     found = {row["name"]: row for field in columns for row in beginning(Nas.select(*columns), field, text)}
     for row in found.values():
         exact = text in (row["name"], row["address"])
-        yield Hit("Routers", row["name"], "/routers?" + urlencode({"q": row["name"]}), row["address"], exact)
+        yield Hit("Routers", row["name"], f"/routers/{row['name']}", row["address"], exact)
 
 
 SEARCH = Search(hits, (("Routers", "by how the name or the address begins"),))

@@ -30,7 +30,7 @@ def render(config: Config, clients: list[Client]) -> list[File]:
         *(_file(name, _text(name), *services) for name in _AS_THEY_ARE),
         *_certificate_files("eap", certificates.server(config), services[0]),
         _file("policy.conf", _text("policy.conf"), services[0]),
-        File("status.secret", _status_secret(config), "gatehouse-jobs", ()),
+        File("status.secret", status_secret(config), "gatehouse-jobs", ()),
     ]
     for process, service in zip(PROCESSES, services, strict=True):
         own = templates.render(_TEMPLATES, "radiusd.conf.j2", **_values(config, process))
@@ -49,7 +49,7 @@ def _values(config: Config, process: str) -> dict[str, object]:
         "listen": config.radius.listen,
         "port": getattr(config.radius, f"{process}_port"),
         "status_port": getattr(config.radius, f"{process}_status_port"),
-        "status_secret": _status_secret(config),
+        "status_secret": status_secret(config),
         "log_logins": config.radius.log_logins,
         "python_path": f"{Path(appliance.__file__).parents[1]}:{sysconfig.get_path('purelib')}",
     }
@@ -98,5 +98,6 @@ def _text(name: str) -> str:
     return (resources.files("rlm_python") / "raddb" / name).read_text(encoding="utf-8")
 
 
-def _status_secret(config: Config) -> str:
+def status_secret(config: Config) -> str:
+    """Whoever may read the key of the passwords can make it."""
     return derived_secret(config.paths.state, "radius status")

@@ -6,7 +6,7 @@ by what it is for, so that pasting again finds it; nothing else of the router's 
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from appliance.errors import UserError
@@ -66,21 +66,16 @@ def render(script: Script) -> str:
         raise UserError("RouterOS 6 has no WireGuard: update the router, or take the tunnel away with --no-tunnel")
     if script.routeros < 7 and script.radsec_certificate:
         raise UserError("RadSec is for RouterOS 7 here: update the router, or switch it off with --no-radsec")
-    sections = {
-        "The tunnel": _tunnel(script),
-        "RADIUS": _radius(script),
-        "Disconnect and CoA": _incoming(script),
-        "Hotspot": _hotspot(script),
-        "PPPoE": _pppoe(script),
-        "DHCP": _dhcp(script),
-        "Time": _time(script),
-        "Flows": _flows(script),
-    }
     parts = [_head(script)]
-    for title, commands in sections.items():
-        if lines := list(commands):
+    for title in SECTIONS:
+        if lines := section(script, title):
             parts.append("\n".join([f"# {title}", *lines]))
     return "\n\n".join([*parts, f':put "{MARK}: done"'])
+
+
+def section(script: Script, title: str) -> tuple[str, ...]:
+    """The commands of one part, for who has to mend only that."""
+    return tuple(SECTIONS[title](script))
 
 
 def quoted(text: str) -> str:
@@ -250,3 +245,15 @@ def _flows(script: Script) -> Iterator[str]:
     target = {"dst-address": script.server}
     values = {"port": script.flows_port, "version": 9}
     yield from _ours("/ip traffic-flow target", {**target, **values}, values, by=f"dst-address={script.server}")
+
+
+SECTIONS: Mapping[str, Callable[[Script], Iterator[str]]] = {
+    "The tunnel": _tunnel,
+    "RADIUS": _radius,
+    "Disconnect and CoA": _incoming,
+    "Hotspot": _hotspot,
+    "PPPoE": _pppoe,
+    "DHCP": _dhcp,
+    "Time": _time,
+    "Flows": _flows,
+}

@@ -1,6 +1,7 @@
-"""`gatehouse nas script`: from what is known of a router to the lines that set it up."""
+"""From what is known of a router to the lines that set it up, or mend one part of it."""
 
 import argparse
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -10,6 +11,27 @@ from appliance.crypto import load_box
 from appliance.errors import UserError
 from appliance.nas import reach, script, tunnel
 from appliance.nas.models import Nas
+
+HIDDEN = "SECRET"  # stands for the router's secret in lines that anybody may see
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the one who sets a router up knows of it, and the appliance doesn't.
+
+    `server` is where the router reaches this machine; `certificate` the router's own name of its, for RadSec.
+    """
+
+    routeros: int = 7
+    server: IPv4Address | None = None
+    services: tuple[str, ...] = ("hotspot",)
+    hotspot_profile: str = "hsprof1"
+    dhcp_server: str = "dhcp1"
+    certificate: str = "router.crt_0"
+    mac_login: bool = True
+    ntp: IPv4Address | None = None
+    traffic_flow: int | None = None
+    new_key: bool = False
 
 
 def add_parser(verbs: Any) -> None:
@@ -34,48 +56,77 @@ def add_parser(verbs: Any) -> None:
 
 
 def _script(args: argparse.Namespace, config: Config) -> str:
-    nas = manage.get(Nas, args.name, "nas")
+    wishes = Wishes(
+        routeros=args.routeros,
+        server=args.server,
+        services=services(args.services.split(",")),
+        hotspot_profile=args.hotspot_profile,
+        dhcp_server=args.dhcp_server,
+        certificate=args.certificate,
+        mac_login=args.mac_login,
+        ntp=args.ntp,
+        traffic_flow=port(args.traffic_flow),
+        new_key=args.new_key,
+    )
+    return text(config, manage.get(Nas, args.name, "nas"), wishes)
+
+
+def text(config: Config, nas: Nas, wishes: Wishes) -> str:
+    """The whole script. A tunnel's key is made with it and only its public half is kept: `apply` comes after that."""
     if nas.kind != "mikrotik":
         raise UserError(f"router {nas.name} is of kind {nas.kind}: only RouterOS takes such a script")
-    if args.new_key and not nas.tunnel_address:
+    if wishes.new_key and not nas.tunnel_address:
         raise UserError(f"router {nas.name} has no tunnel: see `gatehouse nas set {nas.name} --tunnel`")
-    new_key = bool(nas.tunnel_address) and (args.new_key or nas.tunnel_key is None)
+    new_key = bool(nas.tunnel_address) and (wishes.new_key or nas.tunnel_key is None)
     private, public = tunnel.new_keys() if new_key else (None, None)
-    text = script.render(_collected(args, config, nas, private))
+    rendered = script.render(_collected(config, nas, wishes, private))
     if public is not None:
         manage.change(nas, "nas", {"tunnel_key": public})
-    return text
+    return rendered
 
 
-def _collected(args: argparse.Namespace, config: Config, nas: Nas, private: str | None) -> script.Script:
-    services, flows_port = _services(args.services), _port(args.traffic_flow)
-    portal, end = args.server, None
+def remedy(config: Config, nas: Nas, title: str) -> tuple[str, ...]:
+    """The lines of one part of the script without any secret; none for what isn't RouterOS or can't be known."""
+    if nas.kind != "mikrotik":
+        return ()
+    try:
+        return script.section(replace(_collected(config, nas, Wishes(), None), secret=HIDDEN), title)
+    except UserError:
+        return ()
+
+
+def server(config: Config, nas: Nas) -> IPv4Address:
+    """Where the router finds FreeRADIUS; raises UserError when that can't be known."""
+    return tunnel.server_address(config.tunnel.network) if nas.tunnel_address else reach.server(config, nas)
+
+
+def _collected(config: Config, nas: Nas, wishes: Wishes, private: str | None) -> script.Script:
+    portal, end = wishes.server, None
     if nas.tunnel_address:
         tunnel.must_be_on(config)
         portal = portal or reach.endpoint(config)
-        key = tunnel.public_key(tunnel.server_key(config.paths.state))
+        key = tunnel.own_public_key(config)
         end = script.Tunnel(private, str(nas.tunnel_address), key, str(portal), config.tunnel.listen_port)
-        server = tunnel.server_address(config.tunnel.network)
     else:
-        server = portal = portal or reach.server(config, nas)
+        portal = portal or reach.server(config, nas)
     return script.Script(
         router=str(nas.name),
-        routeros=args.routeros,
-        server=str(server),
+        routeros=wishes.routeros,
+        server=str(server(config, nas) if nas.tunnel_address else portal),
         portal=str(portal),
         secret=load_box(config.paths.state).open(nas.secret),
         authentication_port=config.radius.authentication_port,
         accounting_port=config.radius.accounting_port,
         coa_port=None if nas.coa == "none" else int(nas.coa_port),
-        services=services,
-        hotspot_profile=args.hotspot_profile,
-        dhcp_server=args.dhcp_server,
-        mac_login=args.mac_login,
-        radsec_certificate=args.certificate if nas.radsec else None,
+        services=wishes.services,
+        hotspot_profile=wishes.hotspot_profile,
+        dhcp_server=wishes.dhcp_server,
+        mac_login=wishes.mac_login,
+        radsec_certificate=wishes.certificate if nas.radsec else None,
         radsec_port=_radsec_port(config) if nas.radsec else 0,
         message_authenticator=bool(nas.require_message_authenticator),
-        ntp=str(args.ntp) if args.ntp else None,
-        flows_port=flows_port,
+        ntp=str(wishes.ntp) if wishes.ntp else None,
+        flows_port=wishes.traffic_flow,
         tunnel=end,
     )
 
@@ -86,14 +137,13 @@ def _radsec_port(config: Config) -> int:
     return config.radius.radsec_port
 
 
-def _services(text: str) -> tuple[str, ...]:
-    named = text.split(",")
+def services(named: list[str]) -> tuple[str, ...]:
     if unknown := [service for service in named if service not in script.SERVICES]:
         raise UserError(f"--services: there is no {unknown[0]!r}; there are: {', '.join(script.SERVICES)}")
     return tuple(service for service in script.SERVICES if service in named)
 
 
-def _port(number: int | None) -> int | None:
+def port(number: int | None) -> int | None:
     if number is not None and not 1 <= number <= 65_535:
         raise UserError(f"--traffic-flow {number}: a port is between 1 and 65535")
     return number

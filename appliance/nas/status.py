@@ -53,9 +53,9 @@ def routers() -> list[Router]:
 class Watch:
     """The two processes' counters. Raises Unavailable when a process doesn't answer, UserError without the secret."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, secret: str = "") -> None:
         self._ports = {process: getattr(config.radius, f"{process}_status_port") for process in PROCESSES}
-        self._secret = _read_secret(config.paths.run / "status.secret")
+        self._secret = secret.encode() or _read_secret(config.paths.run / "status.secret")
 
     def of_process(self, process: str) -> tuple[int, Counters]:
         """When it started (UTC seconds), and what it has counted for all together."""

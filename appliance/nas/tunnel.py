@@ -17,6 +17,7 @@ from appliance.service import File, Service
 
 USER = "gatehouse-tunnel"
 FILE = "tunnel.conf"  # below `paths.run`
+PUBLIC = "tunnel.pub"  # beside it, for those who may not read the private key
 _KEY_BYTES = 32
 
 TUNNEL = Service(
@@ -84,8 +85,9 @@ def render(config: Config) -> list[File]:
     """The file of the tunnel's service, which notices a change by itself: no running tunnel is interrupted."""
     if not config.tunnel.enabled:
         return []
-    text = wg_conf(server_key(config.paths.state), config.tunnel.listen_port, _peers(config))
-    return [File(FILE, text, USER, ())]
+    key = server_key(config.paths.state)
+    text = wg_conf(key, config.tunnel.listen_port, _peers(config))
+    return [File(FILE, text, USER, ()), File(PUBLIC, public_key(key), "gatehouse-core", ())]
 
 
 def wg_conf(private_key: str, port: int, peers: Collection[Peer]) -> str:
@@ -106,6 +108,14 @@ def _peers(config: Config) -> list[Peer]:
                 f"give it a new address by `gatehouse nas set {nas.name} --tunnel`"
             )
     return [Peer(str(nas.name), str(nas.tunnel_key), str(nas.tunnel_address)) for nas in rows if nas.tunnel_key]
+
+
+def own_public_key(config: Config) -> str:
+    """The appliance's, for routers; by root before the first `apply`, by others after it."""
+    try:
+        return (config.paths.run / PUBLIC).read_text(encoding="ascii")
+    except OSError:
+        return public_key(server_key(config.paths.state))
 
 
 def server_key(state: Path) -> str:

@@ -1,32 +1,297 @@
-"""The pages for routers: who may ask, who has fallen silent, and what is pasted into them."""
+"""The pages for routers: who may ask, how each is doing, what it is told, and what is pasted into it."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from ipaddress import AddressValueError, IPv4Address
 from typing import Any
 
+import bottle
+import peewee
+
+from appliance.accounts import manage
+from appliance.accounts.models import Session, core_db
+from appliance.admin import audit
 from appliance.admin.frame import Ask, Page
-from appliance.admin.lists import Column, List
-from appliance.nas import watch
-from appliance.nas.models import Nas
+from appliance.admin.lists import Choice, Column, List, Row
+from appliance.crypto import new_secret
+from appliance.doctor import run
+from appliance.doctor.findings import OK, Finding, worst
+from appliance.errors import UserError
+from appliance.nas import checks, reach, routers, script, setup, watch
+from appliance.nas.models import COA, GATEWAY, Nas
+from appliance.nas.routers import Wanted
+from appliance.nas.setup import Wishes
 from appliance.units import format_ago
 
+RECORDED = ("address", "kind", "coa", "coa_port", "radsec", "require_message_authenticator", "tunnel_address")
 
-def routers(ask: Ask) -> Any:
-    interval_s = ask.config.radius.interim_interval_s
-    silent = watch.silent(watch.routers(interval_s), interval_s, ask.now)
+
+def url(name: str) -> str:
+    return f"/routers/{name}"
+
+
+# All of them
+
+
+def listed(ask: Ask) -> Any:
+    silent_s = ask.config.radius.silent_s
+    silent = watch.silent(watch.routers(silent_s), silent_s, ask.now)
+    online = Session.select(peewee.fn.COUNT(Session.id)).where(Session.nas == Nas.name, Session.ended_at.is_null())
     of = List(
         title="Routers",
-        query=Nas.select(Nas.id, Nas.name, Nas.address, Nas.kind, Nas.coa, Nas.seen_at),
+        query=Nas.select(
+            Nas.id,
+            Nas.name,
+            Nas.address,
+            Nas.kind,
+            Nas.coa,
+            Nas.require_message_authenticator,
+            Nas.seen_at,
+            online.alias("online"),
+        ),
         columns=(
-            Column("name", "Name", Nas.name),
+            Column("name", "Name", Nas.name, link=lambda row: url(str(row["name"]))),
             Column("address", "Address", Nas.address),
             Column("kind", "Kind", Nas.kind),
-            Column("coa", "Told by"),
             Column("seen_at", "Last heard", Nas.seen_at, show=lambda at: format_ago(ask.now - at)),
+            Column("online", "Online", number=True),
+            Column("wrong", "Wrong secrets", number=True),
+            Column("require_message_authenticator", "Proves requests", show=lambda must: "yes" if must else "no"),
+            Column("coa", "Told by"),
+            Column("doctor", "Doctor"),
         ),
         order="name",
         search=lambda text: Nas.name.contains(text) | Nas.address.startswith(text),
-        empty="No router yet: gatehouse nas add NAME --address IP",
+        choices=(Choice("silence", "Heard", {"silent": Nas.name.in_(list(silent)), "never": Nas.seen_at.is_null()}),),
+        empty="No router yet. Add the first one: its secret is made for it, and a script to paste.",
+        fill=lambda rows: _filled(ask, rows),
     )
     return of.respond(ask, "routers.html", silent=[watch.line(name, what, ask.now) for name, what in silent.items()])
 
 
-PAGES = (Page("/routers", routers, nav="Routers"),)
+def _filled(ask: Ask, rows: Sequence[Row]) -> Sequence[Row]:
+    """What FreeRADIUS has counted, and what the doctor found last."""
+    names = [row["name"] for row in rows]
+    wrong = checks.wrong_secrets(ask.config, list(Nas.select().where(Nas.name.in_(names))))
+    report = run.latest(ask.config)
+    found: dict[str, list[Finding]] = {}
+    for finding in report.findings if report else ():
+        found.setdefault(finding.subject, []).append(finding)
+    words = {name: worst(found[subject]) for name in names if (subject := f"router {name}") in found}
+    return [{**row, "wrong": wrong.get(str(row["name"])), "doctor": words.get(row["name"])} for row in rows]
+
+
+# One of them
+
+
+def shown(ask: Ask, name: str) -> Any:
+    nas = manage.get(Nas, name, "nas")
+    return _router_page(ask, nas, _typed(nas))
+
+
+def _router_page(
+    ask: Ask,
+    nas: Any,
+    typed: Mapping[str, str],
+    error: str = "",
+    secret: str = "",
+    found: Sequence[Finding] | None = None,
+) -> Any:
+    silent_s = ask.config.radius.silent_s
+    silence = watch.silent(watch.routers(silent_s), silent_s, ask.now).get(nas.name)
+    return ask.page(
+        "router.html",
+        400 if error else 200,
+        nas=nas,
+        typed=typed,
+        error=error,
+        secret=secret,
+        found=found,
+        own=nas.kind == GATEWAY,
+        fine=OK,
+        silence=watch.line(nas.name, silence, ask.now) if silence else "",
+        applied=checks.is_applied(ask.config, nas),
+        online=Session.select().where(Session.nas == nas.name, Session.ended_at.is_null()).count(),
+        wrong=checks.wrong_secrets(ask.config, [nas]).get(nas.name),
+        **_choices(ask),
+    )
+
+
+def _choices(ask: Ask) -> dict[str, Any]:
+    return {"kinds": routers.GIVEN_KINDS, "takes": COA, "tunnels": ask.config.tunnel.enabled}
+
+
+def _typed(nas: Any) -> dict[str, str]:
+    """As the form says it."""
+    flags = {
+        "radsec": nas.radsec,
+        "message_authenticator": nas.require_message_authenticator,
+        "tunnel": nas.tunnel_address is not None,
+    }
+    values = {"address": nas.address, "kind": nas.kind, "coa": nas.coa, "coa_port": str(nas.coa_port)}
+    return values | {name: "1" for name, is_so in flags.items() if is_so}
+
+
+def new(ask: Ask) -> Any:
+    typed = {"kind": routers.MIKROTIK, "coa": "coa", "message_authenticator": "1"}
+    return ask.page("router_new.html", typed=typed, error="", **_choices(ask))
+
+
+def add(ask: Ask) -> Any:
+    form = ask.form()
+    try:
+        with core_db.atomic():
+            nas = routers.add(ask.config, form.get("name", "").strip(), _wanted(form), form.get("secret", "").strip())
+            audit.record(ask.person.name, "added", f"router {nas.name}", {}, _recorded(nas) | {"secret": "…"})
+    except UserError as error:
+        typed = form | {"secret": ""}
+        return ask.page("router_new.html", 400, typed=typed, error=str(error), **_choices(ask))
+    return _router_page(ask, nas, _typed(nas), secret="" if form.get("secret") else routers.secret_of(ask.config, nas))
+
+
+def change(ask: Ask, name: str) -> Any:
+    nas, form = manage.get(Nas, name, "nas"), ask.form()
+    before = _recorded(nas)
+    try:
+        with core_db.atomic():
+            routers.change(ask.config, nas, _wanted(form))
+            audit.record(ask.person.name, "changed", f"router {name}", before, _recorded(nas))
+    except UserError as error:
+        return _router_page(ask, manage.get(Nas, name, "nas"), form, str(error))
+    return ask.done(url(name), f"Router {name} is changed.")
+
+
+def _wanted(form: Mapping[str, str]) -> Wanted:
+    """A switch that isn't sent is off. The address of a tunnel isn't for the form to say."""
+    port, has_tunnel = form.get("coa_port", "").strip(), "tunnel" in form
+    if port and not port.isdecimal():
+        raise UserError(f"CoA port {port!r}: a port is between 1 and 65535")
+    return Wanted(
+        address=None if has_tunnel else form.get("address", "").strip() or None,
+        kind=form.get("kind") or None,
+        coa=form.get("coa") or None,
+        coa_port=int(port) if port else None,
+        radsec="radsec" in form,
+        tunnel=has_tunnel,
+        message_authenticator="message_authenticator" in form,
+    )
+
+
+def _recorded(nas: Any) -> dict[str, object]:
+    return {key: getattr(nas, key) for key in RECORDED}
+
+
+def new_secret_of(ask: Ask, name: str) -> Any:
+    """Made up, or typed; the router gets no answer from the next `apply` on until it has it too."""
+    nas, given = manage.get(Nas, name, "nas"), ask.form().get("secret", "").strip()
+    secret = given or new_secret()
+    try:
+        with core_db.atomic():
+            routers.change(ask.config, nas, Wanted(), secret)
+            audit.record(ask.person.name, "changed", f"router {name}", {"secret": "old"}, {"secret": "new"})
+    except UserError as error:
+        return _router_page(ask, nas, _typed(nas), str(error))
+    return _router_page(ask, nas, _typed(nas), secret="" if given else secret)
+
+
+def remove(ask: Ask, name: str) -> Any:
+    nas = manage.get(Nas, name, "nas")
+    with core_db.atomic():
+        routers.remove(nas)
+        audit.record(ask.person.name, "removed", f"router {name}", _recorded(nas), {})
+    return ask.done("/routers", f"Router {name} is removed.")
+
+
+def check(ask: Ask, name: str) -> Any:
+    """The doctor's checks of this one, now."""
+    nas = manage.get(Nas, name, "nas")
+    return _router_page(ask, nas, _typed(nas), found=checks.one(ask.config, nas))
+
+
+# Its script
+
+
+def script_form(ask: Ask, name: str) -> Any:
+    return _script_page(ask, manage.get(Nas, name, "nas"), {}, "", "")
+
+
+def script_shown(ask: Ask, name: str) -> Any:
+    """It holds the secret, so who has seen it is on record."""
+    nas, form = manage.get(Nas, name, "nas"), ask.form()
+    try:
+        with core_db.atomic():
+            text = setup.text(ask.config, nas, _wishes(ask, form))
+            audit.record(ask.person.name, "saw the script of", f"router {name}", {}, {})
+    except UserError as error:
+        return _script_page(ask, nas, form, "", str(error))
+    if "download" not in form:
+        return _script_page(ask, nas, form, text, "")
+    bottle.response.content_type = "text/plain; charset=utf-8"
+    bottle.response.set_header("Content-Disposition", f'attachment; filename="{name}.rsc"')
+    return f"{text}\n"
+
+
+def _script_page(ask: Ask, nas: Any, form: Mapping[str, str], text: str, error: str) -> Any:
+    begin = {f.name: f.default for f in fields(Wishes) if isinstance(f.default, str)}
+    begin |= {"server": _server(ask, nas), "routeros": "7", "mac_login": "1"}
+    typed = form or begin
+    return ask.page(
+        "router_script.html",
+        400 if error else 200,
+        nas=nas,
+        typed=typed,
+        chosen=ask.all("services") if form else ["hotspot"],
+        services=script.SERVICES,
+        versions=[str(number) for number in script.ROUTEROS],
+        text=text,
+        error=error,
+    )
+
+
+def _server(ask: Ask, nas: Any) -> str:
+    try:
+        return str(reach.endpoint(ask.config) if nas.tunnel_address else reach.server(ask.config, nas))
+    except UserError:
+        return ""
+
+
+def _wishes(ask: Ask, form: Mapping[str, str]) -> Wishes:
+    begin, flow = Wishes(), form.get("traffic_flow", "").strip()
+    if form.get("routeros", "7") not in [str(number) for number in script.ROUTEROS]:
+        raise UserError(f"RouterOS {form['routeros']!r}: there are {', '.join(map(str, script.ROUTEROS))}")
+    if flow and not flow.isdecimal():
+        raise UserError(f"NetFlow port {flow!r}: a port is between 1 and 65535")
+    return Wishes(
+        routeros=int(form.get("routeros", "7")),
+        server=_address(form, "server"),
+        services=setup.services(ask.all("services")),
+        hotspot_profile=form.get("hotspot_profile", "").strip() or begin.hotspot_profile,
+        dhcp_server=form.get("dhcp_server", "").strip() or begin.dhcp_server,
+        certificate=form.get("certificate", "").strip() or begin.certificate,
+        mac_login="mac_login" in form,
+        ntp=_address(form, "ntp"),
+        traffic_flow=setup.port(int(flow)) if flow else None,
+        new_key="new_key" in form,
+    )
+
+
+def _address(form: Mapping[str, str], name: str) -> IPv4Address | None:
+    text = form.get(name, "").strip()
+    try:
+        return IPv4Address(text) if text else None
+    except AddressValueError:
+        raise UserError(f"{text!r} is no address: write 192.0.2.7") from None
+
+
+PAGES = (
+    Page("/routers", listed, nav="Routers"),
+    Page("/routers/new", new, role="operator"),
+    Page("/routers/new", add, "POST"),
+    Page("/routers/<name>", shown),
+    Page("/routers/<name>", change, "POST"),
+    Page("/routers/<name>/secret", new_secret_of, "POST"),
+    Page("/routers/<name>/remove", remove, "POST"),
+    Page("/routers/<name>/check", check, "POST"),
+    Page("/routers/<name>/script", script_form, role="operator"),
+    Page("/routers/<name>/script", script_shown, "POST"),
+)

@@ -123,7 +123,7 @@ def test_no_file_yet_means_no_lease(tmp_path: Path) -> None:
 
 def test_file_that_is_just_being_written_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     reads = iter([b"", LINE[:-1].encode(), LINE.encode()])
-    monkeypatch.setattr(dhcp, "_content", lambda path: next(reads))
+    monkeypatch.setattr(dhcp, "content", lambda path: next(reads))
     assert lease_of(Path("leases"), LEASE.ip) == LEASE
 
 

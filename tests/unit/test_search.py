@@ -44,7 +44,7 @@ STRAIGHT = (
     ("may", "/vouchers/batch/may"),
     ("198.51.100.7", "/sessions/1"),
     ("02-00-00-00-00-07", "/sessions/1"),
-    ("192.0.2.8", "/routers?q=hall"),
+    ("192.0.2.8", "/routers/hall"),
     ("plans", "/plans"),
     ("anna", None),  # there is annabel too
     ("aabbcc000001", None),  # the device, and its sessions

@@ -62,8 +62,10 @@ def test_the_file_has_a_peer_for_each_router_whose_key_is_known(core: str, tmp_p
     Nas.create(name="barn", address="10.99.0.3", tunnel_address="10.99.0.3", secret=b"")
     Nas.create(name="cellar", address="192.0.2.7", secret=b"")
     settled = _settled(tmp_path)
-    (file,) = tunnel.render(settled)
+    file, own = tunnel.render(settled)
     assert (file.path, file.owner, file.group, file.mode) == ("tunnel.conf", "root", "gatehouse-tunnel", 0o640)
+    assert (own.path, own.group) == ("tunnel.pub", "gatehouse-core")
+    assert own.text == tunnel.public_key(tunnel.server_key(tmp_path))
     conf = tmp_path / "gatehouse.conf"
     conf.write_text(file.text)
     conf.chmod(0o600)

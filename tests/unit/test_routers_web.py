@@ -1,0 +1,195 @@
+"""The pages for routers: added, changed, given a new secret, checked, removed; and their scripts, with who saw them."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance import config
+from appliance.accounts.models import Session, core_db
+from appliance.admin import frame
+from appliance.admin.models import Audit
+from appliance.config import Config
+from appliance.crypto import load_box
+from appliance.doctor import run
+from appliance.doctor.findings import BAD, Finding, Report
+from appliance.nas import coa
+from appliance.nas.clients import gateway_secret
+from appliance.nas.models import GATEWAY, Nas
+from tests.unit import routeros
+from tests.unit.test_admin import NASTY, Browser, app, box, browser  # noqa: F401 (fixtures)
+from tests.unit.test_doctor import SECRET, Router, router  # noqa: F401 (fixture)
+
+FORM = {"address": "192.0.2.7", "kind": "mikrotik", "coa": "coa", "coa_port": "", "message_authenticator": "1"}
+
+
+@pytest.fixture
+def empty_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'core.db'}"
+
+
+@pytest.fixture
+def operator(app: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:  # noqa: F811
+    monkeypatch.setattr(coa, "TRY_S", 0.1)
+    yield browser(app, "operator")
+
+
+def of(name: str) -> Nas:
+    with core_db.connection_context():
+        found: Nas = Nas.get(Nas.name == name)
+        return found
+
+
+def secret_in(page: str) -> str:
+    (shown,) = re.findall(r"shown only now: <code>([0-9a-f]{32})</code>", page)
+    return str(shown)
+
+
+def test_a_router_is_added_changed_and_removed_and_all_of_it_is_on_record(box: Config, operator: Browser) -> None:  # noqa: F811
+    made = operator.post("/routers/new", FORM | {"name": "attic"})
+    secret = secret_in(made.body)
+    seal = load_box(box.paths.state)
+    assert seal.open(of("attic").secret) == secret
+    assert "shown only now" not in operator.get("/routers/attic").body
+    assert operator.post("/routers/attic", FORM | {"coa": "none", "coa_port": "1701"}).status == 303
+    assert (of("attic").coa, of("attic").coa_port) == ("none", 1701)
+    plain = {key: value for key, value in FORM.items() if key != "message_authenticator"}
+    operator.post("/routers/attic", plain)
+    assert "can be forged" in operator.get("/routers/attic").body
+    new = secret_in(operator.post("/routers/attic/secret").body)
+    assert seal.open(of("attic").secret) == new != secret
+    assert "shown only now" not in operator.post("/routers/attic/secret", {"secret": SECRET}).body
+    assert seal.open(of("attic").secret) == SECRET
+    assert operator.post("/routers/attic/remove").headers["Location"] == "/routers"
+    assert operator.get("/routers/attic").status == 400
+    with core_db.connection_context():
+        rows = [row for row in Audit.select().order_by(Audit.id) if row.subject == "router attic"]
+    assert [row.action for row in rows] == ["added", "changed", "changed", "changed", "changed", "removed"]
+    told = "".join(row.changes for row in rows)
+    assert not [known for known in (secret, new, SECRET) if known in told]
+    assert json.loads(rows[1].changes) == {"coa": ["coa", "none"], "coa_port": [1700, 1701]}
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ({"name": NASTY}, "can&#39;t name a router"),
+        ({"address": ""}, "an address is needed"),
+        ({"address": "192.0.2.1/24"}, "has host bits set"),
+        ({"address": NASTY}, "write 192.0.2.7"),
+        ({"coa_port": "x"}, "a port is between 1 and 65535"),
+        ({"coa_port": "70000"}, "a port is between 1 and 65535"),
+        ({"kind": "gateway"}, "kind: there is no"),
+        ({"coa": "all"}, "CoA: there is no"),
+        ({"secret": "2short"}, "8 to 64 letters and digits"),
+        ({"tunnel": "1"}, "tunnels are off"),
+    ],
+)
+def test_what_cannot_be_is_said_and_what_was_typed_is_kept(operator: Browser, typed: dict[str, str], said: str) -> None:
+    reply = operator.post("/routers/new", FORM | {"name": "attic"} | typed)
+    assert (reply.status, said in reply.body) == (400, True), reply.body
+    assert "<script>alert" not in reply.body
+    kept = {"address": "192.0.2.7"} | typed
+    assert kept["address"] == "" or f'value="{kept["address"]}"' in reply.body or "&lt;script" in reply.body
+    assert "2short" not in reply.body
+    operator.post("/routers/new", FORM | {"name": "cellar", "address": "192.0.2.9"})
+    if "name" not in typed and "secret" not in typed:
+        reply = operator.post("/routers/cellar", FORM | {"address": "192.0.2.9"} | typed)
+        assert reply.status == (303 if typed.get("address") == "" else 400)
+    clash = operator.post("/routers/new", FORM | {"name": "cellar", "address": "192.0.2.10"})
+    assert (clash.status, "cellar" in clash.body) == (400, True), clash.body
+
+
+def test_the_own_gateway_is_not_for_hands(box: Config, operator: Browser) -> None:  # noqa: F811
+    with core_db.connection_context():
+        gateway_secret(load_box(box.paths.state))
+    assert "the configuration sets it up" in operator.get(f"/routers/{GATEWAY}").body
+    for where in ("", "/secret", "/remove"):
+        assert operator.post(f"/routers/{GATEWAY}{where}", FORM).status == 400
+    assert of(GATEWAY).coa_port == 3799
+
+
+def test_a_script_is_seen_by_operators_only_and_who_saw_it_is_on_record(
+    app: Any,  # noqa: F811
+    operator: Browser,
+) -> None:
+    operator.post("/routers/new", FORM | {"name": "attic", "secret": SECRET})
+    reader = browser(app, "reader")
+    assert "/attic/script" not in reader.get("/routers/attic").body
+    assert reader.get("/routers/attic/script").status == 403
+    assert reader.post("/routers/attic/script", {"services": "hotspot"}).status == 403
+    form = {
+        "services": "pppoe",
+        "routeros": "7",
+        "server": "198.51.100.2",
+        "ntp": "192.0.2.123",
+        "traffic_flow": "2055",
+    }
+    assert SECRET not in operator.get("/routers/attic/script").body
+    assert SECRET in operator.post("/routers/attic/script", form).body
+    file = operator.post("/routers/attic/script", form | {"download": "1"})
+    assert file.headers["Content-Disposition"] == 'attachment; filename="attic.rsc"'
+    there = routeros.Router((7, 15))
+    there.paste(file.body)
+    assert there.objects["/radius"][0]["secret"] == SECRET
+    assert there.said[-1] == "gatehouse: done"
+    for wrong in ({"routeros": "5"}, {"server": NASTY}, {"traffic_flow": "0"}, {"services": "pop"}):
+        reply = operator.post("/routers/attic/script", form | wrong)
+        assert (reply.status, SECRET in reply.body, "<script>alert" in reply.body) == (400, False, False)
+    with core_db.connection_context():
+        seen = [row.who for row in Audit.select() if row.action == "saw the script of"]
+    assert seen == ["operator", "operator"]
+
+
+def test_a_router_in_a_tunnel_gets_its_script_without_root(box: Config, app: Any, operator: Browser) -> None:  # noqa: F811
+    more = '[tunnel]\nenabled = true\n[radius]\npublic_address = "198.51.100.2"\n'
+    settled = config.parse(box.text + more, box.file)
+    settled.paths.run.mkdir(exist_ok=True)
+    own = "c2VydmVyc2VydmVyc2VydmVyc2VydmVyc2VydmVyc2U="
+    (settled.paths.run / "tunnel.pub").write_text(own)
+    one = browser(frame.Frame(settled).app(), "operator")
+    made = one.post("/routers/new", FORM | {"name": "barn", "tunnel": "1", "address": ""})
+    assert "through its tunnel" in made.body
+    text = one.post("/routers/barn/script", {"services": "hotspot", "routeros": "7", "download": "1"}).body
+    assert own in text
+    assert of("barn").tunnel_key
+    assert one.post("/routers/barn", FORM | {"address": "192.0.2.8"}).status == 303  # the tunnel is taken away
+    assert (of("barn").tunnel_address, of("barn").address) == (None, "192.0.2.8")
+
+
+def test_a_router_is_checked_at_once(box: Config, operator: Browser, router: Router) -> None:  # noqa: F811
+    form = FORM | {"address": "127.0.0.1", "coa_port": str(router.port)}
+    operator.post("/routers/new", form | {"name": "attic", "secret": SECRET})
+    page = operator.post("/routers/attic/check").body
+    assert "It was never heard of." in page
+    assert "/radius incoming" not in page
+    operator.post("/routers/attic/secret", {"secret": "another0secret"})
+    page = operator.post("/routers/attic/check").body
+    assert "Disconnect and CoA don&#39;t reach it" in page
+    assert "another0secret" not in page
+
+
+def test_the_list_shows_how_routers_are_doing(
+    box: Config,  # noqa: F811
+    operator: Browser,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(run, "ADMIN", "root")
+    operator.post("/routers/new", FORM | {"name": "attic"})
+    operator.post("/routers/new", FORM | {"name": "barn", "address": "192.0.2.8"})
+    told = {"account": "anna", "nas": "attic", "acct_session_id": "1", "mac": "x", "started_at": 1, "updated_at": 1}
+    with core_db.connection_context():
+        Session.create(unique_id="1", **told)
+        Session.create(unique_id="2", ended_at=2, **told)
+        Nas.update(seen_at=5).where(Nas.name == "attic").execute()
+    run.keep(box, run.COMMAND, Report(7, (Finding("router attic", BAD, "It is away."),)))
+    page = operator.get("/routers").body
+    assert "router attic is silent" in page
+    rows = {row["name"]: row for row in json.loads(operator.get("/routers?format=json").body)}
+    assert (rows["attic"]["online"], rows["attic"]["doctor"]) == (1, BAD)
+    assert (rows["barn"]["online"], rows["barn"]["doctor"], rows["barn"]["wrong"]) == (0, None, None)
+    silent = json.loads(operator.get("/routers?format=json&silence=silent").body)
+    assert [row["name"] for row in silent] == ["attic"]
