@@ -17,6 +17,7 @@ import waitress
 from bottle import Bottle, HTTPError, HTTPResponse, request
 
 from appliance.config import Config, load
+from appliance.config_portal import MIKROTIK_PAGE
 from appliance.errors import UserError
 from appliance.tries import Tries
 from portal import capport, languages
@@ -24,6 +25,7 @@ from portal.dhcp import lease_file, lease_of
 from portal.guard import FormTokens, load_key
 from portal.languages import Language
 from portal.look import RENDERED_LOGO
+from portal.mikrotik.web import RouterPages
 from portal.pages import TERMS, Look, Pages, ended, home_url
 from portal.protocol import Answer, GatewayClient, Logout, Request, Who
 from portal.radius import MAX_NAME_BYTES, Accepted, RadiusClient, Rejected
@@ -67,6 +69,7 @@ class Portal:
         self._look = Look(config.site, config.portal, self._home, offered, _logo(config))
         self._asks_terms = bool(config.portal.terms or config.portal.terms_url)
         self._by_language = {language.code: Pages(self._look, language) for language in offered}
+        self._routers = RouterPages(config.portal, lambda: self._pages, _language)
         self._tokens = FormTokens(key)
         self._tries = Tries()
         self._asked_devices: dict[str, float] = {}
@@ -83,8 +86,10 @@ class Portal:
             app.route(TERMS, "GET", lambda: HTTPResponse(self._pages.terms()))
         app.route("/logout", "POST", self.logout)
         app.route(capport.PATH, "GET", self.captive)
+        for path, method, page in self._routers.routes():
+            app.route(path, method, page)
         app.default_error_handler = self._failure
-        return _with_headers(app, self._look.content_security_policy)
+        return _with_headers(app, self._look.content_security_policy())
 
     @property
     def _pages(self) -> Pages:
@@ -100,7 +105,9 @@ class Portal:
         if (request.content_length or 0) > MAX_BODY_BYTES:
             raise HTTPError(413)
         host = request.get_header("Host", "").partition(":")[0].lower().rstrip(".")
-        if host not in self._own_hosts:  # a page that was on its way elsewhere, or a phone's probe
+        if (
+            host not in self._own_hosts and request.path != MIKROTIK_PAGE
+        ):  # a page that was on its way elsewhere, or a phone's probe
             # Not let in here, though it may be remembered: that would cut this very connection's translation.
             raise _redirect(self._home, 302)
         if self._secure and request.get_header("X-Forwarded-Proto") == "http":
