@@ -13,6 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from appliance.config import Portal, Site
+from portal import wispr
 from portal.languages import Language
 from portal.look import style
 from portal.protocol import Answer
@@ -69,6 +70,7 @@ class Pages:
     def login(self, token: str, user: str = "", error: str = "", notice: str = "", enter: bool = False) -> str:
         """With `enter` the form sends itself, where there is JavaScript."""
         portal = self._look.portal
+        terms = portal.terms_url or (portal.terms and TERMS)
         return self.render(
             "login.html",
             {"code": user} if enter else {},
@@ -78,7 +80,8 @@ class Pages:
             notice=notice,
             enter=enter,
             greeting=self._greeting,
-            terms=portal.terms_url or (portal.terms and TERMS),
+            terms=terms,
+            smart="" if terms else Markup(wispr.redirect(self._look.site.name, self._look.home)),  # noqa: S704
         )
 
     @property
