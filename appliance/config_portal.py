@@ -11,6 +11,7 @@ from appliance.config_checks import between, certificate, ports
 
 MAX_TITLE, MAX_GREETING, MAX_TERMS = 80, 500, 20_000  # letters
 REGISTRATION = ("off", "email", "operator")
+MIKROTIK_PAGE = "/mikrotik"  # where routers send their guests
 WIDEST_NETWORK = 8  # a wider one would be most of the Internet
 _HOST = re.compile(r"(?=.{4,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")
 _COLOUR = re.compile(r"#([0-9a-fA-F]{3}|[0-9a-fA-F]{6})")
@@ -69,6 +70,7 @@ class Portal:
     registration: str = "off"
     registration_plan: str = ""
     registration_grace_s: int = 600
+    router_hosts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+", self.hostname):
@@ -85,6 +87,9 @@ class Portal:
         _verify_url("terms_url", self.terms_url)
         if self.terms and self.terms_url:
             raise ValueError("terms and terms_url: give one of them")
+        for host in self.router_hosts:
+            if not _HOST.fullmatch(host):
+                raise ValueError(f"router_hosts: {host!r} is no host name in lower case, such as wifi.example.net")
         self.garden_hosts, self.garden_networks  # noqa: B018 (raises for what is neither)
 
     def _verify_registration(self) -> None:

@@ -13,6 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from appliance.config import Portal, Site
+from portal import wispr
 from portal.languages import Language
 from portal.look import style
 from portal.protocol import Answer
@@ -39,13 +40,12 @@ class Look:
     def style(self) -> Markup:
         return _INLINE["style"] + Markup(style(self.portal.accent))  # noqa: S704 (made of hexadecimal digits)
 
-    @property
-    def content_security_policy(self) -> str:
+    def content_security_policy(self, form_action: str = "'self'") -> str:
         style = _hash(self.style)
-        scripts = " ".join(_hash(_INLINE[name]) for name in ("login_script", "status_script"))
+        scripts = " ".join(_hash(_INLINE[name]) for name in _INLINE if name != "style")
         return (
             f"default-src 'none'; style-src {style}; script-src {scripts}; connect-src 'self'; "
-            "img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+            f"img-src data:; form-action {form_action}; base-uri 'none'; frame-ancestors 'none'"
         )
 
 
@@ -69,7 +69,8 @@ class Pages:
 
     def login(self, token: str, user: str = "", error: str = "", notice: str = "", enter: bool = False) -> str:
         """With `enter` the form sends itself, where there is JavaScript."""
-        _, portal = self._language.gettext, self._look.portal
+        portal = self._look.portal
+        terms = portal.terms_url or (portal.terms and TERMS)
         return self.render(
             "login.html",
             {"code": user} if enter else {},
@@ -78,9 +79,43 @@ class Pages:
             error=error,
             notice=notice,
             enter=enter,
-            greeting=portal.greeting.text(self._language.code) or _("Log in to use the Internet."),
-            terms=portal.terms_url or (portal.terms and TERMS),
+            greeting=self._greeting,
+            terms=terms,
+            smart="" if terms else Markup(wispr.redirect(self._look.site.name, self._look.home)),  # noqa: S704
         )
+
+    @property
+    def _greeting(self) -> str:
+        own = self._look.portal.greeting.text(self._language.code)
+        return own or self._language.gettext("Log in to use the Internet.")
+
+    def router_login(self, path: str, given: dict[str, str], user: str, error: str) -> str:
+        """For guests of a router, who come from there with what it has given them."""
+        portal, terms = self._look.portal, self._look.portal.terms.text(self._language.code)
+        return self.render(
+            "router_login.html",
+            given,
+            path,
+            action=path,
+            given=given,
+            user=user,
+            error=error,
+            greeting=self._greeting,
+            terms=terms,
+            terms_url=portal.terms_url,
+        )
+
+    def hand_over(self, link: str, fields: dict[str, str]) -> str:
+        """A form that sends itself to the router, where there is JavaScript."""
+        return self._filled("hand_over.html", link=link, fields=fields, switch=())
+
+    def no_router(self) -> str:
+        _ = self._language.gettext
+        sentence = _("This page is for guests of a hotspot. Open any page of the web to come to the login.")
+        return self._message(_("Something went wrong"), sentence, _("Try again"))
+
+    def policy(self, form_action: str) -> str:
+        return self._look.content_security_policy(form_action)
 
     def terms(self) -> str:
         return self.render("terms.html", path=TERMS, terms=self._look.portal.terms.text(self._language.code))
@@ -118,7 +153,10 @@ class Pages:
     def render(self, template: str, here: dict[str, str] | None = None, path: str = "/", **values: object) -> str:
         """`path` with the query `here` is where the same page is found in another language."""
         switch = [(other, f"{path}?{urlencode({'lang': other.code, **(here or {})})}") for other in self._others()]
-        return _templates.get_template(template).render(**self._shared, switch=switch, **values)
+        return self._filled(template, switch=switch, **values)
+
+    def _filled(self, template: str, **values: object) -> str:
+        return _templates.get_template(template).render(**self._shared, **values)
 
     def _others(self) -> list[Language]:
         return [language for language in self._look.languages if language != self._language]
@@ -137,7 +175,12 @@ def _inline(file: str) -> Markup:
 
 _INLINE = {
     name: _inline(file)
-    for name, file in (("style", "style.css"), ("login_script", "login.js"), ("status_script", "status.js"))
+    for name, file in (
+        ("style", "style.css"),
+        ("login_script", "login.js"),
+        ("status_script", "status.js"),
+        ("hand_over_script", "hand_over.js"),
+    )
 }
 _templates = jinja2.Environment(
     loader=jinja2.FileSystemLoader(TEMPLATES),

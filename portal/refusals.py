@@ -33,17 +33,22 @@ _DAYS = ("daily", "Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")  # of rlm_python/tim
 
 
 def translate(language: Language, sentence: str) -> str:
+    return known(language, sentence) or sentence
+
+
+def known(language: Language, sentence: str) -> str:
+    """Empty for a sentence that isn't one of the rules'."""
     if sentence in _PLAIN:
         return language.gettext(sentence)
     for template in _DATED:
         if found := _match(template, sentence, date=r"\d{4}-\d\d-\d\d", time=r"\d\d:\d\d"):
             day = _date(found["date"])
-            return language.gettext(template).format(date=language.day(day), time=found["time"]) if day else sentence
+            return language.gettext(template).format(date=language.day(day), time=found["time"]) if day else ""
     if found := _match(_HOURS, sentence, hours=r"[A-Za-z0-9:,+– ]+"):
         return language.gettext(_HOURS).format(hours=_hours(language, found["hours"]))
     if found := re.fullmatch(r"This account is online on (\d{1,6}) other devices\. .*", sentence):
         return _devices(language, int(found[1]))
-    return sentence
+    return ""
 
 
 def _match(template: str, sentence: str, **parts: str) -> re.Match[str] | None:

@@ -17,6 +17,7 @@ import waitress
 from bottle import Bottle, HTTPError, HTTPResponse, request
 
 from appliance.config import Config, load
+from appliance.config_portal import MIKROTIK_PAGE
 from appliance.errors import UserError
 from appliance.tries import Tries
 from portal import capport, languages
@@ -24,10 +25,12 @@ from portal.dhcp import lease_file, lease_of
 from portal.guard import FormTokens, load_key
 from portal.languages import Language
 from portal.look import RENDERED_LOGO
+from portal.mikrotik.web import RouterPages
 from portal.pages import TERMS, Look, Pages, ended, home_url
 from portal.protocol import Answer, GatewayClient, Logout, Request, Who
 from portal.radius import MAX_NAME_BYTES, Accepted, RadiusClient, Rejected
 from portal.refusals import WRONG, translate
+from portal.wispr import SmartClients
 
 MAX_BODY_BYTES = 4096
 THREADS = 8
@@ -67,10 +70,24 @@ class Portal:
         self._look = Look(config.site, config.portal, self._home, offered, _logo(config))
         self._asks_terms = bool(config.portal.terms or config.portal.terms_url)
         self._by_language = {language.code: Pages(self._look, language) for language in offered}
+        self._routers = RouterPages(config.portal, lambda: self._pages, _language)
         self._tokens = FormTokens(key)
         self._tries = Tries()
         self._asked_devices: dict[str, float] = {}
         self._logins = threading.BoundedSemaphore(LOGINS_AT_ONCE)
+        self._smart_clients = None if self._asks_terms else self._for_smart_clients()
+
+    def _for_smart_clients(self) -> SmartClients:
+        """Not where terms must be read, which they can't."""
+
+        def mac_of(ip: IPv4Address) -> str:
+            lease = lease_of(self._leases, ip)
+            return lease.mac if lease else ""
+
+        def wait_s(mac: str, ip: IPv4Address) -> int:
+            return self._tries.wait_s((mac, str(ip)), self._clock())
+
+        return SmartClients(self._home, self._enters, self._leave, mac_of, wait_s, self._tokens)
 
     def app(self) -> Wsgi:
         app = Bottle()
@@ -83,8 +100,11 @@ class Portal:
             app.route(TERMS, "GET", lambda: HTTPResponse(self._pages.terms()))
         app.route("/logout", "POST", self.logout)
         app.route(capport.PATH, "GET", self.captive)
+        smart = self._smart_clients.routes() if self._smart_clients else ()
+        for path, method, page in (*self._routers.routes(), *smart):
+            app.route(path, method, page)
         app.default_error_handler = self._failure
-        return _with_headers(app, self._look.content_security_policy)
+        return _with_headers(app, self._look.content_security_policy())
 
     @property
     def _pages(self) -> Pages:
@@ -100,8 +120,9 @@ class Portal:
         if (request.content_length or 0) > MAX_BODY_BYTES:
             raise HTTPError(413)
         host = request.get_header("Host", "").partition(":")[0].lower().rstrip(".")
-        if host not in self._own_hosts:  # a page that was on its way elsewhere, or a phone's probe
-            # Not let in here, though it may be remembered: that would cut this very connection's translation.
+        if host not in self._own_hosts and request.path != MIKROTIK_PAGE:
+            # A page that was on its way elsewhere, or a phone's probe. Not let in here, though it may be remembered:
+            # that would cut this very connection's translation.
             raise _redirect(self._home, 302)
         if self._secure and request.get_header("X-Forwarded-Proto") == "http":
             raise _redirect(self._home, 302)
@@ -174,38 +195,44 @@ class Portal:
 
     def _enter(self, user: str, password: str, ip: IPv4Address, mac: str) -> HTTPResponse:
         """Without a password the name is taken for a voucher's code, which is its own password."""
-        _ = _language().gettext
-        unavailable = _("Login isn’t working right now. Please try again in a moment.")
         wish = "remember" if _field("remember") else ""
+        status, shown = self._enters(user, password or user, ip, mac, wish)
+        if status == 403 and user and not password and shown == _language().gettext(WRONG):
+            shown = _language().gettext("This is no voucher’s code. With a name, please enter the password too.")
+        return self._login_page(status, ip, user, shown) if shown else _redirect("/status")
+
+    def _enters(self, user: str, password: str, ip: IPv4Address, mac: str, wish: str) -> tuple[int, str]:
+        """Status and, unless the guest is online now, the sentence that says why not."""
+        unavailable = _language().gettext("Login isn’t working right now. Please try again in a moment.")
         if not self._logins.acquire(timeout=1):
-            return self._outcome(user, ip, mac, 503, "too many logins at once", unavailable)
+            return _logged(user, ip, mac, 503, "too many logins at once", unavailable)
         try:
-            granted = self._authenticate(user, password or user, ip, mac, wish)
+            granted = self._authenticate(user, password, ip, mac, wish)
             if isinstance(granted, Rejected):
                 shown = translate(_language(), granted.message or WRONG)
-                if user and not password and granted.message in ("", WRONG):
-                    shown = _("This is no voucher’s code. With a name, please enter the password too.")
-                return self._outcome(user, ip, mac, 403, f"rejected: {granted.message}", shown)
+                return _logged(user, ip, mac, 403, f"rejected: {granted.message}", shown)
             self._ask(granted)
         except UserError as error:
-            return self._outcome(user, ip, mac, 503, str(error), unavailable)
+            return _logged(user, ip, mac, 503, str(error), unavailable)
         finally:
             self._logins.release()
         self._asked_devices.pop(mac, None)  # it may be remembered now
-        return self._outcome(user, ip, mac, 303, "accepted", "")
-
-    def _outcome(self, user: str, ip: IPv4Address, mac: str, status: int, result: str, error: str) -> HTTPResponse:
-        """One line in the log for every login; ascii() escapes what a guest may have typed into it."""
-        log.info("login account=%s ip=%s mac=%s result=%s", ascii(user), ip, mac, ascii(result))
-        return self._login_page(status, ip, user, error) if error else _redirect("/status")
+        return _logged(user, ip, mac, 303, "accepted", "")
 
     def logout(self) -> HTTPResponse:
         ip = _guest()
         if not self._tokens.fits(_field("token"), "logout", ip, self._clock()):
             answer = self._asked(Who(ip))
             return self._status_page(ip, answer, _stale()) if answer.online else _redirect("/")
-        self._forget(ip, self._asked(Logout(ip)).mac)
+        try:
+            self._leave(ip)
+        except UserError as error:
+            log.warning("%s", error)
+            raise HTTPError(503) from None
         return _redirect("/")
+
+    def _leave(self, ip: IPv4Address) -> None:
+        self._forget(ip, self._ask(Logout(ip)).mac)
 
     def _forget(self, ip: IPv4Address, mac: str) -> None:
         """Who logs out wants to be asked the next time."""
@@ -312,6 +339,12 @@ def _in_language(environ: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Vary", "Accept-Language, Cookie"
     if kept := environ.get("gatehouse.keep"):
         yield "Set-Cookie", kept
+
+
+def _logged(user: str, ip: IPv4Address, mac: str, status: int, result: str, shown: str) -> tuple[int, str]:
+    """One line in the log for every login; ascii() escapes what a guest may have typed into it."""
+    log.info("login account=%s ip=%s mac=%s result=%s", ascii(user), ip, mac, ascii(result))
+    return status, shown
 
 
 def _serve(config: Config) -> None:

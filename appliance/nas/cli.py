@@ -10,7 +10,7 @@ from appliance.accounts.manage import get
 from appliance.config import Config
 from appliance.crypto import new_secret
 from appliance.errors import UserError
-from appliance.nas import routers, setup, status, watch
+from appliance.nas import login_page, routers, setup, status, watch
 from appliance.nas.models import COA, Nas
 from appliance.nas.raddb import PROCESSES
 from appliance.nas.routers import Wanted
@@ -53,6 +53,7 @@ def add_parsers(commands: Any) -> None:
     words.add_argument("name")
     words.set_defaults(run=_remove)
     setup.add_parser(verbs)
+    login_page.add_parser(verbs)
 
 
 def _add_options(words: argparse.ArgumentParser) -> None:

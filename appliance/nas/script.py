@@ -45,6 +45,7 @@ class Script:
     server: str
     portal: str
     secret: str
+    portal_ports: str = "80,443"
     authentication_port: int = 1812
     accounting_port: int = 1813
     coa_port: int | None = 1700
@@ -212,7 +213,7 @@ def _hotspot(script: Script) -> Iterator[str]:
         values["mac-auth-mode"] = "mac-as-username-and-password"
     advice = "run /ip hotspot setup first, or name yours with --hotspot-profile"
     yield from _theirs("/ip hotspot profile", script.hotspot_profile, values, advice)
-    garden = {"protocol": "tcp", "dst-address": script.portal, "dst-port": "80,443"}
+    garden = {"protocol": "tcp", "dst-address": script.portal, "dst-port": script.portal_ports}
     yield from _ours("/ip hotspot walled-garden ip", {"action": "accept", **garden}, garden)
 
 

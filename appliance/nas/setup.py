@@ -114,6 +114,7 @@ def _collected(config: Config, nas: Nas, wishes: Wishes, private: str | None) ->
         routeros=wishes.routeros,
         server=str(server(config, nas) if nas.tunnel_address else portal),
         portal=str(portal),
+        portal_ports=f"80,443,{config.portal.http_port},{config.portal.https_port}",
         secret=load_box(config.paths.state).open(nas.secret),
         authentication_port=config.radius.authentication_port,
         accounting_port=config.radius.accounting_port,

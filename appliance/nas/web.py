@@ -17,7 +17,7 @@ from appliance.crypto import new_secret
 from appliance.doctor import run
 from appliance.doctor.findings import OK, Finding, worst
 from appliance.errors import UserError
-from appliance.nas import checks, reach, routers, script, setup, watch
+from appliance.nas import checks, login_page, reach, routers, script, setup, watch
 from appliance.nas.models import COA, GATEWAY, Nas
 from appliance.nas.routers import Wanted
 from appliance.nas.setup import Wishes
@@ -215,6 +215,13 @@ def script_form(ask: Ask, name: str) -> Any:
     return _script_page(ask, manage.get(Nas, name, "nas"), {}, "", "")
 
 
+def login_page_file(ask: Ask, name: str) -> Any:
+    """Nothing in it is secret."""
+    nas = manage.get(Nas, name, "nas")
+    server = reach.endpoint(ask.config) if nas.tunnel_address else reach.server(ask.config, nas)
+    return ask.file(login_page.login_html(ask.config, server).encode(), "login.html", "text/html; charset=utf-8")
+
+
 def script_shown(ask: Ask, name: str) -> Any:
     """It holds the secret, so who has seen it is on record."""
     nas, form = manage.get(Nas, name, "nas"), ask.form()
@@ -294,4 +301,5 @@ PAGES = (
     Page("/routers/<name>/check", check, "POST"),
     Page("/routers/<name>/script", script_form, role="operator"),
     Page("/routers/<name>/script", script_shown, "POST"),
+    Page("/routers/<name>/login.html", login_page_file, role="operator"),
 )

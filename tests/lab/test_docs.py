@@ -27,7 +27,7 @@ def shell(appliance: Appliance) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("chapter", ["configuration.md", "hotspot.md", "routeros.md", "operation.md"])
+@pytest.mark.parametrize("chapter", ["configuration.md", "hotspot.md", "routeros.md", "portal.md", "operation.md"])
 def test_a_chapters_commands(world: World, appliance: Appliance, shell: Path, chapter: str, tmp_path: Path) -> None:
     assert blocks(chapter)
     for block in blocks(chapter):

@@ -20,6 +20,7 @@ from appliance.accounts.models import Account, AccountUsage, Plan, Pool, PoolAdd
 from appliance.db import sqlite_path
 from appliance.nas.models import Nas
 from appliance.nas.status import MalformedWatch, Watch, routers
+from portal.mikrotik.chap import router
 from tests.lab import mschap
 from tests.lab.namespace import wait_until
 from tests.lab.radius import ROUTER, RadiusServer, radius_server
@@ -63,6 +64,14 @@ class TestPasswords:
     def test_chap(self, server: RadiusServer) -> None:
         assert "Received Access-Accept" in server.radclient('User-Name = "bob"\nCHAP-Password = "correct horse"')
         assert "Access-Reject" in server.radclient('User-Name = "bob"\nCHAP-Password = "wrong"')
+
+    def test_what_the_portals_page_for_routers_makes_of_a_password(self, server: RadiusServer) -> None:
+        """A router hands on identifier, digest and challenge of its login page as they are."""
+        given = {"link-login-only": "http://10.5.50.1/login", "chap-id": "\\371", "chap-challenge": "\\000\\047a" * 5}
+        to = router(given, [])
+        for typed, verdict in (("correct horse", "Received Access-Accept"), ("wrong", "Access-Reject")):
+            lines = f"CHAP-Password = 0xf9{to.password(typed)}\nCHAP-Challenge = 0x{'002761' * 5}"
+            assert verdict in server.radclient(f'User-Name = "bob"\n{lines}')
 
     def test_mschapv2_and_the_server_proves_itself(self, server: RadiusServer) -> None:
         lines, success = mschap.request("bob", "correct horse")

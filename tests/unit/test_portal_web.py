@@ -153,7 +153,18 @@ def browser(world: World) -> Iterator[Browser]:
 
 
 @pytest.mark.parametrize("host", ["captive.apple.com", "connectivitycheck.gstatic.com:80", "", "10.10.0.2", "[::1]"])
-@pytest.mark.parametrize("path", ["/", "/generate_204", "/login", "/captive-portal/api"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/generate_204",
+        "/hotspot-detect.html",
+        "/connecttest.txt",
+        "/canonical.html",
+        "/login",
+        "/captive-portal/api",
+    ],
+)
 def test_foreign_names_lead_to_the_portal(browser: Browser, host: str, path: str) -> None:
     page = browser.get(path, host=host)
     assert (page.status, page.headers["Location"]) == (302, "http://10.10.0.1/")

@@ -144,6 +144,24 @@ def test_a_script_is_seen_by_operators_only_and_who_saw_it_is_on_record(
     assert seen == ["operator", "operator"]
 
 
+def test_a_router_gets_the_portals_login_page(box: Config, app: Any, operator: Browser) -> None:  # noqa: F811
+    operator.post("/routers/new", FORM | {"name": "attic", "address": "127.0.0.2"})
+    assert operator.get("/routers/attic/login.html").status == 400  # on loopback no guest would find it
+    settled = config.parse(
+        f'{box.text}[radius]\npublic_address = "198.51.100.2"\n[portal]\nhttp_port = 8081\n', box.file
+    )
+    one = browser(frame.Frame(settled).app(), "operator")
+    file = one.get("/routers/attic/login.html")
+    assert 'action="http://198.51.100.2:8081/mikrotik"' in file.body
+    assert file.headers["Content-Disposition"] == 'attachment; filename="login.html"'
+    assert "/routers/attic/login.html" in one.get("/routers/attic/script").body
+    there = routeros.Router((7, 15), {"/ip hotspot profile": [{"name": "hsprof1"}]})
+    there.paste(one.post("/routers/attic/script", {"services": "hotspot", "routeros": "7", "download": "1"}).body)
+    (garden,) = there.objects["/ip hotspot walled-garden ip"]
+    assert (garden["dst-address"], garden["dst-port"]) == ("198.51.100.2", "80,443,8081,8443")
+    assert browser(app, "reader").get("/routers/attic/login.html").status == 403
+
+
 def test_a_router_in_a_tunnel_gets_its_script_without_root(box: Config, app: Any, operator: Browser) -> None:  # noqa: F811
     more = '[tunnel]\nenabled = true\n[radius]\npublic_address = "198.51.100.2"\n'
     settled = config.parse(box.text + more, box.file)
