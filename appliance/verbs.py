@@ -31,7 +31,8 @@ class Verbs:
         self._verbs = dict(verbs)
 
     def encode(self, request: Any) -> bytes:
-        (verb,) = (name for name, cls in self._verbs.items() if type(request) is cls)
+        """What a subclass says, such as what RADIUS granted, is its parent's verb."""
+        (verb,) = (name for name, cls in self._verbs.items() if isinstance(request, cls))
         return _line({"verb": verb, **_fields(request)})
 
     def decode(self, line: bytes) -> Any:
