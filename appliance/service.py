@@ -149,7 +149,7 @@ class Module:
     `attention` and `tiles` are on its first page. Both read the open core database, at a time in UTC seconds.
     `search` is asked for each text that is typed into the search.
     `beside_pages` names Python modules whose `start(config)` the admin's process calls before it serves pages.
-    `api` names the Python modules whose RESOURCES join the API, `metrics` those whose `metrics` join /metrics.
+    `api` names the Python modules whose RESOURCES join the API, `metrics` those whose Collector joins /metrics.
     `summary` is what it does, in a sentence. `settings` are the pages of what owners may change without a shell, and
     `uploads` the files they may bring.
     `close` ends what users have going on, before the services stop.

@@ -138,6 +138,7 @@ HOTSPOT = Module(
     ),
     beside_pages=("appliance.accounts.guest_writes",),
     api=("appliance.accounts.api", "appliance.accounts.api_vouchers", "appliance.nas.api"),
+    metrics=("appliance.accounts.metrics", "appliance.nas.metrics"),
     checks=("portal.checks", "appliance.nas.checks"),
     close=close,
     # Who is online is not of it: after a restore guests log in anew, rather than be let in as of another day.

@@ -118,6 +118,7 @@ class Frame:
         self._sections = sections(config)
         self._templates = _templates(name for section in self._sections for name in section.rooms)
         self.tries = Tries()
+        self.memory: dict[str, Any] = {}  # what a page keeps from one request to the next
         self.cookie_flags: dict[str, Any] = {"httponly": True, "samesite": "strict", "secure": config.admin.tls}
 
     def app(self) -> bottle.Bottle:

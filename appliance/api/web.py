@@ -1,6 +1,7 @@
 """The API's routes: what came is checked against its description, what goes out is JSON; and the page about it."""
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
@@ -12,7 +13,7 @@ import peewee
 
 from appliance.accounts.models import core_db
 from appliance.admin.frame import Ask, Page
-from appliance.api import openapi
+from appliance.api import metrics, openapi
 from appliance.api.resources import MAX_BODY_BYTES, ROOT, Call, Resource, Values, read_body, resources
 from appliance.api.shapes import Number, Object, Part, Text, refuse_unknown
 from appliance.errors import Conflict, Unavailable, UserError
@@ -22,6 +23,7 @@ PAGING = (
     Part("limit", Number(1, MOST), f"how many at most, {USUAL} unless it says otherwise"),
     Part("cursor", Text(max=80), "what the answer before said is `next`"),
 )
+_scraping = threading.Lock()
 BUSY = "the database is busy: try again"
 
 
@@ -196,11 +198,22 @@ def _body(shape: Object) -> Values:
     return read_body(body, shape)
 
 
-# The document, and the page
+# The document, the metrics, and the page
 
 
 def document(ask: Ask) -> str:
     return _json(openapi.document(ask.config, resources(ask.config), PAGING))
+
+
+def scrape(ask: Ask) -> str:
+    """One at a time: what counts on from the last one mustn't be done twice at once."""
+    with _scraping:
+        if "metrics" not in ask.frame.memory:
+            ask.frame.memory["metrics"] = metrics.collectors(ask.config)
+        of: list[metrics.Reads] = ask.frame.memory["metrics"]
+        text = metrics.text(metric for one in of for metric in one.read(ask.now))
+    bottle.response.content_type = metrics.CONTENT_TYPE
+    return text
 
 
 def page(ask: Ask) -> Any:
@@ -212,4 +225,5 @@ def page(ask: Ask) -> Any:
 PAGES = (
     Page("/api", page, nav="API"),
     Page(f"{ROOT}/openapi.json", document),
+    Page("/metrics", scrape),
 )
