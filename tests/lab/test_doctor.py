@@ -35,7 +35,7 @@ def appliance(world: World) -> Appliance:
     key.chmod(0o644)
     return world.appliance(
         f'[portal]\nhostname = "{HOST}"\ncertificate = "{pem}"\nkey = "{key}"\n'
-        '[dhcp]\nfirst = "10.10.0.10"\nlast = "10.10.0.13"\n'
+        'walled_garden = ["shop.example"]\n[dhcp]\nfirst = "10.10.0.10"\nlast = "10.10.0.13"\n'
     )
 
 
@@ -74,6 +74,7 @@ def test_an_appliance_that_is_well(world: World, appliance: Appliance, trusted: 
     assert "asks the API" in found["phone: by the API (RFC 8908)"][0]["sentence"]
     assert found["DHCP option 114"][0]["sentence"] == "Phones are told of the portal's API."
     assert found["router gateway"][0]["state"] == OK
+    assert found["walled garden"][0]["sentence"] == "All 1 of its names have addresses."
 
 
 def test_a_certificate_that_phones_do_not_trust(world: World, appliance: Appliance) -> None:
