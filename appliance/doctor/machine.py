@@ -30,6 +30,9 @@ _ACTIVE = ("active", "running")  # systemd's word, and supervisor's
 def services(config: Config) -> Iterator[Finding]:
     active = modules.running(config)
     states = apply.states(config, active)
+    if not states:
+        yield Finding("services", WARN, "Nobody says which of them run.", "Start them.", ("gatehouse up",))
+        return
     wanted = apply.services(config, active)
     stopped = {s.name: state for s in wanted if (state := states.get(s.name, "stopped")) not in _ACTIVE}
     for name, state in stopped.items():
@@ -38,7 +41,11 @@ def services(config: Config) -> Iterator[Finding]:
         )
     if not stopped:
         yield Finding("services", OK, f"All {len(wanted)} run.")
-    for line in (line for module in active for line in module.problems(config)):
+
+
+def answers(config: Config) -> Iterator[Finding]:
+    """Whether they do their work, asked through the interfaces that others use."""
+    for line in (line for module in modules.running(config) for line in module.problems(config)):
         yield Finding("services", BAD, f"{line[:1].upper()}{line[1:]}.", "Start it anew.", ("gatehouse apply",))
 
 
@@ -190,7 +197,8 @@ def configuration(config: Config) -> Iterator[Finding]:
 
 
 CHECKS = (
-    Check("services", services, root=True, limit_s=30),
+    Check("services", services),
+    Check("what services answer", answers, root=True, limit_s=30),
     Check("configuration", configuration, root=True),
     Check("database", database, core=True),
     Check("mail", messages, core=True),

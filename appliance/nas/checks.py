@@ -43,6 +43,10 @@ def every(config: Config) -> Iterator[Finding]:
     findings = _of(config, rows)
     for nas in rows:
         yield from findings[nas.name]
+    gone = {name.removesuffix("-radsec") for name in _known(config) or ()} - set(findings)
+    for name in sorted(gone):
+        sentence = "It was removed, but FreeRADIUS still answers it."
+        yield Finding(f"router {name}", BAD, sentence, "Apply it.", ("gatehouse apply",))
     if not [nas for nas in rows if nas.kind != GATEWAY]:
         yield Finding("routers", OK, "There are none but the appliance's own gateway.")
 

@@ -486,6 +486,9 @@ def test_a_router_that_freeradius_does_not_know_yet(site: Config, router: Router
     assert routers.one(site, nas)[0].sentence == "FreeRADIUS doesn't know it yet as it stands here."
     file.write_text(block.format(SECRET))
     assert routers.one(site, nas)[0].state == OK
+    nas.delete_instance()
+    gone = next(iter(routers.every(site)))
+    assert (gone.subject, gone.sentence) == ("router attic", "It was removed, but FreeRADIUS still answers it.")
 
 
 def test_changes_that_did_not_reach_their_router(site: Config) -> None:
