@@ -1,5 +1,6 @@
 """The doctor's checks of the hotspot: what phones see, and what that stands on."""
 
+import re
 import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address
@@ -154,6 +155,39 @@ def names(config: Config) -> Iterator[Finding]:
         yield Finding("name server", OK, f"It finds {host} and the names that phones ask first.")
 
 
+def garden(config: Config) -> Iterator[Finding]:
+    """Of the walled garden's names; one that only has names below it has no address itself."""
+    server, failed = config.gateway.address.ip, {}
+    for host in config.portal.garden_hosts:
+        try:
+            asking.resolve(server, host)
+        except OSError as error:
+            failed[host] = str(error)
+    for host, why in failed.items():
+        sentence = f"{host} has no address ({why}): guests reach it only if there are names below it."
+        yield Finding("walled garden", WARN, sentence, "Correct it below [portal] walled_garden.", ("gatehouse apply",))
+    if config.portal.garden_hosts and not failed:
+        yield Finding("walled garden", OK, f"All {len(config.portal.garden_hosts)} of its names have addresses.")
+
+
+def garden_set(config: Config) -> Iterator[Finding]:
+    """dnsmasq is to put what it answers into nftables' set, and guests get through to nothing else."""
+    for host in config.portal.garden_hosts:
+        try:
+            found = asking.resolve(config.gateway.address.ip, host)
+        except OSError:
+            continue  # said above
+        text = nft.listed("set", ruleset.TABLE, "garden")
+        if not any(lets_through(text, address) for address in found):
+            sentence = f"{host} has addresses, but none is let through: the set `garden` isn't filled."
+            yield Finding("walled garden", BAD, sentence, "Start both anew.", again("gateway", "dnsmasq"))
+
+
+def lets_through(text: str, address: IPv4Address) -> bool:
+    """By a set as nft(8) lists it."""
+    return bool(re.search(rf"(?<![\d.]){re.escape(str(address))}(?![\d.])", text))
+
+
 def addresses(config: Config) -> Iterator[Finding]:
     subject = "addresses for guests"
     if _DHCP_PORT not in Path("/proc/net/udp").read_text(encoding="ascii"):
@@ -263,6 +297,8 @@ CHECKS = (
     Check(CERTIFICATE, certificate),
     Check("DHCP option 114", option_114),
     Check("name server", names, limit_s=30),
+    Check("walled garden", garden, limit_s=40),
+    Check("walled garden's addresses", garden_set, root=True, limit_s=40),
     Check("addresses for guests", addresses),
     Check("network devices", network),
     Check("rules", rules, root=True),

@@ -10,13 +10,15 @@ from pathlib import Path
 import peewee
 
 from appliance import apply, data_disk, db, launch, modules, systemd_units
-from appliance.accounts.models import core_db
+from appliance.accounts.models import Mail, core_db
 from appliance.config import Config
 from appliance.doctor.findings import BAD, OK, WARN, Check, Finding
+from appliance.mail import FAILED, WAITING
 from appliance.units import format_bytes
 
 LOW_SHARE, LOW_BYTES = 20, 512 * 2**20  # a warning when less than a twentieth and less than this is free
 FULL_BYTES = 64 * 2**20
+_MANY = 1000  # aren't counted further
 WAL_BYTES = 256 * 2**20
 READ_S = 12.0  # of a database; large ones on slow disks aren't read to the end
 _STEPS = 100_000  # of SQLite's machine between two looks at the clock
@@ -28,6 +30,9 @@ _ACTIVE = ("active", "running")  # systemd's word, and supervisor's
 def services(config: Config) -> Iterator[Finding]:
     active = modules.running(config)
     states = apply.states(config, active)
+    if not states:
+        yield Finding("services", WARN, "Nobody says which of them run.", "Start them.", ("gatehouse up",))
+        return
     wanted = apply.services(config, active)
     stopped = {s.name: state for s in wanted if (state := states.get(s.name, "stopped")) not in _ACTIVE}
     for name, state in stopped.items():
@@ -36,7 +41,11 @@ def services(config: Config) -> Iterator[Finding]:
         )
     if not stopped:
         yield Finding("services", OK, f"All {len(wanted)} run.")
-    for line in (line for module in active for line in module.problems(config)):
+
+
+def answers(config: Config) -> Iterator[Finding]:
+    """Whether they do their work, asked through the interfaces that others use."""
+    for line in (line for module in modules.running(config) for line in module.problems(config)):
         yield Finding("services", BAD, f"{line[:1].upper()}{line[1:]}.", "Start it anew.", ("gatehouse apply",))
 
 
@@ -152,6 +161,26 @@ def _whole(file: Path) -> Iterator[Finding]:
         yield Finding("database", WARN, sentence, "Start the services anew.", ("gatehouse apply",))
 
 
+def messages(config: Config) -> Iterator[Finding]:
+    """What was to be mailed to people."""
+    failed = list(Mail.select().where(Mail.state == FAILED).order_by(Mail.id.desc()).limit(_MANY))
+    tried = list(Mail.select().where(Mail.state == WAITING, Mail.tries > 0).order_by(Mail.id.desc()).limit(_MANY))
+    commands = ("gatehouse mail list", "gatehouse mail test ADDRESS")
+    if failed:
+        sentence = f"{_messages(failed)} couldn't be sent: {failed[0].error}."
+        yield Finding("mail", BAD, sentence, "See [mail] in the configuration.", commands)
+    if tried:
+        sentence = f"The mail server hasn't taken {_messages(tried)} yet: {tried[0].error}."
+        yield Finding("mail", WARN, sentence, "They are tried again by themselves.", commands)
+    if not failed and not tried and config.mail.host:
+        yield Finding("mail", OK, "Every message was sent.")
+
+
+def _messages(rows: list[Mail]) -> str:
+    count = f"{_MANY} messages or more" if len(rows) == _MANY else f"{len(rows)} messages"
+    return "1 message" if len(rows) == 1 else count
+
+
 def configuration(config: Config) -> Iterator[Finding]:
     """What stands in the file may not be what runs."""
     try:
@@ -168,9 +197,11 @@ def configuration(config: Config) -> Iterator[Finding]:
 
 
 CHECKS = (
-    Check("services", services, root=True, limit_s=30),
+    Check("services", services),
+    Check("what services answer", answers, root=True, limit_s=30),
     Check("configuration", configuration, root=True),
     Check("database", database, core=True),
+    Check("mail", messages, core=True),
     Check("disk", disk),
     Check("data disk", data),
     Check("clock", year),

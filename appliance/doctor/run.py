@@ -3,13 +3,15 @@
 import importlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from appliance import modules
 from appliance.config import Config
-from appliance.doctor.findings import Check, Report, examine, from_json
+from appliance.doctor.findings import BAD, Check, Report, examine, from_json
 from appliance.files import written
+from appliance.service import Attention
+from appliance.units import format_ago
 
 PAGE, COMMAND = "doctor-page.json", "doctor-command.json"  # below `paths.state`/admin: who looked
 ADMIN = "gatehouse-admin"
@@ -42,6 +44,15 @@ def kept(config: Config, name: str) -> Report | None:
 def latest(config: Config) -> Report | None:
     reports = [report for name in (PAGE, COMMAND) if (report := kept(config, name))]
     return max(reports, key=lambda report: report.at, default=None)
+
+
+def attention(config: Config, now: int) -> Iterator[Attention]:
+    """For the first page: how much was bad at the last look."""
+    report = latest(config)
+    bad = [found for found in report.findings if found.state == BAD] if report else []
+    if report and bad:
+        things = "1 thing" if len(bad) == 1 else f"{len(bad)} things"
+        yield Attention(f"the doctor found {things} to mend, {format_ago(now - report.at)}", "/doctor")
 
 
 def _folder(config: Config) -> Path:

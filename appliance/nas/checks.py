@@ -2,6 +2,7 @@
 
 import re
 import secrets
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,15 +10,18 @@ from ipaddress import ip_network
 from typing import Any, NamedTuple
 
 from appliance.accounts.models import LiveChange, Session
-from appliance.config import Config
+from appliance.config import TUNNEL_DEVICE, Config
 from appliance.crypto import SecretBox, load_box
 from appliance.doctor.findings import BAD, OK, WARN, Check, Finding
+from appliance.doctor.machine import again
 from appliance.errors import Unavailable, UserError
 from appliance.nas import coa, raddb, setup, status, watch
 from appliance.nas.models import GATEWAY, Nas
-from appliance.units import format_duration
+from appliance.units import format_ago, format_duration
 
 AT_ONCE = 32  # routers asked side by side: one that is away takes 3 s
+TUNNEL_DOWN_S = 240  # a handshake is due after 120 s, and is tried for 90 (WireGuard's white paper, 6.1)
+_TUNNEL_ANSWERS_S = 10
 _DAY_S = 86_400
 _READ = 10_000  # changes
 _STUCK_S = 60  # a change that waits so long has been tried several times
@@ -39,6 +43,10 @@ def every(config: Config) -> Iterator[Finding]:
     findings = _of(config, rows)
     for nas in rows:
         yield from findings[nas.name]
+    gone = {name.removesuffix("-radsec") for name in _known(config) or ()} - set(findings)
+    for name in sorted(gone):
+        sentence = "It was removed, but FreeRADIUS still answers it."
+        yield Finding(f"router {name}", BAD, sentence, "Apply it.", ("gatehouse apply",))
     if not [nas for nas in rows if nas.kind != GATEWAY]:
         yield Finding("routers", OK, "There are none but the appliance's own gateway.")
 
@@ -228,7 +236,40 @@ def _changes(count: int) -> str:
     return "1 change" if count == 1 else f"{count:,} changes"
 
 
+def tunnels(config: Config) -> Iterator[Finding]:
+    """WireGuard shakes hands every two minutes while anything passes, and a keepalive always does."""
+    rows = Nas.select().where(Nas.tunnel_key.is_null(False)).order_by(Nas.name)
+    if not config.tunnel.enabled or not rows:
+        return
+    asked = ("wg", "show", TUNNEL_DEVICE, "latest-handshakes")
+    done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=_TUNNEL_ANSWERS_S)
+    if done.returncode:
+        sentence = f"Their device {TUNNEL_DEVICE} isn't there: {done.stderr.strip()}."
+        yield Finding("tunnels", BAD, sentence, "Start their service.", again("tunnel"))
+        return
+    shaken = {key: int(at) for key, at in (line.split("\t") for line in done.stdout.splitlines())}
+    for nas in rows:
+        yield from _tunnel(config, nas, shaken.get(str(nas.tunnel_key)), int(time.time()))
+
+
+def _tunnel(config: Config, nas: Nas, at: int | None, now: int) -> Iterator[Finding]:
+    subject = f"router {nas.name}"
+    if at is None:
+        yield Finding(subject, BAD, "Its tunnel isn't set up here yet.", "Apply it.", ("gatehouse apply",))
+    elif now - at > TUNNEL_DOWN_S:
+        since = f"for {format_duration(now - at)}" if at else "yet"
+        remedy = "Look at its way to the Internet; if it lost its key, print its script with --new-key."
+        lines = (
+            "/interface wireguard peers print where comment=gatehouse",
+            f"gatehouse nas script {nas.name} --new-key",
+        )
+        yield Finding(subject, BAD, f"Its tunnel hasn't been heard {since}.", remedy, lines)
+    else:
+        yield Finding(subject, OK, f"Its tunnel was heard {format_ago(now - at)}.")
+
+
 CHECKS = (
+    Check("tunnels", tunnels, core=True, root=True),
     Check("routers", every, core=True, limit_s=45),
     Check("running sessions", changes, core=True),
 )

@@ -8,6 +8,7 @@ from typing import Any
 import bottle
 import peewee
 
+from appliance import wishes
 from appliance.accounts import manage
 from appliance.accounts.models import Session, core_db
 from appliance.admin import audit
@@ -23,6 +24,7 @@ from appliance.nas.routers import Wanted
 from appliance.nas.setup import Wishes
 from appliance.units import format_ago
 
+LOOK_AGAIN_S = 2
 RECORDED = ("address", "kind", "coa", "coa_port", "radsec", "require_message_authenticator", "tunnel_address")
 
 
@@ -86,7 +88,15 @@ def _filled(ask: Ask, rows: Sequence[Row]) -> Sequence[Row]:
 
 def shown(ask: Ask, name: str) -> Any:
     nas = manage.get(Nas, name, "nas")
-    return _router_page(ask, nas, _typed(nas))
+    return _router_page(ask, nas, _typed(nas), wish=ask.query().get("wish", ""))
+
+
+def _apply(ask: Ask) -> str:
+    """The id of the wish that FreeRADIUS be told; empty where nobody takes one, which the router's page then says."""
+    try:
+        return wishes.wish(ask.config, ask.person.name)
+    except OSError:
+        return ""
 
 
 def _router_page(
@@ -96,8 +106,12 @@ def _router_page(
     error: str = "",
     secret: str = "",
     found: Sequence[Finding] | None = None,
+    wish: str = "",
 ) -> Any:
     silent_s = ask.config.radius.silent_s
+    said = wishes.outcome(ask.config, wish) if wish else ""
+    if said is None and not secret:
+        bottle.response.set_header("Refresh", str(LOOK_AGAIN_S))
     silence = watch.silent(watch.routers(silent_s), silent_s, ask.now).get(nas.name)
     return ask.page(
         "router.html",
@@ -106,6 +120,9 @@ def _router_page(
         typed=typed,
         error=error,
         secret=secret,
+        wish=wish,
+        waits=said is None,
+        refusal=said,
         found=found,
         own=nas.kind == GATEWAY,
         fine=OK,
@@ -146,7 +163,8 @@ def add(ask: Ask) -> Any:
     except UserError as error:
         typed = form | {"secret": ""}
         return ask.page("router_new.html", 400, typed=typed, error=str(error), **_choices(ask))
-    return _router_page(ask, nas, _typed(nas), secret="" if form.get("secret") else routers.secret_of(ask.config, nas))
+    secret = "" if form.get("secret") else routers.secret_of(ask.config, nas)
+    return _router_page(ask, nas, _typed(nas), secret=secret, wish=_apply(ask))
 
 
 def change(ask: Ask, name: str) -> Any:
@@ -158,7 +176,7 @@ def change(ask: Ask, name: str) -> Any:
             audit.record(ask.person.name, "changed", f"router {name}", before, _recorded(nas))
     except UserError as error:
         return _router_page(ask, manage.get(Nas, name, "nas"), form, str(error))
-    return ask.done(url(name), f"Router {name} is changed.")
+    return ask.done(f"{url(name)}?wish={_apply(ask)}", f"Router {name} is changed.")
 
 
 def _wanted(form: Mapping[str, str]) -> Wanted:
@@ -191,7 +209,7 @@ def new_secret_of(ask: Ask, name: str) -> Any:
             audit.record(ask.person.name, "changed", f"router {name}", {"secret": "old"}, {"secret": "new"})
     except UserError as error:
         return _router_page(ask, nas, _typed(nas), str(error))
-    return _router_page(ask, nas, _typed(nas), secret="" if given else secret)
+    return _router_page(ask, nas, _typed(nas), secret="" if given else secret, wish=_apply(ask))
 
 
 def remove(ask: Ask, name: str) -> Any:
@@ -199,7 +217,8 @@ def remove(ask: Ask, name: str) -> Any:
     with core_db.atomic():
         routers.remove(nas)
         audit.record(ask.person.name, "removed", f"router {name}", _recorded(nas), {})
-    return ask.done("/routers", f"Router {name} is removed.")
+    _apply(ask)
+    return ask.done("/routers", f"Router {name} is removed, and FreeRADIUS is told.")
 
 
 def check(ask: Ask, name: str) -> Any:
@@ -225,12 +244,15 @@ def login_page_file(ask: Ask, name: str) -> Any:
 def script_shown(ask: Ask, name: str) -> Any:
     """It holds the secret, so who has seen it is on record."""
     nas, form = manage.get(Nas, name, "nas"), ask.form()
+    key = nas.tunnel_key
     try:
         with core_db.atomic():
             text = setup.text(ask.config, nas, _wishes(ask, form))
             audit.record(ask.person.name, "saw the script of", f"router {name}", {}, {})
     except UserError as error:
         return _script_page(ask, nas, form, "", str(error))
+    if nas.tunnel_key != key:
+        _apply(ask)
     if "download" not in form:
         return _script_page(ask, nas, form, text, "")
     bottle.response.content_type = "text/plain; charset=utf-8"

@@ -1,11 +1,14 @@
 """The doctor on a running appliance: well at first, then broken in several ways, each of which it names."""
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from appliance.doctor import run
 from appliance.doctor.findings import BAD, OK
 from tests.lab.addresses import LAN
 from tests.lab.appliance import Appliance
@@ -13,6 +16,7 @@ from tests.lab.namespace import wait_until
 from tests.lab.world import World
 
 HOST = "login.example.net"
+Ask = Callable[..., str]
 CLOCK = "time server"  # this machine's own, which may have none
 
 
@@ -35,8 +39,22 @@ def appliance(world: World) -> Appliance:
     key.chmod(0o644)
     return world.appliance(
         f'[portal]\nhostname = "{HOST}"\ncertificate = "{pem}"\nkey = "{key}"\n'
-        '[dhcp]\nfirst = "10.10.0.10"\nlast = "10.10.0.13"\n'
+        'walled_garden = ["shop.example"]\n[dhcp]\nfirst = "10.10.0.10"\nlast = "10.10.0.13"\n'
     )
+
+
+@pytest.fixture(scope="module")
+def pages(world: World, appliance: Appliance) -> tuple[Ask, str]:
+    """Somebody who has come in by a one-time link, and the token of their forms."""
+    base, jar = "http://127.0.0.1:8090", str(world.directory / "jar")
+
+    def ask(path: str, **form: str) -> str:
+        fields = [word for key, value in form.items() for word in ("--data-urlencode", f"{key}={value}")]
+        return world.gw.run("curl", "-sS", "-b", jar, "-c", jar, *fields, f"{base}{path}").stdout
+
+    ask("/enter" + appliance.cli("admin-link").strip().partition("/enter")[2])
+    (token, *_) = re.findall(r'name="form_token" value="([^"]+)"', ask("/doctor"))
+    return ask, str(token)
 
 
 def examined(world: World, appliance: Appliance, trusted: Path | None = None) -> dict[str, list[dict[str, Any]]]:
@@ -74,6 +92,7 @@ def test_an_appliance_that_is_well(world: World, appliance: Appliance, trusted: 
     assert "asks the API" in found["phone: by the API (RFC 8908)"][0]["sentence"]
     assert found["DHCP option 114"][0]["sentence"] == "Phones are told of the portal's API."
     assert found["router gateway"][0]["state"] == OK
+    assert found["walled garden"][0]["sentence"] == "All 1 of its names have addresses."
 
 
 def test_a_certificate_that_phones_do_not_trust(world: World, appliance: Appliance) -> None:
@@ -119,19 +138,39 @@ def test_rules_that_were_flushed(world: World, appliance: Appliance, trusted: Pa
     wait_until(lambda: "rules" not in bad(examined(world, appliance, trusted)), 20, "the gateway's rules")
 
 
-def test_routers_with_a_wrong_secret_or_none_known(world: World, appliance: Appliance, trusted: Path) -> None:
-    secret = "0123456789abcdef"
-    appliance.cli(
-        "nas", "add", "attic", "--address", "127.0.0.9", "--coa", "none", "--secret-stdin", stdin=f"{secret}\n"
-    )
-    (unknown, *_) = bad(examined(world, appliance, trusted))["router attic"]
-    assert (unknown["sentence"], unknown["commands"]) == ("FreeRADIUS doesn't know it yet.", ["gatehouse apply"])
-    appliance.cli("apply")
+def test_the_page_looks_without_any_rights(appliance: Appliance, pages: tuple[Ask, str]) -> None:
+    ask, token = pages
+    (appliance.config().paths.state / "admin" / run.COMMAND).unlink(missing_ok=True)
+    ask("/doctor", form_token=token)
+    wait_until(lambda: "As of" in ask("/doctor"), 30, "what the page finds")
+    report = json.loads(ask("/doctor?format=json"))
+    wrong = {found["subject"] for found in report["findings"] if found["state"] != OK}
+    wrong.discard("addresses for guests")  # taken by an earlier test
+    assert wrong == {"login page", "portal certificate", "DHCP option 114"}  # nobody trusts that certificate
+    assert {"rules", "time server", "configuration"} < set(report["left"])
+
+
+def test_a_router_that_is_added_on_the_page_and_asks_with_a_wrong_secret(
+    world: World, appliance: Appliance, trusted: Path, pages: tuple[Ask, str]
+) -> None:
+    ask, token = pages
+    form = {"name": "attic", "address": "127.0.0.9", "kind": "mikrotik", "coa": "none", "message_authenticator": "1"}
+    made = ask("/routers/new", form_token=token, **form)
+    (secret,) = re.findall(r"shown only now: <code>([0-9a-f]+)</code>", made)
     login = "User-Name = x, User-Password = y, Message-Authenticator = 0x00, Packet-Src-IP-Address = 127.0.0.9"
-    radclient = ("radclient", "-r", "1", "-t", "0.3", "127.0.0.1:1812", "auth", "another0secret")
-    wait_until(lambda: world.gw.listens(1812, udp=True), 20, "FreeRADIUS")
-    world.gw.run(*radclient, stdin=login, check=False)
-    findings = bad(examined(world, appliance, trusted))["router attic"]
-    (wrong,) = [finding for finding in findings if "wrong secret" in finding["sentence"]]
-    assert wrong["commands"] == ["/radius set [find comment=gatehouse] secret=SECRET"]
-    assert secret not in json.dumps(findings)
+    found: list[dict[str, Any]] = []
+
+    def wrong() -> list[dict[str, Any]]:
+        """Once FreeRADIUS was told."""
+        radclient = ("radclient", "-r", "1", "-t", "0.3", "127.0.0.1:1812", "auth", "another0secret")
+        world.gw.run(*radclient, stdin=login, check=False)
+        found[:] = bad(examined(world, appliance, trusted))["router attic"]
+        return [one for one in found if "wrong secret" in one["sentence"]]
+
+    wait_until(wrong, 30, "what FreeRADIUS counts")
+    assert wrong()[0]["commands"] == ["/radius set [find comment=gatehouse] secret=SECRET"]
+    assert not [one for one in found if "FreeRADIUS doesn't know it" in one["sentence"]]
+    assert secret not in json.dumps(found)
+    appliance.cli("nas", "remove", "attic")
+    (found[0],) = bad(examined(world, appliance, trusted))["router attic"]
+    assert found[0]["sentence"] == "It was removed, but FreeRADIUS still answers it."

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from hypothesis import strategies as st
 from pyrad import packet as codec
 
 from appliance import apply, config, db
-from appliance.accounts.models import Account, LiveChange, Plan, Session, core_db
+from appliance.accounts.models import Account, LiveChange, Mail, Plan, Session, core_db
 from appliance.config import Config
 from appliance.crypto import load_box
 from appliance.doctor import machine, run
@@ -273,6 +274,14 @@ def test_no_answer_of_a_name_server_is_more_than_an_error(data: bytes) -> None:
             asking._addresses(answer)
 
 
+@pytest.mark.parametrize(
+    ("address", "through"), [("192.0.2.7", True), ("192.0.2.1", True), ("2.0.2.7", False), ("192.0.2.0", False)]
+)
+def test_what_a_set_lets_through(address: str, through: bool) -> None:
+    text = "set garden {\n\telements = { 192.0.2.7 timeout 1d expires 23h59m,\n\t\t192.0.2.1 timeout 1d }\n}"
+    assert checks.lets_through(text, IPv4Address(address)) == through
+
+
 def test_a_full_range_of_addresses(tmp_path: Path) -> None:
     settled = config.parse(
         f'[paths]\nstate = "{tmp_path}"\n[gateway]\naddress = "10.10.0.1/24"\n'
@@ -477,6 +486,9 @@ def test_a_router_that_freeradius_does_not_know_yet(site: Config, router: Router
     assert routers.one(site, nas)[0].sentence == "FreeRADIUS doesn't know it yet as it stands here."
     file.write_text(block.format(SECRET))
     assert routers.one(site, nas)[0].state == OK
+    nas.delete_instance()
+    gone = next(iter(routers.every(site)))
+    assert (gone.subject, gone.sentence) == ("router attic", "It was removed, but FreeRADIUS still answers it.")
 
 
 def test_changes_that_did_not_reach_their_router(site: Config) -> None:
@@ -496,6 +508,31 @@ def test_changes_that_did_not_reach_their_router(site: Config) -> None:
     assert states(routers.changes(site)) == [
         (BAD, "1 change of running sessions can't be told to it: no answer."),
         (WARN, "It refused 1 change of running sessions since yesterday: no answer."),
+    ]
+
+
+def test_tunnels_that_are_down(site: Config) -> None:
+    nas, now = add(site, "barn"), 10_000
+
+    def state(at: int | None) -> list[tuple[str, str]]:
+        return states(routers._tunnel(site, nas, at, now))
+
+    assert state(now - 100) == [(OK, "Its tunnel was heard 1m ago.")]
+    assert state(now - 3600) == [(BAD, "Its tunnel hasn't been heard for 1h.")]
+    assert state(0) == [(BAD, "Its tunnel hasn't been heard yet.")]
+    assert state(None) == [(BAD, "Its tunnel isn't set up here yet.")]
+
+
+def test_messages_that_were_not_sent(site: Config) -> None:
+    assert states(machine.messages(site)) == []
+    told = {"recipient": "x", "subject": "x", "body": b"", "created_at": 0, "next_try_at": 0}
+    Mail.create(**told)
+    assert states(machine.messages(site)) == []
+    Mail.create(**told, tries=1, error="busy")
+    Mail.create(**told, state="failed", error="no such user")
+    assert states(machine.messages(site)) == [
+        (BAD, "1 message couldn't be sent: no such user."),
+        (WARN, "The mail server hasn't taken 1 message yet: busy."),
     ]
 
 
@@ -564,3 +601,4 @@ def test_the_page_shows_what_was_found(box: Config, app: Any, monkeypatch: pytes
     assert "It is grey." not in page  # the page's own look is newer
     run.keep(box, run.COMMAND, Report(found.at + 5, older.findings))
     assert "by the command" in reader.get("/doctor").body
+    assert re.search(r'href="/doctor">the doctor found 2 things to mend, ', reader.get("/").body)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from appliance import config
+from appliance import config, wishes
 from appliance.accounts.models import Session, core_db
 from appliance.admin import frame
 from appliance.admin.models import Audit
@@ -19,6 +19,7 @@ from appliance.doctor.findings import BAD, Finding, Report
 from appliance.nas import coa
 from appliance.nas.clients import gateway_secret
 from appliance.nas.models import GATEWAY, Nas
+from appliance.service import ANSWERED
 from tests.unit import routeros
 from tests.unit.test_admin import NASTY, Browser, app, box, browser  # noqa: F401 (fixtures)
 from tests.unit.test_doctor import SECRET, Router, router  # noqa: F401 (fixture)
@@ -43,6 +44,18 @@ def of(name: str) -> Nas:
         return found
 
 
+def granted(box: Config, refusal: str = "") -> int:  # noqa: F811
+    """What root makes of what was asked for; how many there were."""
+    with wishes.folder(box.paths.state) as folder:
+        numbers = wishes.waiting(folder)
+        for number in numbers:
+            asked = wishes.read(folder, number)
+            assert (asked.who, asked.settings, asked.modules, asked.files) == ("operator", {}, {}, {})
+            (box.paths.state / ANSWERED / number).write_text(refusal)
+            wishes.remove(folder, f"{number}.json")
+    return len(numbers)
+
+
 def secret_in(page: str) -> str:
     (shown,) = re.findall(r"shown only now: <code>([0-9a-f]{32})</code>", page)
     return str(shown)
@@ -54,7 +67,14 @@ def test_a_router_is_added_changed_and_removed_and_all_of_it_is_on_record(box: C
     seal = load_box(box.paths.state)
     assert seal.open(of("attic").secret) == secret
     assert "shown only now" not in operator.get("/routers/attic").body
-    assert operator.post("/routers/attic", FORM | {"coa": "none", "coa_port": "1701"}).status == 303
+    assert granted(box) == 1
+    changed = operator.post("/routers/attic", FORM | {"coa": "none", "coa_port": "1701"})
+    assert changed.status == 303
+    page = operator.get(changed.headers["Location"])
+    assert ("FreeRADIUS is being told" in page.body, page.headers["Refresh"]) == (True, "2")
+    assert granted(box, "it can't be") == 1
+    page = operator.get(changed.headers["Location"])
+    assert ("told: it can&#39;t be" in page.body, "Refresh" in page.headers) == (True, False)
     assert (of("attic").coa, of("attic").coa_port) == ("none", 1701)
     plain = {key: value for key, value in FORM.items() if key != "message_authenticator"}
     operator.post("/routers/attic", plain)
@@ -65,6 +85,7 @@ def test_a_router_is_added_changed_and_removed_and_all_of_it_is_on_record(box: C
     assert seal.open(of("attic").secret) == SECRET
     assert operator.post("/routers/attic/remove").headers["Location"] == "/routers"
     assert operator.get("/routers/attic").status == 400
+    assert granted(box) == 4
     with core_db.connection_context():
         rows = [row for row in Audit.select().order_by(Audit.id) if row.subject == "router attic"]
     assert [row.action for row in rows] == ["added", "changed", "changed", "changed", "changed", "removed"]
