@@ -93,6 +93,17 @@ SITE = Group(
         Setting("site.contact", "Contact", "Whom a guest may ask: a telephone number, an address"),
     ),
 )
+MAIL = Group(
+    "mail",
+    "Messages",
+    (
+        Setting("mail.host", "Mail server", "That takes our messages; without one none are sent"),
+        Setting("mail.port", "Port"),
+        Setting("mail.tls", "Encryption", "", "starttls|tls|none"),
+        Setting("mail.sender", "From", "The address that messages come from"),
+        Setting("mail.user", "Log-in there", "Its password: gatehouse mail password"),
+    ),
+)
 
 CORE = Module(
     name="core",
@@ -108,7 +119,7 @@ CORE = Module(
         Directory("run", "guests", "gatehouse-admin", "gatehouse-portal", 0o2750),  # only what the portal may ask
         Directory("run", "web", "gatehouse-web", "gatehouse-web", 0o700),
     ),
-    settings=(SITE,),
+    settings=(SITE, MAIL),
     render=render,
     verify=verify,
     problems=problems,

@@ -8,7 +8,7 @@ import logging
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from appliance import core, modules, supervise, systemd_units, wishes
 from appliance.config import Config
 from appliance.errors import UserError
 from appliance.files import written
-from appliance.service import Upload
 from appliance.wishes import Wish
 
 PAGES_BACK_S = 30.0  # the admin's process starts anew when modules come or go
@@ -74,15 +73,18 @@ def _do(config: Config, wish: Wish) -> None:
 @contextmanager
 def _files(config: Config, wish: Wish) -> Iterator[None]:
     """In their places; those that were there before, if the block fails."""
-    places = {wishes.uploads()[name]: data for name, data in wish.files.items()}
-    before = {upload: _content(config.paths.state / upload.path) for upload in places}
+    after: dict[Path, bytes] = {}
+    for name, data in wish.files.items():
+        upload = wishes.uploads()[name]
+        after |= {config.paths.state / path: b"" for path in upload.paths}
+        if data:
+            after[config.paths.state / upload.place(data)] = data
+    before = {path: _content(path) for path in after}
     try:
-        for upload, data in places.items():
-            _put(config, upload, data)
+        _put(after)
         yield
     except BaseException:
-        for upload, data in before.items():
-            _put(config, upload, data)
+        _put(before)
         raise
 
 
@@ -90,13 +92,14 @@ def _content(path: Path) -> bytes:
     return path.read_bytes() if path.exists() else b""
 
 
-def _put(config: Config, upload: Upload, data: bytes) -> None:
-    path = config.paths.state / upload.path
-    if not data:
-        path.unlink(missing_ok=True)
-        return
-    with written(path, upload.mode, "root", upload.group) as file:
-        file.write(data)
+def _put(files: Mapping[Path, bytes]) -> None:
+    """Root's, as whoever needs one of them is given it by `apply`."""
+    for path, data in files.items():
+        if not data:
+            path.unlink(missing_ok=True)
+            continue
+        with written(path, 0o600, "root", "root") as file:
+            file.write(data)
 
 
 def _keep(config: Config) -> None:

@@ -105,7 +105,8 @@ class Setting:
     """A key of the configuration, `section.key`, that an owner may change on a page, and so by a wish.
 
     Nothing that could make root do something else: no path, user, command or address that the pages stand on. `kind`
-    says how it is typed where its type doesn't: `color`, `device`, `zone`; or the values there are, parted by `|`.
+    says how it is typed where its type doesn't: `device`, `zone`, `text` of several lines; or the values there are,
+    parted by `|`.
     """
 
     key: str
@@ -115,27 +116,28 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Upload:
+    """A file that a wish may bring. It lands at one of `paths` below `paths.state`, and takes the others' place.
+
+    `place` says at which, and raises UserError for what it mustn't be.
+    """
+
+    name: str
+    title: str
+    help: str
+    paths: tuple[str, ...]
+    max_bytes: int
+    place: Callable[[bytes], str]
+
+
+@dataclass(frozen=True)
 class Group:
     """Settings on one page, at /settings/NAME."""
 
     name: str
     title: str
     settings: tuple[Setting, ...]
-
-
-@dataclass(frozen=True)
-class Upload:
-    """A file that a wish may bring: it lands at `path` below `paths.state`, never elsewhere.
-
-    `check` raises UserError for what it mustn't be; its folder has to be root's or the service's that reads it.
-    """
-
-    name: str
-    path: str
-    max_bytes: int
-    check: Callable[[bytes], None]
-    group: str = "root"
-    mode: int = 0o640
+    uploads: tuple[Upload, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,8 +152,7 @@ class Module:
     `search` is asked for each text that is typed into the search.
     `beside_pages` names Python modules whose `start(config)` the admin's process calls before it serves pages.
     `api` names the Python modules whose RESOURCES join the API, `metrics` those whose Collector joins /metrics.
-    `summary` is what it does, in a sentence. `settings` are the pages of what owners may change without a shell, and
-    `uploads` the files they may bring.
+    `summary` is what it does, in a sentence. `settings` are the pages of what owners may change without a shell.
     `close` ends what users have going on, before the services stop.
     `keeps` are files below `paths.state` that a backup has beside the core database, the keys and what is enabled.
     """
@@ -176,5 +177,4 @@ class Module:
     close: Callable[[Config], None] | None = None
     summary: str = ""
     settings: tuple[Group, ...] = ()
-    uploads: tuple[Upload, ...] = ()
     keeps: tuple[str, ...] = ()

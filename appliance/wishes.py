@@ -60,7 +60,7 @@ def settings() -> dict[str, Setting]:
 
 
 def uploads() -> dict[str, Upload]:
-    return {upload.name: upload for module in (CORE, *modules.MODULES) for upload in module.uploads}
+    return {u.name: u for module in (CORE, *modules.MODULES) for group in module.settings for u in group.uploads}
 
 
 # The admin's process
@@ -184,7 +184,7 @@ def check(wish: Wish) -> None:
         if len(data) > upload.max_bytes:
             raise UserError(f"{name}: at most {upload.max_bytes} bytes can be taken")
         if data:
-            upload.check(data)
+            upload.place(data)
 
 
 def _check_kind(setting: Setting, value: object) -> None:
@@ -214,12 +214,21 @@ def edited(config: Config, changes: Mapping[str, object]) -> Config:
             continue
         if section not in document:
             document[section] = tomlkit.table()
-        typing.cast(tomlkit.items.Table, document[section])[key] = value
+        typing.cast(tomlkit.items.Table, document[section])[key] = _inline(value)
         tables.setdefault(section, {})[key] = value
     text = tomlkit.dumps(document)
     if tomllib.loads(text) != tables:
         raise UserError(f"{config.file} is written in a way that these pages can't change: edit it by hand")
     return configuration.parse(text, config.file)
+
+
+def _inline(value: object) -> object:
+    """Texts by language stay on their key's line."""
+    if not isinstance(value, dict):
+        return value
+    table = tomlkit.inline_table()
+    table.update(value)
+    return table
 
 
 def answer(state: Path, number: str, text: str) -> None:

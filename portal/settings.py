@@ -1,8 +1,55 @@
 """What an owner may change of the hotspot on the admin's pages; see Setting for what may stand here."""
 
-from appliance.service import Group, Setting
+from appliance.config_portal import REGISTRATION
+from appliance.errors import UserError
+from appliance.service import Group, Setting, Upload
+from portal.look import LOGO_KINDS, MAX_LOGO_BYTES
+
+LANGUAGES = "In several languages: write [en], [cs] and so on in a line of its own before each text"
+
+
+def _logo(content: bytes) -> str:
+    for kind, (_, beginnings) in LOGO_KINDS.items():
+        if content.lstrip(b"\xef\xbb\xbf \n").startswith(beginnings):
+            return f"portal/logo.{kind}"
+    raise UserError(f"Logo: this is no {', '.join(kind.upper() for kind in LOGO_KINDS)} image")
+
+
+LOGO = Upload(
+    "portal.logo",
+    "Logo",
+    f"SVG, PNG, JPEG or WebP, at most {MAX_LOGO_BYTES} bytes, as it is part of each page",
+    tuple(f"portal/logo.{kind}" for kind in LOGO_KINDS),
+    MAX_LOGO_BYTES,
+    _logo,
+)
 
 GROUPS = (
+    Group(
+        "portal",
+        "Login page",
+        (
+            Setting("portal.title", "Heading", LANGUAGES, "text"),
+            Setting("portal.greeting", "Greeting", "What stands below it; likewise", "text"),
+            Setting("portal.accent", "Colour", "Of buttons, such as #c2185b"),
+            Setting("portal.languages", "Languages", "That guests can read; the first where they ask for none of them"),
+            Setting("portal.terms", "Terms of use", "What guests must accept; likewise in several languages", "text"),
+            Setting("portal.terms_url", "Terms as a page", "An address of your own instead"),
+            Setting("portal.hostname", "Name of the login page", "What guests see in their browser"),
+        ),
+        (LOGO,),
+    ),
+    Group(
+        "access",
+        "Before the login",
+        (
+            Setting("portal.walled_garden", "Walled garden", "Hosts, addresses, networks reached without a login"),
+            Setting("portal.free_plan", "Plan of free access", "Empty: there is no such button"),
+            Setting("portal.registration", "Guests register themselves", "", "|".join(REGISTRATION)),
+            Setting("portal.registration_plan", "Plan of who registers"),
+            Setting("portal.registration_grace_s", "Time to read the mail, seconds", "Online before it is confirmed"),
+        ),
+    ),
     Group(
         "network",
         "Network",
@@ -15,7 +62,6 @@ GROUPS = (
             Setting("dhcp.last", "Last address for guests", "Empty: the last of the network"),
             Setting("dhcp.lease_s", "Lease, seconds", "How long an address is lent"),
             Setting("dhcp.dns", "Name servers", "Empty: those of this machine"),
-            Setting("portal.hostname", "Name of the login page", "What guests see in their browser"),
         ),
     ),
     Group(

@@ -1,8 +1,11 @@
 """The configuration's keys as forms: what is typed becomes a wish, which root grants or refuses."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from zoneinfo import available_timezones
+
+import bottle
 
 from appliance import config as configuration
 from appliance import first_boot, modules, wishes
@@ -11,8 +14,11 @@ from appliance.admin import audit
 from appliance.admin.frame import Ask, Page
 from appliance.admin.switches import waiting_url
 from appliance.config import Config
+from appliance.config_portal import Texts
 from appliance.errors import UserError
 from appliance.service import Group, Setting
+
+_LANGUAGE = r"^\[([a-z]{2,3})\][ \t]*$\n?"
 
 
 def groups(config: Config) -> Sequence[Group]:
@@ -32,31 +38,49 @@ def show(ask: Ask, name: str = "site") -> Any:
 def change(ask: Ask, name: str) -> Any:
     group, form = _group(ask.config, name), ask.form()
     try:
-        number = ask_for(ask, group.settings, form)
+        number = ask_for(ask, group.settings, form, files=_files(group, form))
     except UserError as error:
         return _page(ask, group, form, str(error))
     where = f"/settings/{name}"
     return ask.done(waiting_url(number, where)) if number else ask.done(where, "Nothing was changed.")
 
 
-def ask_for(ask: Ask, settings: Sequence[Setting], form: Mapping[str, str], on: Sequence[str] = ()) -> str:
+def _files(group: Group, form: Mapping[str, str]) -> dict[str, bytes]:
+    """What the browser brought; empty is to go."""
+    found = {upload.name: b"" for upload in group.uploads if f"remove {upload.name}" in form}
+    for upload in group.uploads:
+        sent = bottle.request.files.get(upload.name)
+        if sent is not None and (content := sent.file.read(upload.max_bytes + 1)):
+            found[upload.name] = content
+    return found
+
+
+def ask_for(
+    ask: Ask,
+    settings: Sequence[Setting],
+    form: Mapping[str, str],
+    on: Sequence[str] = (),
+    files: Mapping[str, bytes] | None = None,
+) -> str:
     """The wish's id, empty where all is so already; raises UserError with what the form's page is to say.
 
     `on` are modules to switch on with it.
     """
     config = current(ask.config)
     before = {s.key: typed(configuration.value(config, s.key)) for s in settings if s.key in form}
-    after = {key: form[key].strip() for key in before}
+    after = {key: form[key].strip().replace("\r\n", "\n") for key in before}
     changes = {key: meant(key, after[key]) for key in before if after[key] != before[key]}
-    if not changes and not on:
+    if not changes and not on and not files:
         return ""
     try:
         wishes.edited(config, changes)
     except UserError as error:
         raise UserError(str(error).removeprefix(f"{config.file}: ")) from None
     with core_db.atomic():
-        audit.record(ask.person.name, "changed", "settings", before, after | dict.fromkeys(on, "on"))
-        return wishes.wish(config, ask.person.name, changes, dict.fromkeys(on, True))
+        audit.record(
+            ask.person.name, "changed", "settings", before, after | dict.fromkeys([*on, *(files or ())], "new")
+        )
+        return wishes.wish(config, ask.person.name, changes, dict.fromkeys(on, True), files)
 
 
 def typed(value: object) -> str:
@@ -65,6 +89,9 @@ def typed(value: object) -> str:
         return _word(value)
     if isinstance(value, tuple):
         return ", ".join(str(item) for item in value)
+    if isinstance(value, Texts):
+        texts = dict(value.by_language)
+        return texts[""] if texts.keys() == {""} else "\n".join(f"[{code}]\n{text}" for code, text in texts.items())
     return "" if value is None else str(value)
 
 
@@ -75,6 +102,8 @@ def meant(key: str, text: str) -> object:
         return None
     if hint is bool:
         return text == "yes"
+    if hint is Texts:
+        return _texts(text)
     if hint is int:
         if not text.isascii() or not text.isdecimal():
             raise UserError(f"{_title(key)}: a whole number is needed, not {text!r}")
@@ -82,6 +111,14 @@ def meant(key: str, text: str) -> object:
     if getattr(hint, "__origin__", None) is tuple:
         return [part.strip() for part in text.split(",") if part.strip()]
     return text
+
+
+def _texts(text: str) -> object:
+    """One, or by the language that is in a line of its own before each."""
+    if not re.match(_LANGUAGE, text, re.M):
+        return text
+    _, *parts = re.split(_LANGUAGE, text, flags=re.M)
+    return {code: part.strip() for code, part in zip(parts[::2], parts[1::2], strict=True)}
 
 
 def options(setting: Setting) -> Sequence[str]:

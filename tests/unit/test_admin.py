@@ -22,6 +22,7 @@ from appliance.admin.models import AdminSession, AdminUser, Audit
 from appliance.config import Config
 from appliance.doctor import run as doctor
 from appliance.doctor.findings import Report
+from appliance.errors import UserError
 from appliance.service import ANSWERED, ASKED
 from portal.module import HOTSPOT
 
@@ -477,3 +478,23 @@ def test_a_module_is_switched_by_a_wish(box: Config, app: Any) -> None:
         (number,) = wishes.waiting(folder)
         assert wishes.read(folder, number).modules == {"hotspot": False}
     assert one.post("/modules/nothing", {"on": "yes"}).status == 400
+
+
+def test_texts_by_language_and_a_logo_are_typed_and_shown_again(box: Config, app: Any) -> None:
+    one = browser(app, "owner")
+    texts = {"portal.title": "[en]\r\nHello\r\n[cs]\r\nAhoj", "portal.terms": "One\r\n\r\nTwo"}
+    assert one.post("/settings/portal", texts | {"remove portal.logo": "on"}).status == 303
+    with wishes.folder(box.paths.state) as folder:
+        (number,) = wishes.waiting(folder)
+        asked = wishes.read(folder, number)
+    assert asked.settings == {"portal.title": {"en": "Hello", "cs": "Ahoj"}, "portal.terms": "One\n\nTwo"}
+    assert asked.files == {"portal.logo": b""}
+    after = wishes.edited(box, asked.settings)
+    assert after.portal.title.by_language == (("en", "Hello"), ("cs", "Ahoj"))
+    box.file.write_text(after.text)
+    page = one.get("/settings/portal").body
+    assert ">[en]\nHello\n[cs]\nAhoj</textarea>" in page
+    with pytest.raises(UserError, match="no SVG"):
+        wishes.wish(box, "owner", files={"portal.logo": b"<html>"})
+    with pytest.raises(UserError, match="at most 4000 bytes"):
+        wishes.wish(box, "owner", files={"portal.logo": b"<svg>" + b" " * 4000})
