@@ -321,7 +321,7 @@ def test_tls_with_a_certificate(machine: Machine) -> None:
     url, options = "https://login.example.net:8444/", ("-k", "--resolve", "login.example.net:8444:10.10.0.1")
     page = machine.guest.curl(url, *options)
     assert page.status == 503
-    assert "This page is not working right now" in page.body
+    assert "This page isn’t working right now" in page.body
     child.send_signal(signal.SIGQUIT)
     assert child.wait(10) == 0
 
@@ -360,7 +360,7 @@ def test_restarted_portal_takes_its_place_and_knows_open_forms(machine: Machine)
     machine.portal.wait()
     down = machine.guest.curl(f"{HOME}/")
     assert down.status == 503
-    assert "This page is not working right now" in down.body
+    assert "This page isn’t working right now" in down.body
     with ExitStack() as exits:
         machine.portal = machine._start_portal(exits)
         wait_until(lambda: machine.guest.curl(f"{HOME}/").status == 200, 15, "the portal again")
