@@ -32,7 +32,8 @@ class Verbs:
 
     def encode(self, request: Any) -> bytes:
         """What a subclass says, such as what RADIUS granted, is its parent's verb."""
-        (verb,) = (name for name, cls in self._verbs.items() if isinstance(request, cls))
+        names = {cls: name for name, cls in self._verbs.items()}
+        verb = next(names[cls] for cls in type(request).__mro__ if cls in names)
         return _line({"verb": verb, **_fields(request)})
 
     def decode(self, line: bytes) -> Any:

@@ -2,10 +2,9 @@
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from ipaddress import IPv4Address
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -21,6 +20,7 @@ from portal.texts import duration, octets
 
 TERMS = "/terms"
 TEMPLATES = Path(__file__).with_name("templates")
+WAITING_S = 15  # between two looks whether an operator has decided
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,12 @@ class Look:
     home: str
     languages: Sequence[Language]
     logo: str = ""
+
+    @property
+    def has_terms(self) -> bool:
+        """On a page of ours: the operator's, or for who helps themselves the short ones that are there."""
+        helps = self.portal.free_plan or self.portal.registration != "off"
+        return bool(self.portal.terms or (helps and not self.portal.terms_url))
 
     @cached_property
     def style(self) -> Markup:
@@ -61,6 +67,8 @@ class Pages:
             "pgettext": language.pgettext,
             "language": language,
             "site": look.site,
+            "offers": look.portal,
+            "accept": look.portal.terms_url or TERMS,
             "logo": look.logo,
             "title": look.portal.title.text(language.code) or language.gettext("Wi-Fi login"),
             **_INLINE,
@@ -118,7 +126,12 @@ class Pages:
         return self._look.content_security_policy(form_action)
 
     def terms(self) -> str:
-        return self.render("terms.html", path=TERMS, terms=self._look.portal.terms.text(self._language.code))
+        short = self._language.gettext(
+            "The network comes as it is. Use it for nothing that is against the law or disturbs others."
+            " Who was online when is kept for as long as the law asks for."
+        )
+        own = self._look.portal.terms.text(self._language.code)
+        return self.render("terms.html", path=TERMS, terms=own or short)
 
     def status(self, token: str, answer: Answer, notice: str = "") -> str:
         left, used = _left(answer, self._language), _used(answer, self._language)
@@ -147,8 +160,64 @@ class Pages:
         }
         return self._message(_("Something went wrong"), sentences.get(status, ""), _("Try again"))
 
-    def _message(self, heading: str, sentence: str, link: str, steps: tuple[str, ...] = ()) -> str:
-        return self.render("message.html", heading=heading, sentence=sentence, link=link, steps=steps)
+    def register(self, token: str, typed: Mapping[str, str], error: str = "", notice: str = "") -> str:
+        return self.render("register.html", path="/register", token=token, typed=typed, error=error, notice=notice)
+
+    def waiting(self) -> str:
+        _ = self._language.gettext
+        sentence = _("The operator has your registration. You’ll be online as soon as you are let in.")
+        return self._message(_("Please wait"), sentence, _("Look again"), where="/register", again_s=WAITING_S)
+
+    def refused(self) -> str:
+        _ = self._language.gettext
+        return self._message(
+            _("You weren’t let in"), _("The operator has refused your registration."), _("To the start")
+        )
+
+    def registered(self, login: str, password: str) -> str:
+        """The only time that it is shown."""
+        _ = self._language.gettext
+        facts = [(_("Login name"), login), (_("Password"), password)]
+        sentence = _("Write this down to log in on another device, or here again.")
+        return self._message(_("You’re online"), sentence, _("Continue"), where="/status", facts=facts)
+
+    def confirm(self, token: str, link: str) -> str:
+        return self.render("confirm.html", {"token": link}, "/confirm", token=token, link=link)
+
+    def confirmed(self) -> str:
+        _ = self._language.gettext
+        sentence = _("The device with which you registered may stay online.")
+        return self._message(_("Your address is confirmed"), sentence, _("To the start"))
+
+    def link_is_over(self) -> str:
+        _ = self._language.gettext
+        sentence = _("It has been used, or is too old. You can register again.")
+        return self._message(_("This link doesn’t work any more"), sentence, _("Register"), where="/register")
+
+    def devices(self, token: str, mac: str, devices: Sequence[str], most: int) -> str:
+        return self.render("devices.html", path="/devices", token=token, mac=mac, devices=devices, most=most)
+
+    def _message(
+        self,
+        heading: str,
+        sentence: str,
+        link: str,
+        steps: tuple[str, ...] = (),
+        where: str = "/",
+        facts: Sequence[tuple[str, str]] = (),
+        again_s: int = 0,
+    ) -> str:
+        """`link` leads to `where`; with `again_s` that page comes by itself after so many seconds."""
+        return self.render(
+            "message.html",
+            heading=heading,
+            sentence=sentence,
+            link=link,
+            steps=steps,
+            where=where,
+            facts=facts,
+            again_s=again_s,
+        )
 
     def render(self, template: str, here: dict[str, str] | None = None, path: str = "/", **values: object) -> str:
         """`path` with the query `here` is where the same page is found in another language."""
@@ -160,11 +229,6 @@ class Pages:
 
     def _others(self) -> list[Language]:
         return [language for language in self._look.languages if language != self._language]
-
-
-def home_url(hostname: str, address: IPv4Address, secure: bool) -> str:
-    """By address without TLS: it is reached even by a phone that asks other name servers than ours."""
-    return f"https://{hostname}/" if secure else f"http://{address}/"
 
 
 def _inline(file: str) -> Markup:

@@ -13,7 +13,6 @@ from appliance.config import Config
 from appliance.doctor.findings import BAD, OK, Finding
 from appliance.doctor.machine import again
 from portal import asking, capport
-from portal.pages import home_url
 
 
 class Phone(NamedTuple):
@@ -37,8 +36,8 @@ _REDIRECTS = (302, 303, 307)
 
 
 def play(config: Config) -> Iterator[Finding]:
-    address, secure = config.gateway.address.ip, config.portal.certificate is not None
-    home = home_url(config.portal.hostname, address, secure)
+    address = config.gateway.address.ip
+    home = config.portal_url
     try:
         page = _home(config)
     except ssl.SSLError as error:

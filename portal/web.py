@@ -1,4 +1,4 @@
-"""The pages a guest sees. No privileges and no database: it asks RADIUS and the gateway, and decides nothing.
+"""The pages a guest sees. No privileges and no database: it asks RADIUS, gateway and office, and decides nothing.
 
 It stands behind nginx on a unix socket, so X-Real-IP is nginx's word.
 """
@@ -8,10 +8,9 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
-from typing import Any
 
 import waitress
 from bottle import Bottle, HTTPError, HTTPResponse, request
@@ -19,14 +18,17 @@ from bottle import Bottle, HTTPError, HTTPResponse, request
 from appliance.config import Config, load
 from appliance.config_portal import MIKROTIK_PAGE
 from appliance.errors import UserError
+from appliance.guest_verbs import socket_path
 from appliance.tries import Tries
-from portal import capport, languages
+from portal import capport, http, languages
 from portal.dhcp import lease_file, lease_of
 from portal.guard import FormTokens, load_key
-from portal.languages import Language
+from portal.help_yourself import HelpYourself, Office
+from portal.http import Wsgi
 from portal.look import RENDERED_LOGO
 from portal.mikrotik.web import RouterPages
-from portal.pages import TERMS, Look, Pages, ended, home_url
+from portal.office import OfficeClient
+from portal.pages import TERMS, Look, Pages, ended
 from portal.protocol import Answer, GatewayClient, Logout, Request, Who
 from portal.radius import MAX_NAME_BYTES, Accepted, RadiusClient, Rejected
 from portal.refusals import WRONG, translate
@@ -35,7 +37,6 @@ from portal.wispr import SmartClients
 MAX_BODY_BYTES = 4096
 THREADS = 8
 LOGINS_AT_ONCE = 6  # so that a silent RADIUS server leaves threads for the other pages
-RETRY_AFTER_S = 10
 
 LANGUAGE_S = 365 * 86_400
 DEVICE_PAUSE_S = 15  # between two questions whether this device logs in by itself
@@ -43,7 +44,6 @@ MAX_DEVICES = 20_000
 
 Authenticate = Callable[[str, str, IPv4Address, str, str], Accepted | Rejected]  # the last is the guest's wish
 Ask = Callable[[Request], Answer]
-Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,7 @@ class Portal:
         config: Config,
         authenticate: Authenticate,
         ask: Ask,
+        office: Office,
         key: bytes,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -65,16 +66,19 @@ class Portal:
         self._leases = lease_file(config)
         self._secure = config.portal.certificate is not None
         self._own_hosts = {config.portal.hostname, str(config.gateway.address.ip), "127.0.0.1", "localhost"}
-        self._home = home_url(config.portal.hostname, config.gateway.address.ip, self._secure)
+        self._home = config.portal_url
         offered = languages.offered(config)
         self._look = Look(config.site, config.portal, self._home, offered, _logo(config))
         self._asks_terms = bool(config.portal.terms or config.portal.terms_url)
         self._by_language = {language.code: Pages(self._look, language) for language in offered}
-        self._routers = RouterPages(config.portal, lambda: self._pages, _language)
+        self._routers = RouterPages(config.portal, lambda: self._pages, http.language)
         self._tokens = FormTokens(key)
         self._tries = Tries()
         self._asked_devices: dict[str, float] = {}
         self._logins = threading.BoundedSemaphore(LOGINS_AT_ONCE)
+        self._help_yourself = HelpYourself(
+            config.portal, office, self._enters, self._asked, lambda: self._pages, self._tokens, self._leases, clock
+        )
         self._smart_clients = None if self._asks_terms else self._for_smart_clients()
 
     def _for_smart_clients(self) -> SmartClients:
@@ -93,22 +97,22 @@ class Portal:
         app = Bottle()
         app.add_hook("before_request", self._admit)
         app.route("/", "GET", self.start)
-        app.route("/login", "GET", lambda: _redirect("/"))
+        app.route("/login", "GET", lambda: http.redirect("/"))
         app.route("/login", "POST", self.login)
         app.route("/status", "GET", self.status)
-        if self._look.portal.terms:
+        if self._look.has_terms:
             app.route(TERMS, "GET", lambda: HTTPResponse(self._pages.terms()))
         app.route("/logout", "POST", self.logout)
         app.route(capport.PATH, "GET", self.captive)
         smart = self._smart_clients.routes() if self._smart_clients else ()
-        for path, method, page in (*self._routers.routes(), *smart):
+        for path, method, page in (*self._help_yourself.routes(), *self._routers.routes(), *smart):
             app.route(path, method, page)
         app.default_error_handler = self._failure
-        return _with_headers(app, self._look.content_security_policy())
+        return http.with_headers(app, self._look.content_security_policy())
 
     @property
     def _pages(self) -> Pages:
-        return self._by_language[_language().code]
+        return self._by_language[http.language().code]
 
     def _admit(self) -> None:
         """Guards before any page: who asks, how much, and whether it is the portal that is meant."""
@@ -123,9 +127,9 @@ class Portal:
         if host not in self._own_hosts and request.path != MIKROTIK_PAGE:
             # A page that was on its way elsewhere, or a phone's probe. Not let in here, though it may be remembered:
             # that would cut this very connection's translation.
-            raise _redirect(self._home, 302)
+            raise http.redirect(self._home, 302)
         if self._secure and request.get_header("X-Forwarded-Proto") == "http":
-            raise _redirect(self._home, 302)
+            raise http.redirect(self._home, 302)
 
     def _chosen_language(self) -> str:
         asked, kept = request.query.getunicode("lang", ""), request.get_cookie("lang", "")
@@ -135,7 +139,7 @@ class Portal:
         return languages.choose((asked, kept), accept, tuple(self._by_language))
 
     def start(self) -> HTTPResponse:
-        ip = _guest()
+        ip = http.guest()
         answer = self._asked(Who(ip))
         if answer.online:
             return self._status_page(ip, answer)
@@ -143,9 +147,9 @@ class Portal:
             return HTTPResponse(self._pages.no_lease())
         notice = self._device_enters(ip)
         if notice == "":
-            return _redirect("/status")
+            return http.redirect("/status")
         if not notice and answer.ended is not None:
-            notice = ended(answer.ended, _language())
+            notice = ended(answer.ended, http.language())
         code = request.query.getunicode("code", "")[:MAX_NAME_BYTES]  # of a voucher's QR code
         return self._login_page(
             200, ip, code, notice=notice or "", enter=bool(code and not notice and not self._asks_terms)
@@ -164,7 +168,7 @@ class Portal:
         try:
             granted = self._authenticate(lease.mac, lease.mac, ip, lease.mac, "")
             if isinstance(granted, Rejected):
-                return translate(_language(), granted.message) if granted.message not in ("", WRONG) else None
+                return translate(http.language(), granted.message) if granted.message not in ("", WRONG) else None
             self._ask(granted)
         except UserError as error:
             log.warning("device %s: %s", lease.mac, error)
@@ -175,41 +179,41 @@ class Portal:
         return ""
 
     def status(self) -> HTTPResponse:
-        ip = _guest()
+        ip = http.guest()
         answer = self._asked(Who(ip))
-        return self._status_page(ip, answer) if answer.online else _redirect("/")
+        return self._status_page(ip, answer) if answer.online else http.redirect("/")
 
     def login(self) -> HTTPResponse:
-        ip, now = _guest(), self._clock()
-        user, password = _field("user").strip(), _field("password")
-        if not self._tokens.fits(_field("token"), "login", ip, now):
-            return self._login_page(403, ip, user, notice=_stale())
+        ip, now = http.guest(), self._clock()
+        user, password = http.field("user").strip(), http.field("password")
+        if not self._tokens.fits(http.field("token"), "login", ip, now):
+            return self._login_page(403, ip, user, notice=http.stale())
         lease = lease_of(self._leases, ip)
         if lease is None:
             return HTTPResponse(self._pages.no_lease())
-        if self._asks_terms and not _field("terms"):
-            return self._login_page(403, ip, user, _language().gettext("Please accept the terms of use first."))
+        if self._asks_terms and not http.field("terms"):
+            return self._login_page(403, ip, user, http.language().gettext("Please accept the terms of use first."))
         if wait_s := self._tries.wait_s((lease.mac, str(ip)), now):
-            return self._login_page(429, ip, user, _too_many_tries(wait_s))
+            return self._login_page(429, ip, user, http.too_many_tries(wait_s))
         return self._enter(user, password, ip, lease.mac)
 
     def _enter(self, user: str, password: str, ip: IPv4Address, mac: str) -> HTTPResponse:
         """Without a password the name is taken for a voucher's code, which is its own password."""
-        wish = "remember" if _field("remember") else ""
+        wish = "remember" if http.field("remember") else ""
         status, shown = self._enters(user, password or user, ip, mac, wish)
-        if status == 403 and user and not password and shown == _language().gettext(WRONG):
-            shown = _language().gettext("This is no voucher’s code. With a name, please enter the password too.")
-        return self._login_page(status, ip, user, shown) if shown else _redirect("/status")
+        if status == 403 and user and not password and shown == http.language().gettext(WRONG):
+            shown = http.language().gettext("This is no voucher’s code. With a name, please enter the password too.")
+        return self._login_page(status, ip, user, shown) if shown else http.redirect("/status")
 
     def _enters(self, user: str, password: str, ip: IPv4Address, mac: str, wish: str) -> tuple[int, str]:
         """Status and, unless the guest is online now, the sentence that says why not."""
-        unavailable = _language().gettext("Login isn’t working right now. Please try again in a moment.")
+        unavailable = http.language().gettext("Login isn’t working right now. Please try again in a moment.")
         if not self._logins.acquire(timeout=1):
             return _logged(user, ip, mac, 503, "too many logins at once", unavailable)
         try:
             granted = self._authenticate(user, password, ip, mac, wish)
             if isinstance(granted, Rejected):
-                shown = translate(_language(), granted.message or WRONG)
+                shown = translate(http.language(), granted.message or WRONG)
                 return _logged(user, ip, mac, 403, f"rejected: {granted.message}", shown)
             self._ask(granted)
         except UserError as error:
@@ -220,16 +224,16 @@ class Portal:
         return _logged(user, ip, mac, 303, "accepted", "")
 
     def logout(self) -> HTTPResponse:
-        ip = _guest()
-        if not self._tokens.fits(_field("token"), "logout", ip, self._clock()):
+        ip = http.guest()
+        if not self._tokens.fits(http.field("token"), "logout", ip, self._clock()):
             answer = self._asked(Who(ip))
-            return self._status_page(ip, answer, _stale()) if answer.online else _redirect("/")
+            return self._status_page(ip, answer, http.stale()) if answer.online else http.redirect("/")
         try:
             self._leave(ip)
         except UserError as error:
             log.warning("%s", error)
             raise HTTPError(503) from None
-        return _redirect("/")
+        return http.redirect("/")
 
     def _leave(self, ip: IPv4Address) -> None:
         self._forget(ip, self._ask(Logout(ip)).mac)
@@ -245,7 +249,7 @@ class Portal:
             log.warning("device %s can't be forgotten: %s", mac, error)
 
     def captive(self) -> HTTPResponse:
-        return capport.respond(self._asked(Who(_guest())), self._home)
+        return capport.respond(self._asked(Who(http.guest())), self._home)
 
     def _asked(self, question: Request) -> Answer:
         try:
@@ -258,10 +262,7 @@ class Portal:
         self, status: int, ip: IPv4Address, user: str, error: str = "", notice: str = "", enter: bool = False
     ) -> HTTPResponse:
         token = self._tokens.make("login", ip, self._clock())
-        page = HTTPResponse(self._pages.login(token, user, error, notice, enter), status)
-        if status in (429, 503):
-            page.set_header("Retry-After", RETRY_AFTER_S)
-        return page
+        return http.page(self._pages.login(token, user, error, notice, enter), status)
 
     def _status_page(self, ip: IPv4Address, answer: Answer, notice: str = "") -> HTTPResponse:
         token = self._tokens.make("logout", ip, self._clock())
@@ -271,74 +272,12 @@ class Portal:
         return self._pages.failure(error.status_code)
 
 
-def _guest() -> IPv4Address:
-    ip: IPv4Address = request.environ["gatehouse.ip"]
-    return ip
-
-
-def _language() -> Language:
-    language: Language = request.environ["gatehouse.language"]
-    return language
-
-
-def _stale() -> str:
-    return _language().gettext("This page was open for a long time. Please try once more.")
-
-
-def _too_many_tries(wait_s: int) -> str:
-    text = _language().ngettext(
-        "Too many tries. Please wait {seconds} second, then try again.",
-        "Too many tries. Please wait {seconds} seconds, then try again.",
-        wait_s,
-    )
-    return text.format(seconds=wait_s)
-
-
-def _field(name: str) -> str:
-    text: str = request.forms.getunicode(name, "")
-    return text
-
-
-def _redirect(where: str, status: int = 303) -> HTTPResponse:
-    return HTTPResponse(status=status, headers={"Location": where})
-
-
-def _with_headers(app: Wsgi, content_security_policy: str) -> Wsgi:
-    """On every answer, also on those that bottle makes itself; a page may set its own Cache-Control."""
-    always = {
-        "Content-Security-Policy": content_security_policy,
-        "X-Content-Type-Options": "nosniff",
-        "X-Frame-Options": "DENY",
-        "Referrer-Policy": "no-referrer",
-        "Cache-Control": "no-store",
-    }
-
-    def wrapped(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
-            present = {name.lower() for name, _ in headers}
-            added = [(name, value) for name, value in always.items() if name.lower() not in present]
-            return start_response(status, headers + added + list(_in_language(environ)), *more)
-
-        return app(environ, start)
-
-    return wrapped
-
-
 def _logo(config: Config) -> str:
     """As `apply` has checked it."""
     try:
         return (config.paths.run / RENDERED_LOGO).read_text(encoding="ascii")
     except FileNotFoundError:
         return ""
-
-
-def _in_language(environ: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Headers that say which language it is, why, and that the guest's choice is to be kept."""
-    if language := environ.get("gatehouse.language"):
-        yield "Content-Language", language.code
-        yield "Vary", "Accept-Language, Cookie"
-    if kept := environ.get("gatehouse.keep"):
-        yield "Set-Cookie", kept
 
 
 def _logged(user: str, ip: IPv4Address, mac: str, status: int, result: str, shown: str) -> tuple[int, str]:
@@ -351,7 +290,8 @@ def _serve(config: Config) -> None:
     secret = (config.paths.run / "gateway.secret").read_text(encoding="ascii").strip().encode()
     radius = RadiusClient(config, secret)
     gateway = GatewayClient(config.paths.run / "gateway" / "gateway.sock")
-    portal = Portal(config, radius.authenticate, gateway.ask, load_key(config.paths.state / "portal"))
+    office = OfficeClient(socket_path(config.paths))
+    portal = Portal(config, radius.authenticate, gateway.ask, office.ask, load_key(config.paths.state / "portal"))
     waitress.serve(
         portal.app(),
         unix_socket=str(config.paths.run / "portal" / "portal.sock"),

@@ -108,7 +108,7 @@ def grouped(code: str) -> str:
 
 
 def login_url(config: Config, code: str) -> str:
-    """Where a phone that reads the QR code logs in: the guest's page (portal/pages.py: home_url) with the code.
+    """Where a phone that reads the QR code logs in: the guest's page (Config.portal_url) with the code.
 
     By address without TLS: it is reached even by a phone that asks other name servers than ours.
     """

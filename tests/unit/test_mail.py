@@ -75,13 +75,13 @@ def listening(server: Server, ssl_context: ssl.SSLContext | None = None, **how: 
     try:
         yield opened.sockets[0].getsockname()[1]
     finally:
-        opened.close()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         for task in asyncio.all_tasks(loop):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 loop.run_until_complete(task)
+        opened.close()
         loop.close()
 
 

@@ -18,18 +18,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from appliance import guest_verbs
 from appliance import tries as limits
 from appliance.config import parse
 from appliance.errors import Unavailable, UserError
 from appliance.tries import Tries
 from portal import dhcp
 from portal.guard import FormTokens, load_key
+from portal.http import Wsgi
 from portal.languages import NAMES, language
 from portal.look import MAX_LOGO_BYTES, RENDERED_LOGO
 from portal.protocol import Answer, Logout, Request, Who
 from portal.radius import Accepted, Rejected
 from portal.texts import duration, octets
-from portal.web import Portal, Wsgi
+from portal.web import Portal
 
 IP = "10.10.0.2"
 MAC = "02:00:00:00:00:01"
@@ -74,10 +76,12 @@ class World:
     now: float = 1_800_000_000.0
     device: Accepted | Rejected | UserError = field(default_factory=Rejected)
     wishes: list[tuple[str, str]] = field(default_factory=list)
+    office: guest_verbs.Answer | UserError = field(default_factory=guest_verbs.Answer)
+    wanted: list[guest_verbs.Request] = field(default_factory=list)
 
     def app(self) -> Wsgi:
         config = parse(f'[paths]\nstate = "{self.directory}"\n{self.config_text}')
-        return Portal(config, self._authenticate, self._ask, KEY, clock=lambda: self.now).app()
+        return Portal(config, self._authenticate, self._ask, self._office, KEY, clock=lambda: self.now).app()
 
     def _authenticate(self, user: str, password: str, ip: IPv4Address, mac: str, wish: str) -> Accepted | Rejected:
         self.wishes.append((user, wish))
@@ -90,6 +94,12 @@ class World:
             raise self.radius
         granted = Accepted(ip=ip, mac=mac, account=user, session_class="", down_bps=0, up_bps=0)
         return self.radius or granted
+
+    def _office(self, request: guest_verbs.Request) -> guest_verbs.Answer:
+        self.wanted.append(request)
+        if isinstance(self.office, UserError):
+            raise self.office
+        return self.office
 
     def _ask(self, question: Request) -> Answer:
         self.asked.append(question)
