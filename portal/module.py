@@ -134,6 +134,7 @@ HOTSPOT = Module(
         "appliance.accounts.web_vouchers",
         "appliance.accounts.web_plans",
         "appliance.accounts.registration_web",
+        "appliance.accounts.web_refusals",
         "appliance.nas.web",
     ),
     beside_pages=("appliance.accounts.guest_writes",),
