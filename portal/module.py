@@ -130,6 +130,7 @@ HOTSPOT = Module(
     search=(finding.SEARCH, routers.SEARCH),
     web=(
         "appliance.accounts.web_sessions",
+        "appliance.accounts.web_import",
         "appliance.accounts.web_accounts",
         "appliance.accounts.web_vouchers",
         "appliance.accounts.web_plans",

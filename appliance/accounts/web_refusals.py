@@ -52,7 +52,7 @@ def refusals(ask: Ask) -> Any:
         ),
         choices=(
             Choice("since", "Since", {"today": Refusal.at >= today, "last week": Refusal.at >= today - 6 * 86_400}),
-            Choice("reason", "Why", {reason: Refusal.reason == reason for reason in REASONS}),
+            Choice("reason", "Why", {reason: Refusal.reason == reason for reason in REASONS}, REASONS),
         ),
         empty="Nobody was refused yet.",
     )
