@@ -186,9 +186,11 @@ class Privacy:
     """How long is kept who was online when; what the law asks for differs from country to country."""
 
     keep_sessions_days: int = 180
+    keep_refusals_days: int = 30
 
     def __post_init__(self) -> None:
         _between(self, "keep_sessions_days", 1, 3650)
+        _between(self, "keep_refusals_days", 1, 3650)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What a module is made of: services that run, and files that are rendered for them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -68,12 +68,22 @@ class Attention(NamedTuple):
     url: str
 
 
+class Point(NamedTuple):
+    """One bar of a chart; `words` are the value as people say it."""
+
+    label: str
+    value: int
+    words: str
+
+
 class Tile(NamedTuple):
-    """A figure of the first page, and the list behind it."""
+    """A figure of the first page, and the list behind it; perhaps what it is made of, or how it came about."""
 
     figure: str
     title: str
     url: str
+    parts: Sequence[Attention] = ()
+    points: Sequence[Point] = ()
 
 
 class Hit(NamedTuple):

@@ -130,10 +130,12 @@ HOTSPOT = Module(
     search=(finding.SEARCH, routers.SEARCH),
     web=(
         "appliance.accounts.web_sessions",
+        "appliance.accounts.web_import",
         "appliance.accounts.web_accounts",
         "appliance.accounts.web_vouchers",
         "appliance.accounts.web_plans",
         "appliance.accounts.registration_web",
+        "appliance.accounts.web_refusals",
         "appliance.nas.web",
     ),
     beside_pages=("appliance.accounts.guest_writes",),

@@ -72,10 +72,12 @@ def _record_session(packet: Packet, sessions: Sessions, zone: ZoneInfo, hold_s: 
     if after == known:
         return
     sessions.save(after, known)
-    if after.account_id is None:
-        return
     input_octets = after.input_octets - before.input_octets
     output_octets = after.output_octets - before.output_octets
+    if input_octets or output_octets:
+        sessions.add_traffic(packet.received_at, input_octets, output_octets)
+    if after.account_id is None:
+        return
     if input_octets or output_octets:
         sessions.add_usage(after.account_id, local_day(packet.at, zone), input_octets, output_octets)
     if known is None:

@@ -7,7 +7,7 @@ module that the embedding server provides.
 import gc
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import count
 from typing import Any
 
@@ -19,6 +19,7 @@ from appliance import db
 from appliance.accounts.checkpoints import Checkpoints
 from appliance.accounts.login_writes import LoginWrites
 from appliance.accounts.lookup import Lookup
+from appliance.accounts.refusals import Refusals
 from appliance.accounts.sessions import Sessions
 from appliance.crypto import load_box
 from appliance.errors import UserError
@@ -50,6 +51,7 @@ class State:
         self.networks = {name for name, _, address in routers if "/" in address}
         self.session_ids = _session_ids()
         self.checkpoints: Checkpoints | None = None
+        self.refusals = Refusals(config.database_url)
 
 
 state: State
@@ -89,6 +91,7 @@ def detach(_: Any = None) -> int:
     """Called at the end: a connection left open aborts the process when the interpreter is taken down."""
     if state.checkpoints is not None:
         state.checkpoints.stop()
+    state.refusals.stop()
     state.database.close()
     return int(radiusd.RLM_MODULE_OK)
 
@@ -105,36 +108,41 @@ def authorize(p: Any) -> Result:
         proof = logins.proof(login, request, state.box)
     except (peewee.PeeweeException, UserError) as error:
         return _database_failed(error)
+    name = login.account.name
+    whose: tuple[pairs.Pair, ...] = () if name == request.get("User-Name") else (("Tmp-String-3", ":=", name),)
     verdict = decide(login.account, state.zone, now)
     if isinstance(verdict, Reject):
-        return radiusd.RLM_MODULE_OK, (), (proof, ("Tmp-String-0", ":=", verdict.message))
+        why: tuple[pairs.Pair, ...] = (("Tmp-String-0", ":=", verdict.message), ("Tmp-String-2", ":=", verdict.rule))
+        return radiusd.RLM_MODULE_OK, (), (proof, *why, *whose)
     session_class = pairs.session_class(next(state.session_ids), verdict, kind, now)
     reply = pairs.reply_pairs(verdict, kind, session_class, state.interim_s)
-    if login.account.name != request.get("User-Name"):
-        reply += (("User-Name", ":=", login.account.name),)  # accounting is to say whose session it is (RFC 2865, 5.1)
+    if whose:
+        reply += (("User-Name", ":=", name),)  # accounting is to say whose session it is (RFC 2865, 5.1)
     notes = pairs.Notes.of(login.account, verdict, kind, login.remember, login.by_device)
     if notes is None:
-        return radiusd.RLM_MODULE_UPDATED, reply, (proof,)
-    return radiusd.RLM_MODULE_UPDATED, reply, (proof, ("Tmp-String-1", ":=", notes.text()))
+        return radiusd.RLM_MODULE_UPDATED, reply, (proof, *whose)
+    return radiusd.RLM_MODULE_UPDATED, reply, (proof, ("Tmp-String-1", ":=", notes.text()), *whose)
 
 
 def post_auth(p: Any) -> Result:
-    """Called when a login has something to write down (Notes)."""
+    """Called when a login has something to write down (Notes), and for each refusal with its reason."""
     request = pairs.by_name(p)
+    if reason := request.get("Tmp-String-2"):
+        return _note_refusal(request, reason)
     notes, now = pairs.Notes.parse(request["Tmp-String-1"]), int(time.time())
     device = (notes.account_id, pairs.mac(request.get("Calling-Station-Id", "")))
     address = None
     try:
         if notes.simultaneous and not state.login_writes.take_slot(*device, notes.simultaneous, now, state.silent_s):
-            return _refused(devices_message(notes.simultaneous))
+            return _refused(devices_message(notes.simultaneous), "simultaneous")
         if notes.pool_id:
             address = state.login_writes.reserve_address(notes.pool_id, *device, now, state.silent_s)
             if address is None:
                 state.login_writes.leave_slot(*device)
-                return _refused("All addresses of your plan are in use. Please try again later.")
+                return _refused("All addresses of your plan are in use. Please try again later.", "pool")
     except peewee.PeeweeException as error:
         _database_failed(error)
-        return _refused("The login server is busy. Please try again.")
+        return _refused("The login server is busy. Please try again.", "busy")
     if notes.first_login:
         state.login_writes.note_first_login(notes.account_id, now)
     if notes.devices or notes.knew:
@@ -159,8 +167,15 @@ def accounting(p: Any) -> Result:
     return int(radiusd.RLM_MODULE_OK)
 
 
-def _refused(message: str) -> Result:
-    return radiusd.RLM_MODULE_REJECT, (("Reply-Message", ":=", message),), ()
+def _refused(message: str, rule: str) -> Result:
+    return radiusd.RLM_MODULE_REJECT, (("Reply-Message", ":=", message),), (("Tmp-String-2", ":=", rule),)
+
+
+def _note_refusal(request: Mapping[str, str], reason: str) -> int:
+    name, mac = request.get("User-Name", ""), pairs.mac(request.get("Calling-Station-Id", ""))
+    account = "" if reason in ("unknown", "unread", "eap") else request.get("Tmp-String-3") or name
+    state.refusals.note(name, account, request.get("Tmp-String-0", ""), mac, reason)
+    return int(radiusd.RLM_MODULE_OK)
 
 
 def _database_failed(error: Exception) -> int:

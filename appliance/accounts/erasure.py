@@ -12,6 +12,7 @@ from appliance.accounts.models import (
     LoginSlot,
     Mail,
     PoolAddress,
+    Refusal,
     Registration,
     Session,
 )
@@ -40,6 +41,7 @@ class Person:
         # Sessions of a device that logs in by its MAC address have that for a name.
         own = Session.account_ref.is_null() & (Session.account == login)
         self.sessions = Session.select().where((Session.account_ref == self.account) | own if self.account else own)
+        self.refusals = Refusal.select().where(Refusal.account == login)
         if self.account is None and not self.sessions.exists():
             raise UserError(f"there is no account {login!r}, and no session of one: see `gatehouse account list`")
 
@@ -62,6 +64,7 @@ def preview(person: Person, sessions: str) -> list[dict[str, object]]:
         ("logins under way", person.rows(LoginSlot).count(), "go"),
         ("registrations", person.rows(Registration).count(), "go"),
         ("messages not sent", person.messages().count(), "go"),
+        ("refused logins", person.refusals.count(), "go"),
         ("sessions", person.sessions.count(), SESSIONS[sessions]),
     ]
     return [{"what": what, "how_many": count, "erased": becomes} for what, count, becomes in counts]
@@ -71,6 +74,7 @@ def erase(person: Person, sessions: str, config: Config) -> None:
     """In short writes, the account last: a killed command can be given again."""
     _not_online(person, config)
     _erase_sessions([session.id for session in person.sessions.select(Session.id)], sessions)
+    execute("DELETE FROM refusal WHERE account = ?", person.login)
     if person.account is not None:
         account = person.account.id
         execute("UPDATE pool_address SET account_id = NULL, mac = NULL, held_until = 0 WHERE account_id = ?", account)
@@ -123,6 +127,10 @@ def export(person: Person, zone: ZoneInfo) -> dict[str, object]:
         "messages_not_sent": [
             {"to": row.recipient, "subject": row.subject, "since": _iso(row.created_at, zone)}
             for row in person.messages()
+        ],
+        "refused_logins": [
+            {"at": _iso(row.at, zone), "typed": row.name, "router": row.nas, "mac": row.mac, "why": row.reason}
+            for row in person.refusals.order_by(Refusal.id)
         ],
         "sessions": [_session(row, zone) for row in person.sessions.order_by(Session.started_at)],
     }

@@ -4,14 +4,14 @@ import json
 import re
 import time
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import peewee
 
 from appliance.accounts import limits, manage, unfinished
-from appliance.accounts.models import Account, AccountUsage, Plan, VoucherBatch
+from appliance.accounts.models import Account, AccountUsage, Plan, VoucherBatch, core_db
 from appliance.accounts.pieces import execute, in_pieces, marks
 from appliance.accounts.terms import voucher_code
 from appliance.crypto import SecretBox
@@ -219,8 +219,11 @@ def as_json(found: Found) -> str:
 # Doing it
 
 
-def write(found: Found, box: SecretBox) -> None:
-    """All of it appears at once; `unfinished.sweep` clears away what a killed run left, so that it can be repeated."""
+def write(found: Found, box: SecretBox, noted: Callable[[], None] = lambda: None) -> None:
+    """All of it appears at once; `unfinished.sweep` clears away what a killed run left, so that it can be repeated.
+
+    `noted` is done as it appears, or not at all.
+    """
     if not found.accounts and not found.plans:
         return
     plans, hidden = _make_plans(found)
@@ -238,7 +241,9 @@ def write(found: Found, box: SecretBox) -> None:
         for rows in in_pieces(_usage(found, work)):
             AccountUsage.insert_many(rows).execute()
             unfinished.still_here(works)
-        _finish(found, batches, work, hidden)
+        with core_db.atomic():
+            _finish(found, batches, work, hidden)
+            noted()
     except BaseException:
         for made in works:
             unfinished.remove(made)

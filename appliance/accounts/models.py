@@ -225,6 +225,27 @@ class Mail(CoreModel):
     error = peewee.TextField(default="")
 
 
+class Refusal(CoreModel):
+    """A refused login (refusals.py); it happened `times` times within a second or so of `at` (UTC seconds)."""
+
+    id = peewee.AutoField()
+    at = peewee.BigIntegerField()
+    name = peewee.TextField()
+    account = peewee.TextField()
+    nas = peewee.TextField()
+    mac = peewee.TextField()
+    reason = peewee.TextField()
+    times = peewee.BigIntegerField()
+
+
+class Traffic(CoreModel):
+    """Octets of all sessions by the hour in which accounting told of them; `hour` is hours since the epoch."""
+
+    hour = peewee.BigIntegerField(primary_key=True)
+    input_octets = peewee.BigIntegerField()
+    output_octets = peewee.BigIntegerField()
+
+
 MODELS: tuple[Any, ...] = (
     Pool,
     Plan,
@@ -236,6 +257,8 @@ MODELS: tuple[Any, ...] = (
     Session,
     LiveChange,
     AccountUsage,
+    Refusal,
+    Traffic,
     JobLease,
     Registration,
     Mail,

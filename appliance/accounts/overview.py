@@ -1,17 +1,24 @@
-"""What the first page says of the hotspot."""
+"""What the first page says of the hotspot; each question stays quick with a million accounts."""
 
 from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
 from urllib.parse import urlencode
 
-from appliance.accounts.models import Account, LiveChange, Mail, Plan, Registration, Session
+import peewee
+
+from appliance.accounts.models import Account, LiveChange, Mail, Plan, Refusal, Registration, Session, Traffic
+from appliance.accounts.refusals import REASONS
 from appliance.config import Config
 from appliance.guest_verbs import WAITING
 from appliance.mail import FAILED
 from appliance.nas import watch
 from appliance.nas.models import Nas
-from appliance.service import Attention, Tile
+from appliance.service import Attention, Point, Tile
+from appliance.units import format_bytes
 
-_DAY_S = 86_400
+_DAY_S, _HOUR_S = 86_400, 3600
+_HOURS = 24
 
 
 def attention(config: Config, now: int) -> Iterator[Attention]:
@@ -40,10 +47,50 @@ def _of_guests(config: Config) -> Iterator[Attention]:
 
 
 def tiles(config: Config, now: int) -> Iterator[Tile]:
+    today = day_begins(config, now)
     online = Session.select().where(Session.ended_at.is_null()).count()
-    yield Tile(f"{online:,}", "online now", "/sessions?" + urlencode({"state": "online"}))
-    people = Account.select().where(Account.batch.is_null()).count()
-    yield Tile(f"{people:,}", "accounts", "/accounts?" + urlencode({"kind": "accounts"}))
-    vouchers = Account.select().where(Account.batch.is_null(False)).count()
-    yield Tile(f"{vouchers:,}", "vouchers", "/accounts?" + urlencode({"kind": "vouchers"}))
+    yield Tile(f"{online:,}", "online now", _url("/sessions", state="online"))
+    logins = Session.select().where(Session.started_at >= today).count()
+    yield Tile(f"{logins:,}", "logins today", _url("/sessions", since="today"))
+    yield _traffic(config, now, today)
+    yield _refusals(today)
+    every, vouchers = Account.select().count(), Account.select().where(Account.batch.is_null(False)).count()
+    yield Tile(f"{every - vouchers:,}", "accounts", _url("/accounts", kind="accounts"))
+    yield Tile(f"{vouchers:,}", "vouchers", "/vouchers")
     yield Tile(f"{Nas.select().count():,}", "routers", "/routers")
+
+
+def day_begins(config: Config, now: int) -> int:
+    """When today began at the site, in UTC seconds."""
+    day = datetime.fromtimestamp(now, config.site.timezone).replace(hour=0, minute=0, second=0, microsecond=0)
+    return int(day.timestamp())
+
+
+def _url(path: str, **view: str) -> str:
+    return f"{path}?{urlencode(view)}"
+
+
+def _traffic(config: Config, now: int, today: int) -> Tile:
+    hours = range(now // _HOUR_S - _HOURS + 1, now // _HOUR_S + 1)
+    since = Traffic.hour >= min(hours[0], today // _HOUR_S)
+    passed = {row.hour: row.input_octets + row.output_octets for row in Traffic.select().where(since)}
+    total = sum(octets for hour, octets in passed.items() if hour * _HOUR_S >= today)
+    points = []
+    for hour in hours:
+        octets = passed.get(hour, 0)
+        at = datetime.fromtimestamp(hour * _HOUR_S, config.site.timezone)
+        points.append(Point(f"{at:%H:%M}", octets, format_bytes(octets)))
+    return Tile(format_bytes(total), "traffic today, down and up", _url("/sessions", since="today"), points=points)
+
+
+def _refusals(today: int) -> Tile:
+    times = peewee.fn.sum(Refusal.times)
+    query: Any = (
+        Refusal.select(Refusal.reason, times.alias("total")).where(Refusal.at >= today).group_by(Refusal.reason)
+    )
+    found = sorted(((int(total), reason) for reason, total in query.tuples()), reverse=True)
+    parts = [
+        Attention(f"{total:,} × {REASONS.get(reason, reason)}", _url("/refusals", since="today", reason=reason))
+        for total, reason in found
+    ]
+    return Tile(f"{sum(t for t, _ in found):,}", "refusals today", _url("/refusals", since="today"), parts=parts)

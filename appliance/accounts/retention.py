@@ -17,6 +17,7 @@ def run(privacy: Privacy, now: int, most: int = 5000) -> int:
     unfinished.sweep()
     forget_addresses(before)
     forget_guests(before, now)
+    forget_refusals(now - privacy.keep_refusals_days * DAY_S)
     return delete_sessions(before, most)
 
 
@@ -49,6 +50,12 @@ def forget_guests(before: int, now: int) -> None:
         before,
         before,
     )
+
+
+def forget_refusals(before: int) -> None:
+    while ids := [row[0] for row in execute("SELECT id FROM refusal WHERE at < ? LIMIT ?", before, _ROUND).fetchall()]:
+        for piece in in_pieces(ids):
+            execute(f"DELETE FROM refusal WHERE id IN ({marks(piece)})", *piece)
 
 
 def forget_addresses(before: int) -> None:

@@ -1,6 +1,7 @@
 """Sessions and usage for the accounting path: prepared SQL without models, and nothing but reads and writes."""
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -71,6 +72,10 @@ _SQL = {
     " ON CONFLICT (account_id, day) DO UPDATE SET input_octets = account_usage.input_octets + excluded.input_octets,"
     " output_octets = account_usage.output_octets + excluded.output_octets"
     f" WHERE account_usage.input_octets < {_MOST} AND account_usage.output_octets < {_MOST}",
+    "passed": "INSERT INTO traffic (hour, input_octets, output_octets) VALUES (?, ?, ?)"
+    " ON CONFLICT (hour) DO UPDATE SET input_octets = traffic.input_octets + excluded.input_octets,"
+    " output_octets = traffic.output_octets + excluded.output_octets"
+    f" WHERE traffic.input_octets < {_MOST} AND traffic.output_octets < {_MOST}",
     "first_login": "UPDATE account SET first_login_at = ? WHERE id = ? AND first_login_at IS NULL AND created_at <= ?",
     "hold": "UPDATE pool_address SET held_until = ? WHERE ip = ? AND account_id = ? AND mac = ? AND held_until < ?",
     "release": "UPDATE pool_address SET held_until = ? WHERE ip = ? AND account_id = ? AND mac = ? AND held_until <= ?",
@@ -78,6 +83,7 @@ _SQL = {
     "seen": "UPDATE nas SET seen_at = ? WHERE name = ?",
 }
 _SEEN_EVERY_S = 60
+_PASSED_EVERY_S = 10
 _TURN = 0x6761746568  # key of PostgreSQL's advisory lock: accounting of several appliances takes turns
 
 
@@ -92,6 +98,8 @@ class Sessions:
             self._sql["find"] += " FOR UPDATE"  # SQLite's BEGIN IMMEDIATE has locked everything already
         self._begin = ("IMMEDIATE",) if self._sqlite else ()
         self._seen: dict[str, int] = {}
+        self._passed: dict[int, tuple[int, int]] = {}
+        self._passed_at = 0.0
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -138,6 +146,16 @@ class Sessions:
     def add_usage(self, account_id: int, day: int, input_octets: int, output_octets: int) -> None:
         """Adds to the account's `day` (YYYYMMDD of the site's calendar)."""
         self._execute("use", account_id, day, input_octets, output_octets)
+
+    def add_traffic(self, at: int, input_octets: int, output_octets: int) -> None:
+        """For a chart by the hour, so it needn't be of each packet: the last seconds may be lost with the power."""
+        hour = at // 3600
+        before = self._passed.get(hour, (0, 0))
+        self._passed[hour] = before[0] + input_octets, before[1] + output_octets
+        if time.monotonic() - self._passed_at >= _PASSED_EVERY_S:
+            for passed, octets in self._passed.items():
+                self._execute("passed", passed, *octets)
+            self._passed, self._passed_at = {}, time.monotonic()
 
     def note_first_login(self, account_id: int, at: int) -> None:
         self._execute("first_login", at, account_id, at)

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from appliance.accounts.models import AccountUsage, LiveChange, Session, core_db
+from appliance.accounts.overview import day_begins
 from appliance.accounts.web_bulk import Result, in_bulk
 from appliance.accounts.web_parts import account_url, local, plan_names, unsure
 from appliance.admin import audit
@@ -24,7 +25,8 @@ _DAYS = 14
 
 
 def sessions(ask: Ask) -> Any:
-    online = Session.ended_at.is_null()
+    online, today = Session.ended_at.is_null(), day_begins(ask.config, ask.now)
+    week = today - 6 * 86_400
     of = List(
         title="Sessions",
         query=Session.select(
@@ -53,7 +55,10 @@ def sessions(ask: Ask) -> Any:
         ),
         order="-started_at",
         search=_of_session,
-        choices=(Choice("state", "State", {"online": online, "ended": Session.ended_at.is_null(False)}),),
+        choices=(
+            Choice("state", "State", {"online": online, "ended": Session.ended_at.is_null(False)}),
+            Choice("since", "Since", {"today": Session.started_at >= today, "last week": Session.started_at >= week}),
+        ),
         empty="Nobody was online yet. A guest who logs in appears here within seconds.",
         live=True,
     )

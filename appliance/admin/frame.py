@@ -88,6 +88,14 @@ class Ask:
         """Of a field that may come several times."""
         return [value for key, value in self.fields() if key == name]
 
+    def upload(self, name: str, most: int) -> bytes:
+        """A file that a form carries; raises UserError for none and for one that is too large."""
+        sent = bottle.request.files.get(name)
+        content: bytes = sent.file.read(most + 1) if sent is not None else b""
+        if not content or len(content) > most:
+            raise UserError(f"choose a file of up to {most // 1000} kB")
+        return content
+
     def query(self) -> dict[str, str]:
         return {key: bottle.request.query.getunicode(key, "") for key in bottle.request.query}
 

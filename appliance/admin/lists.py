@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -46,11 +46,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Choice:
-    """A filter: `where` by value, in the order of the menu."""
+    """A filter: `where` by value, in the order of the menu; `words` where people say something else than the URL."""
 
     key: str
     title: str
     where: Mapping[str, Any]
+    words: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import sqlite3
 import struct
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -15,8 +16,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from appliance.accounts import manage
-from appliance.accounts.models import Account, AccountUsage, Plan, Pool, PoolAddress, Session
+from appliance.accounts import manage, vouchers
+from appliance.accounts.models import Account, AccountUsage, Plan, Pool, PoolAddress, Refusal, Session
 from appliance.db import sqlite_path
 from appliance.nas.models import Nas
 from appliance.nas.status import MalformedWatch, Watch, routers
@@ -112,6 +113,54 @@ class TestPasswords:
 
     def test_sql_in_a_name_is_a_name(self, server: RadiusServer) -> None:
         assert "Received Access-Reject" in pap(server, "x' OR '1'='1", "secret")
+
+
+class TestRefusals:
+    """What becomes of them in the list of refusals."""
+
+    def test_each_is_written_down_with_its_reason_and_without_a_password(self, server: RadiusServer) -> None:
+        server.plan("one-device", simultaneous=1)
+        server.account("alone", "one-device", "secret")
+        server.account("shut", "home", "secret", enabled=False)
+        with server.core():
+            vouchers.make(vouchers.Order("late", "home", 1, unused_until=1), server.box)
+            code = Account.get(Account.batch.is_null(False)).name
+            Refusal.delete().execute()
+        typed = vouchers.grouped(code).upper()
+        pap(server, "alone", "secret")
+        for user, password, mac in (
+            ("alone", "secret", "AA-BB-CC-00-11-33"),
+            ("alone", "guess-1", MAC),
+            ("alone", "guess-2", MAC),
+            ("shut", "guess-3", MAC),
+            ("shut", "secret", MAC),
+            ("Nobody", "guess-4", MAC),
+            (typed, code, MAC),
+        ):
+            assert "Received Access-Reject" in pap(server, user, password, mac)
+        wanted = {
+            ("alone", "alone", "router", "simultaneous"): 1,
+            ("alone", "alone", "router", "password"): 2,
+            ("shut", "shut", "router", "password"): 1,
+            ("shut", "shut", "router", "blocked"): 1,
+            ("Nobody", "", "router", "unknown"): 1,
+            (typed, code, "router", "unused voucher"): 1,
+        }
+        wait_until(lambda: self.written(server, wanted) == wanted, 10, "the refusals")
+
+    @staticmethod
+    def written(server: RadiusServer, wanted: dict[tuple[str, str, str, str], int]) -> dict[Any, int]:
+        """How often each was refused, of the names that are wanted."""
+        found: Counter[Any] = Counter()
+        with server.core():
+            for row in Refusal.select().where(Refusal.name.in_({name for name, *_ in wanted})):
+                found[row.name, row.account, row.nas, row.reason] += row.times
+        return found
+
+    def test_what_is_not_text_is_answered_all_the_same(self, server: RadiusServer) -> None:
+        answer = pap(server, "bob", "\\377\\376")
+        assert "Received Access-Reject" in answer
+        assert "Message-Authenticator" in answer
 
 
 class TestClients:
