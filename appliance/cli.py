@@ -26,7 +26,7 @@ from appliance import (
 from appliance import config as configuration
 from appliance.accounts import cli as accounts_cli
 from appliance.accounts import devices_cli, registration_cli, why
-from appliance.admin import links
+from appliance.admin import links, tokens_cli
 from appliance.config import Config
 from appliance.core import CORE
 from appliance.doctor import cli as doctor_cli
@@ -90,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     registration_cli.add_parser(commands)
     why.add_parser(commands)
     nas_cli.add_parsers(commands)
+    tokens_cli.add_parser(commands)
     machine_cli.add_parsers(commands)
     mail_cli.add_parser(commands)
     doctor_cli.add_parser(commands)

@@ -91,7 +91,6 @@ ROUTERS = Resource(
     add=_add,
     change=_change,
     remove=_remove,
-    changes="owner",
 )
 
 RESOURCES = (ROUTERS,)

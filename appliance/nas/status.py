@@ -62,6 +62,11 @@ class Watch:
         reply = self._ask(process, _KINDS[process][2] | _INTERNAL)
         return reply["FreeRADIUS-Stats-Start-Time"][0], _counters(reply, process)
 
+    def logins(self) -> tuple[int, int]:
+        """How many were accepted and refused since authentication was started. Raises Unavailable."""
+        reply = self._ask("authentication", _KINDS["authentication"][2])
+        return reply["FreeRADIUS-Total-Access-Accepts"][0], reply["FreeRADIUS-Total-Access-Rejects"][0]
+
     def of_router(self, process: str, router: Router) -> Counters | None:
         """None for one that the running process doesn't know yet."""
         address = str(ip_network(router.address).network_address)

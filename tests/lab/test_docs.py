@@ -27,7 +27,10 @@ def shell(appliance: Appliance) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("chapter", ["configuration.md", "hotspot.md", "routeros.md", "portal.md", "operation.md"])
+CHAPTERS = ("configuration.md", "hotspot.md", "routeros.md", "portal.md", "operation.md", "api.md")
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
 def test_a_chapters_commands(world: World, appliance: Appliance, shell: Path, chapter: str, tmp_path: Path) -> None:
     assert blocks(chapter)
     for block in blocks(chapter):
