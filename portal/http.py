@@ -33,6 +33,11 @@ def query(name: str) -> str:
     return text
 
 
+def header(name: str) -> str:
+    text: str = request.get_header(name, "")
+    return text
+
+
 def page(text: str, status: int = 200) -> HTTPResponse:
     answer = HTTPResponse(text, status)
     if status in (429, 503):

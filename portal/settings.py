@@ -72,6 +72,7 @@ GROUPS = (
             Setting("radius.interim_interval_s", "Report interval, seconds", "How often routers report each session"),
             Setting("radius.radsec_port", "RadSec port", "Routers that come over TLS; 0 is nowhere", "0|2083"),
             Setting("radius.log_logins", "Note each login", "In the log, not only those that were refused"),
+            Setting("portal.router_hosts", "Names of hotspots", "MikroTik's that show our login page by a name"),
             Setting("tunnel.enabled", "Tunnels", "WireGuard for routers that can't be reached otherwise"),
         ),
     ),

@@ -71,7 +71,7 @@ class Portal:
         self._look = Look(config.site, config.portal, self._home, offered, _logo(config))
         self._asks_terms = bool(config.portal.terms or config.portal.terms_url)
         self._by_language = {language.code: Pages(self._look, language) for language in offered}
-        self._routers = RouterPages(config.portal, lambda: self._pages, http.language)
+        self._routers = RouterPages(config.portal, lambda: self._pages)
         self._tokens = FormTokens(key)
         self._tries = Tries()
         self._asked_devices: dict[str, float] = {}

@@ -7,10 +7,10 @@ appendix D. They look for XML in a comment of the login page, and get their answ
 import html
 from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Address
-
-from bottle import HTTPResponse, request
+from typing import Any
 
 from appliance.errors import UserError
+from portal import http
 from portal.guard import FormTokens
 
 LOGIN, LOGOFF, ABORT = "/wispr/login", "/wispr/logoff", "/wispr/abort"
@@ -55,17 +55,17 @@ class SmartClients:
         self._wait_s = wait_s
         self._tokens = tokens
 
-    def routes(self) -> Iterable[tuple[str, str, Callable[[], HTTPResponse]]]:
+    def routes(self) -> Iterable[tuple[str, str, Callable[[], Any]]]:
         yield LOGIN, "POST", self.log_in
         yield LOGOFF, "GET", self.log_off
         yield ABORT, "GET", lambda: _reply("AbortLoginReply", "150", ABORTED)
 
-    def log_in(self) -> HTTPResponse:
+    def log_in(self) -> Any:
         """Not for browsers, which say who sent them: the page's own form has a token against other sites."""
-        ip: IPv4Address = request.environ["gatehouse.ip"]
+        ip = http.guest()
         mac = self._mac_of(ip)
-        user, password = (request.forms.getunicode(name, "").strip() for name in ("UserName", "Password"))
-        if not mac or request.get_header("Origin") or request.get_header("Sec-Fetch-Site"):
+        user, password = (http.field(name).strip() for name in ("UserName", "Password"))
+        if not mac or http.header("Origin") or http.header("Sec-Fetch-Site"):
             return _authentication(FAILED)
         if self._wait_s(mac, ip):
             return _authentication(REJECTED)
@@ -75,9 +75,9 @@ class SmartClients:
         token = self._tokens.lasting("logoff", f"{ip} {mac}")
         return _authentication(ACCEPTED, LogoffURL=f"{_url(self._home, LOGOFF)}?token={token}")
 
-    def log_off(self) -> HTTPResponse:
-        ip: IPv4Address = request.environ["gatehouse.ip"]
-        if not self._tokens.is_lasting(request.query.getunicode("token", ""), "logoff", f"{ip} {self._mac_of(ip)}"):
+    def log_off(self) -> Any:
+        ip = http.guest()
+        if not self._tokens.is_lasting(http.query("token"), "logoff", f"{ip} {self._mac_of(ip)}"):
             return _reply("LogoffReply", "130", FAILED)
         try:
             self._leave(ip)
@@ -86,13 +86,13 @@ class SmartClients:
         return _reply("LogoffReply", "130", LOGGED_OFF)
 
 
-def _authentication(code: str, **more: str) -> HTTPResponse:
+def _authentication(code: str, **more: str) -> Any:
     return _reply("AuthenticationReply", "120", code, more)
 
 
-def _reply(kind: str, message: str, code: str, more: Mapping[str, str] | None = None) -> HTTPResponse:
+def _reply(kind: str, message: str, code: str, more: Mapping[str, str] | None = None) -> Any:
     parts = {"MessageType": message, "ResponseCode": code, **(more or {})}
-    return HTTPResponse(f"<!doctype html><title>WISPr</title>{_comment(kind, parts)}")
+    return http.page(f"<!doctype html><title>WISPr</title>{_comment(kind, parts)}")
 
 
 def _comment(kind: str, parts: Mapping[str, str]) -> str:

@@ -20,7 +20,7 @@ RULES_MAY_IMPORT = (
 )
 NEVER_IN_RULES = ("bottle", "pyroute2", "pyftpdlib", "numpy", "jinja2", "waitress", "supervisor", "pyrad")
 ONLY_IMPORTERS = {
-    "bottle": ("*/web.py", "portal/capport.py", "portal/http.py", "portal/wispr.py", "appliance/admin/*.py"),
+    "bottle": ("*/web.py", "portal/capport.py", "portal/http.py", "appliance/admin/*.py"),
     "pyroute2": ("portal/shaping.py", "portal/gateway.py"),
     "pyrad": ("portal/radius.py", "appliance/nas/coa.py", "appliance/nas/status.py"),
     "pyrage": ("appliance/age.py",),

@@ -5,12 +5,11 @@ that another site could have done here.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-
-from bottle import HTTPResponse, request
+from typing import Any
 
 from appliance.config_portal import MIKROTIK_PAGE, Portal
 from appliance.errors import UserError
-from portal.languages import Language
+from portal import http
 from portal.mikrotik.chap import FIELDS, Router, router
 from portal.pages import Pages
 from portal.radius import refuse_text
@@ -24,36 +23,35 @@ _OF_ROUTEROS = {
 
 
 class RouterPages:
-    """`pages` and `language` are those of the guest who asks."""
+    """`pages` are those in the language of the guest who asks."""
 
-    def __init__(self, portal: Portal, pages: Callable[[], Pages], language: Callable[[], Language]) -> None:
+    def __init__(self, portal: Portal, pages: Callable[[], Pages]) -> None:
         self._hosts = frozenset(portal.router_hosts)
         self._asks_terms = bool(portal.terms or portal.terms_url)
         self._pages = pages
-        self._language = language
 
-    def routes(self) -> Iterable[tuple[str, str, Callable[[], HTTPResponse]]]:
+    def routes(self) -> Iterable[tuple[str, str, Callable[[], Any]]]:
         yield MIKROTIK_PAGE, "GET", self.show
         yield MIKROTIK_PAGE, "POST", self.answer
 
-    def show(self) -> HTTPResponse:
-        given = {name: request.query.getunicode(name, "") for name in FIELDS}
+    def show(self) -> Any:
+        given = {name: http.query(name) for name in FIELDS}
         if not self._fits(given):
-            return HTTPResponse(self._pages().no_router(), 400)
+            return http.page(self._pages().no_router(), 400)
         return self._login(200, given, "", self._refusal(given["error"]))
 
-    def answer(self) -> HTTPResponse:
+    def answer(self) -> Any:
         """Without JavaScript too: the guest's next click carries the login to the router."""
-        given = {name: request.forms.getunicode(name, "") for name in FIELDS}
-        user, typed = request.forms.getunicode("user", "").strip(), request.forms.getunicode("password", "")
+        given = {name: http.field(name) for name in FIELDS}
+        user, typed = http.field("user").strip(), http.field("password")
         try:
             to = router(given, self._hosts)
         except UserError:
-            return HTTPResponse(self._pages().no_router(), 400)
+            return http.page(self._pages().no_router(), 400)
         password = typed or user  # a voucher's code is its own password
-        refusal = translate(self._language(), refuse_text(user, password))
-        if self._asks_terms and not request.forms.getunicode("terms", ""):
-            refusal = self._language().gettext("Please accept the terms of use first.")
+        refusal = translate(http.language(), refuse_text(user, password))
+        if self._asks_terms and not http.field("terms"):
+            refusal = http.language().gettext("Please accept the terms of use first.")
         return self._login(403, given, user, refusal) if refusal else self._handed_over(to, user, password)
 
     def _fits(self, given: Mapping[str, str]) -> bool:
@@ -67,18 +65,18 @@ class RouterPages:
         """Only what is known: the text stands in the address, so anybody may have written it."""
         if not error:
             return ""
-        sentence = known(self._language(), _OF_ROUTEROS.get(error.strip(), error.strip()))
-        return sentence or self._language().gettext("The login didn’t work. Please try again.")
+        sentence = known(http.language(), _OF_ROUTEROS.get(error.strip(), error.strip()))
+        return sentence or http.language().gettext("The login didn’t work. Please try again.")
 
-    def _login(self, status: int, given: dict[str, str], user: str, error: str) -> HTTPResponse:
+    def _login(self, status: int, given: dict[str, str], user: str, error: str) -> Any:
         kept = {name: text for name, text in given.items() if text and name != "error"}
-        return HTTPResponse(self._pages().router_login(MIKROTIK_PAGE, kept, user, error), status)
+        return http.page(self._pages().router_login(MIKROTIK_PAGE, kept, user, error), status)
 
-    def _handed_over(self, to: Router, user: str, password: str) -> HTTPResponse:
+    def _handed_over(self, to: Router, user: str, password: str) -> Any:
         fields = {"username": user, "password": to.password(password)}
         if to.destination:
             fields["dst"] = to.destination
-        page = HTTPResponse(self._pages().hand_over(to.link, fields))
+        page = http.page(self._pages().hand_over(to.link, fields))
         # Browsers hold the router's own redirect after the login against it too, and that leads anywhere.
         policy = self._pages().policy(form_action="http: https:")
         page.set_header("Content-Security-Policy", policy)

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from appliance import guest_verbs
 from appliance import tries as limits
 from appliance.config import parse
+from appliance.config_portal import MAX_GREETING, MAX_TITLE
 from appliance.errors import Unavailable, UserError
 from appliance.tries import Tries
 from portal import dhcp
@@ -286,6 +287,25 @@ greeting = "Welcome\\nto <i>us</i>"
             page = Browser(world).get(f"/?lang={code}")
             assert f'<img src="{logo}" alt="Ann &amp; Bob">' in page.text
             assert len(page.text.encode()) < 15_000
+
+    def test_with_all_of_it_the_page_is_small_still(self, world: World) -> None:
+        world.config_text = f"""run = "{world.directory}"
+[site]
+name = "{"N" * 60}"
+contact = "{"c" * 100}"
+[portal]
+accent = "#ff8800"
+title = "{"ž" * MAX_TITLE}"
+greeting = "{"ž" * MAX_GREETING}"
+free_plan = "free"
+registration = "operator"
+registration_plan = "guest"
+"""
+        (world.directory / RENDERED_LOGO).write_text("data:image/png;base64," + "A" * (MAX_LOGO_BYTES * 4 // 3))
+        for terms in ("", 'terms_url = "https://isp.example/terms"'):
+            world.config_text += terms
+            for code in NAMES:
+                assert len(Browser(world).get(f"/?lang={code}").text.encode()) < 15_000
 
 
 class TestTerms:
