@@ -92,7 +92,7 @@ def send(config: Config, password: str, letters: list[Letter]) -> dict[int, str 
         with _server(config, password) as server:
             for letter in letters:
                 outcome[letter.id] = _sent(server, config, letter)
-    except (OSError, smtplib.SMTPException, UserError) as error:
+    except (OSError, smtplib.SMTPException, UserError, ValueError) as error:
         return {letter.id: _why(error) for letter in letters} | outcome
     return outcome
 
@@ -168,7 +168,7 @@ def _sent(server: smtplib.SMTP, config: Config, letter: Letter) -> str | None:
         server.send_message(_message(config.mail.sender, config.site.name, letter))
     except smtplib.SMTPServerDisconnected:
         raise
-    except (smtplib.SMTPException, UserError) as error:
+    except (smtplib.SMTPException, UserError, ValueError) as error:
         return _why(error)
     return None
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from functools import reduce
 from operator import or_
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import peewee
 
-from appliance.accounts.models import Account, Device, Plan, Session, VoucherBatch
+from appliance.accounts.models import Account, Device, Plan, Registration, Session, VoucherBatch
 from appliance.accounts.terms import voucher_code
 from appliance.accounts.unfinished import HIDDEN, SETTLING
 from appliance.config import Config
@@ -29,6 +29,7 @@ Row = Mapping[str, Any]
 def hits(config: Config, text: str) -> Iterator[Hit]:
     yield from _accounts(text)
     yield from _batches(text)
+    yield from _registrations(text)
     if mac := mac_beginning(text):
         yield from _devices(mac)
         yield from _sessions(mac, Session.mac)
@@ -92,6 +93,13 @@ def _batches(text: str) -> Iterator[Hit]:
             yield Hit("Batches of vouchers", row["name"], url, row["plan"], _same(row["name"], text))
 
 
+def _registrations(text: str) -> Iterator[Hit]:
+    query = Registration.select(Registration.contact, Registration.name, Registration.state)
+    for row in beginning(query.where(Registration.contact != ""), Registration.contact, text):
+        contact, url = row["contact"], "/registrations?" + urlencode({"q": row["contact"]})
+        yield Hit("Guests", contact, url, f"{row['name']}, {row['state']}", _same(contact, text))
+
+
 def _devices(mac: str) -> Iterator[Hit]:
     query = Device.select(Device.mac, Account.name.alias("account_name")).join(Account)
     for row in beginning(query, Device.mac, mac):
@@ -122,6 +130,7 @@ SEARCH = Search(
     hits,
     (
         ("Accounts, plans, batches of vouchers", "by how the name begins"),
+        ("Guests who registered", "by how their e-mail address or phone number begins"),
         ("Vouchers", "by how the code begins, with or without spaces, dashes and capitals"),
         ("Devices", "by the MAC address or how it begins, in any spelling: aa:bb:cc, AA-BB-CC, aabb.cc"),
         ("Sessions", f"by the device's MAC or IP address: who is online, and the last {RECENT:,}"),

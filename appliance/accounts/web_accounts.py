@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 from appliance.accounts import limits, manage, terms, vouchers, wording
 from appliance.accounts.limits import PLAN
 from appliance.accounts.lookup import Lookup
-from appliance.accounts.models import Account, Device, Plan, core_db
+from appliance.accounts.models import Account, Device, Plan, Registration, core_db
 from appliance.accounts.periods import period_start
 from appliance.accounts.web_bulk import ACTIONS, MOST, in_bulk
 from appliance.accounts.web_parts import RUNNING, account_url, audited, batch_url, local, plan_names
@@ -97,6 +97,7 @@ def _account_page(ask: Ask, row: Any, typed: Mapping[str, str], error: str, secr
         devices=list(Device.select().where(Device.account == row).order_by(Device.used_at.desc())),
         sessions=manage.open_sessions(row.name, everyone=True, limit=_SHOWN),
         at=local(ask),
+        registrations=list(Registration.select().where(Registration.account == row)),
         batch=row.batch,
         batch_url=batch_url,
         state=vouchers.select(vouchers.state(ask.now)).where(Account.id == row.id).scalar() if row.batch else "",

@@ -427,9 +427,11 @@ def test_guests_who_wait_are_decided_about_together(box: Config, app: Any) -> No
             "refused",
             "waiting",
         ]
-        assert [row.plan.name for row in Account.select()] == ["home"]
+        (account,) = Account.select()
+        assert account.plan.name == "home"
         done = [(a.who, a.action, a.subject) for a in Audit.select() if "registration" in a.subject]
     assert done == [("operator", "approved", "registration 1"), ("operator", "refused", "registration 2")]
+    assert "Registered by guest 1" in one.get(f"/accounts/{account.name}").body
 
 
 def test_messages_that_couldnt_be_sent_need_attention(box: Config, app: Any) -> None:

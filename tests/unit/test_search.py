@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import pytest
 
 from appliance.accounts import finding
-from appliance.accounts.models import Account, Device, Plan, Session, VoucherBatch, core_db
+from appliance.accounts.models import Account, Device, Plan, Registration, Session, VoucherBatch, core_db
 from appliance.accounts.unfinished import hide
 from appliance.admin import audit
 from appliance.config import Config
@@ -32,6 +32,8 @@ FOUND: tuple[tuple[str, list[str]], ...] = (
     ("hom", ["home"]),
     ("rout", ["Routers"]),
     ("sess", ["Sessions"]),
+    ("eva@", ["eva@example.net"]),
+    ("+4206", ["+420601123456"]),
     ("gone", ["Changes of account gone"]),
     ("%", []),
     ("_nna", []),
@@ -81,6 +83,8 @@ def filled(box: Config) -> Iterator[Config]:
                 updated_at=1,
                 ended_at=ended,
             )
+        for mac, contact in (("1", "eva@example.net"), ("2", "+420601123456")):
+            Registration.create(kind="operator", state="waiting", mac=mac, name=NASTY, contact=contact, created_at=1)
         audit.record("owner", "removed", "account gone", {}, {})
     yield box
 
