@@ -130,6 +130,16 @@ def _lease(words: list[str]) -> Lease | None:
         return None
 
 
+def leases(path: Path) -> list[Lease]:
+    """All there are; dnsmasq empties the file and writes it anew at every change: an empty one is read again."""
+    for read in range(READS):
+        if read:
+            time.sleep(READ_AGAIN_AFTER_S)
+        if text := content(path).decode(errors="replace"):
+            return list(read_leases(text))
+    return []
+
+
 def lease_of(path: Path, ip: IPv4Address) -> Lease | None:
     """dnsmasq empties the file and writes it anew at every change, so "not there" is asked more than once."""
     for read in range(READS):

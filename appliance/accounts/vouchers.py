@@ -228,6 +228,23 @@ def batches() -> list[Any]:
     return list(VoucherBatch.select(VoucherBatch, Plan).join(Plan).where(complete()).order_by(VoucherBatch.name))
 
 
+def summary(now: int, ids: Sequence[int]) -> dict[int, dict[str, int]]:
+    """Of these batches, without a look at what each voucher has used: quick for a million of them."""
+    new = Account.first_login_at.is_null() & Account.enabled
+    over = (VoucherBatch.unused_until <= now) | (Account.valid_until <= now)
+    asked = {
+        "made": Account.id.is_null(False),
+        "used": Account.first_login_at.is_null(False) & Account.enabled,
+        "lapsed": new & over,
+        "new": new,
+        "revoked": ~Account.enabled,
+    }
+    sums = [peewee.fn.sum(peewee.Case(None, ((when, 1),), 0)) for when in asked.values()]
+    query: Any = Account.select(Account.batch, *sums).join(VoucherBatch).where(Account.batch.in_(list(ids)))
+    found = {row[0]: dict(zip(asked, row[1:], strict=True)) for row in query.group_by(Account.batch).tuples()}
+    return {batch: {**of, "unused": of["new"] - of["lapsed"]} for batch, of in found.items()}
+
+
 def counts(now: int, ids: Sequence[int] | None = None) -> dict[int, dict[str, int]]:
     """By batch and state, of all batches or of these."""
     word = state(now)

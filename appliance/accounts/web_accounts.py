@@ -5,6 +5,8 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
+from peewee import JOIN
+
 from appliance.accounts import limits, manage, terms, vouchers, wording
 from appliance.accounts.limits import PLAN
 from appliance.accounts.lookup import Lookup
@@ -15,7 +17,7 @@ from appliance.accounts.web_parts import RUNNING, account_url, audited, batch_ur
 from appliance.accounts.why import explain
 from appliance.admin import audit
 from appliance.admin.frame import Ask, Page
-from appliance.admin.lists import Choice, Column, List, View
+from appliance.admin.lists import Choice, Column, List, View, begins
 from appliance.crypto import load_box, new_password
 from appliance.errors import UserError
 from appliance.nas.models import GATEWAY
@@ -40,18 +42,18 @@ def _list(ask: Ask) -> List:
             Account.valid_until,
             Account.first_login_at,
             Account.created_at,
-        ).join(Plan),
+        ).join(Plan, JOIN.LEFT_OUTER),  # there is one: so it isn't looked for before the account
         columns=(
             Column("name", "Name", Account.name, link=account_url),
             Column("plan", "Plan"),
             Column("enabled", "State", show=lambda enabled: "may log in" if enabled else "blocked"),
             Column("address", "Address"),
             Column("valid_until", "Until", Account.valid_until, show=local(ask)),
-            Column("first_login_at", "First login", Account.first_login_at, show=local(ask)),
+            Column("first_login_at", "First login", show=local(ask)),
             Column("created_at", "Made", Account.id, show=local(ask)),
         ),
         order="name",
-        search=lambda text: Account.name.startswith(text),
+        search=lambda text: begins(Account.name, text),
         choices=(
             Choice("kind", "Kind", {"accounts": Account.batch.is_null(), "vouchers": Account.batch.is_null(False)}),
             Choice("state", "State", {"may log in": Account.enabled, "blocked": ~Account.enabled}),

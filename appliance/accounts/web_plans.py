@@ -8,6 +8,7 @@ from appliance.accounts.models import Account, Plan, core_db
 from appliance.accounts.web_parts import RUNNING
 from appliance.admin import audit
 from appliance.admin.frame import Ask, Page
+from appliance.admin.lists import counted
 from appliance.errors import UserError
 
 
@@ -19,8 +20,8 @@ def plans(ask: Ask) -> Any:
     return ask.page("plans.html", rows=rows)
 
 
-def _count(row: Any) -> int:
-    return int(Account.select().where(Account.plan == row).count())
+def _count(row: Any) -> str:
+    return counted(Account.select(Account.id).where(Account.plan == row))
 
 
 def plan(ask: Ask, name: str) -> Any:

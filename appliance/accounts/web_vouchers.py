@@ -13,13 +13,15 @@ from appliance.crypto import load_box
 from appliance.errors import UserError
 
 PRINTED = 240  # vouchers in one file or on one page: twenty sheets of A4, a second or two of work
+_SUMS = ("made", "unused", "used", "lapsed", "revoked")
 _KINDS = {"a4": "A4 cards", "58mm": "58 mm slips", "80mm": "80 mm slips"}
 
 
 def batches(ask: Ask) -> Any:
     def counted(rows: Sequence[Row]) -> Sequence[Row]:
-        counts = vouchers.counts(ask.now, [int(str(row["id"])) for row in rows])
-        return [{**row, **_by_state(counts.get(int(str(row["id"])), {})), "price": _price(row)} for row in rows]
+        found = vouchers.summary(ask.now, [int(str(row["id"])) for row in rows])
+        none = dict.fromkeys(_SUMS, 0)
+        return [{**row, **found.get(int(str(row["id"])), none), "price": _price(row)} for row in rows]
 
     of = List(
         title="Vouchers",
@@ -38,7 +40,7 @@ def batches(ask: Ask) -> Any:
             Column("name", "Batch", VoucherBatch.name, link=lambda row: batch_url(str(row["name"]))),
             Column("plan", "Plan", Plan.name),
             Column("price", "Price"),
-            *(Column(_key(state), state.capitalize(), number=True) for state in vouchers.STATES),
+            *(Column(key, key.capitalize(), number=True) for key in _SUMS),
             Column("unused_until", "First login until", VoucherBatch.unused_until, show=_day(ask)),
             Column("created_at", "Made", VoucherBatch.id, show=local(ask)),
         ),
@@ -51,14 +53,6 @@ def batches(ask: Ask) -> Any:
         fill=counted,
     )
     return of.respond(ask, "vouchers.html")
-
-
-def _key(state: str) -> str:
-    return state.replace(" ", "_")
-
-
-def _by_state(counts: Mapping[str, int]) -> dict[str, int]:
-    return {_key(state): counts.get(state, 0) for state in vouchers.STATES}
 
 
 def _price(row: Row) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import bottle
+import peewee
 
 from appliance.accounts.models import core_db
 from appliance.admin.frame import Ask
@@ -88,6 +89,13 @@ class List:
         return ask.page(template, view=view, rows=rows, more=more, count=count, as_of=as_of, tag=tag, **values)
 
 
+def begins(field: Any, text: str) -> Any:
+    """By the field's index where the database sorts by code points (SQLite), which tells capitals apart."""
+    if isinstance(core_db.obj, peewee.SqliteDatabase):
+        return (field >= text) & (field < text + chr(0x10FFFF))
+    return field.startswith(text)
+
+
 def _tag(*shown: object) -> str:
     return hashlib.sha256(repr(shown).encode()).hexdigest()[:20]
 
@@ -100,6 +108,12 @@ def _is_known(tag: str, as_of: str) -> bool:
     if known:
         bottle.response.status = 304
     return known
+
+
+def counted(query: Any) -> str:
+    """Rows, for people: no further than COUNTED."""
+    number = int(query.limit(COUNTED + 1).count())
+    return f"more than {COUNTED:,}" if number > COUNTED else f"{number:,}"
 
 
 class View:
@@ -130,13 +144,11 @@ class View:
 
     def rows(self) -> tuple[list[Row], bool]:
         """This page's, and whether there is another one."""
-        found = list(self.ordered().limit(PAGE_ROWS + 1).offset((self.page - 1) * PAGE_ROWS).dicts())
+        found = list(self.ordered().offset((self.page - 1) * PAGE_ROWS).limit(PAGE_ROWS + 1).dicts())
         return list(self.of.fill(found[:PAGE_ROWS])), len(found) > PAGE_ROWS
 
     def count(self) -> str:
-        inner = self.query().limit(COUNTED + 1)
-        number = int(inner.count())
-        return f"more than {COUNTED:,}" if number > COUNTED else f"{number:,}"
+        return counted(self.query())
 
     def url(self, **other: object) -> str:
         """This view with something changed; a change of anything but the page begins at the first one."""

@@ -73,6 +73,21 @@ def test_a_live_list_is_sent_again_only_when_it_differs(filled: Config, app: Any
     assert live(one, "/sessions?state=ended", tag[1]).status == 200
 
 
+def test_sessions_are_found_by_account_device_and_address(filled: Config, app: Any) -> None:
+    one = browser(app, "reader")
+    with core_db.connection_context():
+        Session.update(framed_ip="198.51.100.9", ended_at=3000).where(Session.account == "a02").execute()
+    for text, wanted in (
+        ("a0", ["a02", "a01", "a00"]),
+        ("a01", ["a01"]),
+        ("02-00-00-00-00-01", ["a01"]),
+        ("198.51.100.9", ["a02"]),
+        ("b", []),
+    ):
+        found = json.loads(one.get(f"/sessions?format=json&q={text}").body)
+        assert [row["account"] for row in found] == wanted, text
+
+
 def test_a_page_that_looks_by_itself_keeps_nobody_logged_in(
     filled: Config, app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,8 +80,14 @@ def test_batches_show_what_became_of_them(made: Any) -> None:
         Account.update(first_login_at=int(time.time())).where(Account.name == used).execute()
         Account.update(enabled=False).where(Account.name == blocked).execute()
     (row,) = json.loads(made.get("/vouchers?format=json").body)
-    assert [row[key] for key in ("unused", "active", "used_up", "lapsed", "revoked")] == [3, 1, 0, 0, 1]
+    assert [row[key] for key in ("made", "unused", "used", "lapsed", "revoked")] == [5, 3, 1, 0, 1]
     assert row["price"] == "4.50 EUR"
+    with core_db.connection_context():
+        VoucherBatch.update(unused_until=1).execute()
+    (late,) = json.loads(made.get("/vouchers?format=json").body)
+    assert [late[key] for key in ("made", "unused", "used", "lapsed", "revoked")] == [5, 0, 1, 3, 1]
+    with core_db.connection_context():
+        VoucherBatch.update(unused_until=None).execute()
     listed = json.loads(made.get("/vouchers/batch/summer?state=unused&format=json").body)
     assert [one["name"] for one in listed] == codes()[2:]
     with core_db.connection_context():
