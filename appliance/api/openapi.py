@@ -76,16 +76,18 @@ def _paths(of: Resource, paging: Sequence[Part]) -> Document:
     key = {"name": "key", "in": "path", "required": True, "description": f"its {of.key}", "schema": {"type": "string"}}
     collection = {"get": _list(of, paging)}
     if of.add:
-        collection["post"] = _writing(of, "add", "New", f"Make a {of.one}", 201)
+        collection["post"] = _writing(of, "add", "New", f"Add to {of.name}", 201)
     item: Document = {}
     if of.find:
-        item["get"] = _operation(of, "get", f"One {of.one}", of.reads) | _answers(of, 200, _ref(_title(of)), 404)
+        item["get"] = _operation(of, "get", f"Show one of {of.name}", of.reads) | _answers(
+            of, 200, _ref(_title(of)), 404
+        )
     if of.change:
-        item["patch"] = _writing(of, "change", "Change", f"Change a {of.one}; what isn't given stays", 200, 404)
+        item["patch"] = _writing(of, "change", "Change", f"Change one of {of.name}; what isn't given stays", 200, 404)
     if of.remove:
         removed = Object(of.removed, tuple(part.name for part in of.removed)).schema() if of.removed else None
         status = 200 if removed else 204
-        item["delete"] = _operation(of, "remove", f"{of.ends} a {of.one}", of.changes) | _answers(
+        item["delete"] = _operation(of, "remove", f"{of.ends} one of {of.name}", of.changes) | _answers(
             of, status, removed, 404, 409
         )
     if item:
@@ -114,7 +116,7 @@ def _list(of: Resource, paging: Sequence[Part]) -> Document:
         {"name": part.name, "in": "query", "description": part.about, "schema": part.shape.schema()}
         for part in (*paging, *of.filters)
     ]
-    found = _operation(of, "list", f"All of the kind {of.one}, in pages", of.reads)
+    found = _operation(of, "list", f"List {of.name}, in pages", of.reads)
     return found | {"parameters": parameters} | _answers(of, 200, whole)
 
 
