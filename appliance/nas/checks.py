@@ -10,6 +10,7 @@ from ipaddress import ip_network
 from typing import Any, NamedTuple
 
 from appliance.accounts.models import LiveChange, Session
+from appliance.accounts.refusals import DOCTOR
 from appliance.config import TUNNEL_DEVICE, Config
 from appliance.crypto import SecretBox, load_box
 from appliance.doctor.findings import BAD, OK, WARN, Check, Finding
@@ -164,14 +165,14 @@ def _told(config: Config, nas: Nas, box: SecretBox) -> list[Doubt]:
         lines = (f"gatehouse nas set {nas.name} --coa none",)
         sentence = f"It is a network ({nas.address}): changes of running sessions reach none of its routers."
         return [Doubt(WARN, sentence, "Add its routers one by one, or say that it takes none.", lines)]
-    nobody = {"User-Name": "gatehouse-doctor", "Acct-Session-Id": secrets.token_hex(8)}
+    nobody = {"User-Name": DOCTOR, "Acct-Session-Id": secrets.token_hex(8)}
     try:
         coa.disconnect(str(nas.address), int(nas.coa_port), box.open(nas.secret), nobody)
     except Unavailable:
         sentence = f"It doesn't answer on UDP port {nas.coa_port}: Disconnect and CoA don't reach it."
         if nas.kind == GATEWAY:
             return [Doubt(BAD, sentence, "Start the gateway.", ("gatehouse apply",))]
-        behind = "" if nas.tunnel_address else " Behind carrier NAT it needs a tunnel: --tunnel."
+        behind = "" if nas.tunnel_address else " Behind carrier NAT it needs a tunnel."
         remedy = f"Let it take them; the secret must be the same.{behind}"
         return [Doubt(BAD, sentence, remedy, setup.remedy(config, nas, "Disconnect and CoA"))]
     except UserError:
