@@ -9,6 +9,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from appliance.accounts.refusals import DOCTOR
 from appliance.config import Config
 from appliance.crypto import load_box, new_password
 from appliance.doctor import tls
@@ -225,7 +226,7 @@ def radius(config: Config) -> Iterator[Finding]:
         return
     try:
         client = RadiusClient(config, _gateway_secret(config).encode())
-        client.authenticate("gatehouse-doctor", new_password(), config.gateway.address.ip, _NOBODY)
+        client.authenticate(DOCTOR, new_password(), config.gateway.address.ip, _NOBODY)
     except Unavailable:
         sentence = "It runs, but doesn't answer the gateway: their secrets differ."
         yield Finding("RADIUS", BAD, sentence, "Render both anew.", ("gatehouse apply",))

@@ -22,8 +22,8 @@ _HOURS = 24
 
 
 def attention(config: Config, now: int) -> Iterator[Attention]:
-    interval_s = config.radius.interim_interval_s
-    for name, silence in watch.silent(watch.routers(interval_s), interval_s, now).items():
+    silent_s = config.radius.silent_s
+    for name, silence in watch.silent(watch.routers(silent_s), silent_s, now).items():
         yield Attention(watch.line(name, silence, now), "/routers")
     refused = (
         LiveChange.select().where((LiveChange.state == "refused") & (LiveChange.created_at > now - _DAY_S)).count()

@@ -5,11 +5,12 @@ import secrets
 import subprocess
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from ipaddress import ip_network
 from typing import Any, NamedTuple
 
 from appliance.accounts.models import LiveChange, Session
+from appliance.accounts.refusals import DOCTOR
 from appliance.config import TUNNEL_DEVICE, Config
 from appliance.crypto import SecretBox, load_box
 from appliance.doctor.findings import BAD, OK, WARN, Check, Finding
@@ -22,6 +23,7 @@ from appliance.units import format_ago, format_duration
 AT_ONCE = 32  # routers asked side by side: one that is away takes 3 s
 TUNNEL_DOWN_S = 240  # a handshake is due after 120 s, and is tried for 90 (WireGuard's white paper, 6.1)
 _TUNNEL_ANSWERS_S = 10
+ASKED_FOR_S = 30.0
 _DAY_S = 86_400
 _READ = 10_000  # changes
 _STUCK_S = 60  # a change that waits so long has been tried several times
@@ -61,8 +63,7 @@ def _of(config: Config, rows: list[Nas]) -> dict[str, list[Finding]]:
     silence = watch.silent(watch.routers(config.radius.silent_s), config.radius.silent_s, now)
     known = _known(config)
     counted = _counters(config, rows)
-    with ThreadPoolExecutor(AT_ONCE) as threads:
-        told = list(threads.map(lambda nas: _told(config, nas, box), rows))
+    told = _all_told(config, rows, box)
     found = {}
     for nas, reached in zip(rows, told, strict=True):
         doubts = [*_applied(nas, box, known), *_proves(config, nas), *_wrong(config, nas, counted.get(nas.name, {}))]
@@ -156,6 +157,16 @@ def _packets(count: int) -> str:
     return f"{count:,} packet" if count == 1 else f"{count:,} packets"
 
 
+def _all_told(config: Config, rows: list[Nas], box: SecretBox) -> list[list[Doubt]]:
+    """Those that there is no time for are named, so that hundreds of dead routers don't hide what else was found."""
+    threads = ThreadPoolExecutor(AT_ONCE)
+    asked = [threads.submit(_told, config, nas, box) for nas in rows]
+    wait(asked, ASKED_FOR_S)
+    threads.shutdown(wait=False, cancel_futures=True)
+    late = Doubt(WARN, "There was no time to ask whether it takes CoA.", "Check it on its own page.")
+    return [one.result() if one.done() and not one.cancelled() else [late] for one in asked]
+
+
 def _told(config: Config, nas: Nas, box: SecretBox) -> list[Doubt]:
     """A Disconnect of a session that nobody has: a router that takes it says that it knows no such session."""
     if nas.coa == "none":
@@ -164,14 +175,14 @@ def _told(config: Config, nas: Nas, box: SecretBox) -> list[Doubt]:
         lines = (f"gatehouse nas set {nas.name} --coa none",)
         sentence = f"It is a network ({nas.address}): changes of running sessions reach none of its routers."
         return [Doubt(WARN, sentence, "Add its routers one by one, or say that it takes none.", lines)]
-    nobody = {"User-Name": "gatehouse-doctor", "Acct-Session-Id": secrets.token_hex(8)}
+    nobody = {"User-Name": DOCTOR, "Acct-Session-Id": secrets.token_hex(8)}
     try:
         coa.disconnect(str(nas.address), int(nas.coa_port), box.open(nas.secret), nobody)
     except Unavailable:
         sentence = f"It doesn't answer on UDP port {nas.coa_port}: Disconnect and CoA don't reach it."
         if nas.kind == GATEWAY:
             return [Doubt(BAD, sentence, "Start the gateway.", ("gatehouse apply",))]
-        behind = "" if nas.tunnel_address else " Behind carrier NAT it needs a tunnel: --tunnel."
+        behind = "" if nas.tunnel_address else " Behind carrier NAT it needs a tunnel."
         remedy = f"Let it take them; the secret must be the same.{behind}"
         return [Doubt(BAD, sentence, remedy, setup.remedy(config, nas, "Disconnect and CoA"))]
     except UserError:

@@ -32,8 +32,9 @@ from appliance.crypto import load_box
 from appliance.doctor import machine, run
 from appliance.doctor.findings import BAD, OK, WARN, Check, Finding, Report, examine, from_json
 from appliance.nas import checks as routers
-from appliance.nas import coa
+from appliance.nas import coa, setup
 from appliance.nas.models import Nas
+from appliance.nas.script import SECTIONS
 from portal import asking, checks, phones
 from tests.unit import routeros
 from tests.unit.conftest import Gatehouse
@@ -86,6 +87,7 @@ def test_no_check_hides_another() -> None:
         ("closed", BAD),
         ("fine", OK),
     ]
+    assert "ZeroDivisionError" in report.findings[1].sentence
     assert "0.2 seconds" in report.findings[0].sentence
     assert "not for you" in report.findings[2].sentence
     assert report.left == ("root's",)
@@ -453,6 +455,26 @@ def test_the_lines_that_let_a_router_take_coa_are_routeros(site: Config) -> None
     (found,) = routers.one(settled, add(settled, "attic", coa_port=1700))
     assert found.commands[0] == "/radius incoming set accept=yes port=1700"
     paste(found.commands)
+
+
+def test_many_dead_routers_do_not_hide_the_others(site: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routers, "ASKED_FOR_S", 0.8)
+    monkeypatch.setattr(routers, "AT_ONCE", 2)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mute:
+        mute.bind(("", 0))
+        for number in range(40):
+            add(site, f"dead-{number:02}", address=f"127.1.0.{number}", coa_port=mute.getsockname()[1])
+        found = {finding.subject: finding for finding in routers.every(site)}
+    assert "Disconnect and CoA don't reach it" in found["router dead-00"].sentence
+    assert found["router dead-39"].sentence == "There was no time to ask whether it takes CoA."
+
+
+def test_no_line_that_mends_holds_a_secret(site: Config) -> None:
+    settled = config.parse(site.text + '[radius]\npublic_address = "198.51.100.2"\n', site.file)
+    nas = add(settled, "attic")
+    lines = "\n".join(line for part in SECTIONS for line in setup.remedy(settled, nas, part))
+    assert "secret=SECRET" in lines
+    assert SECRET not in lines
 
 
 def test_a_router_whose_logins_can_be_forged(site: Config, router: Router) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from appliance.accounts import refusals, retention
 from appliance.accounts.models import Refusal, core_db
-from appliance.accounts.refusals import BURST, MANY, Book, Refusals
+from appliance.accounts.refusals import BURST, DOCTOR, MANY, Book, Refusals
 from appliance.config import Privacy
 
 NOW = 1_800_000_000
@@ -50,6 +50,14 @@ def test_what_waits_is_written_at_the_end(core: str) -> None:
     book = Refusals(core)
     book.note("bob" * 200, "bob", "hall", "aa:bb:cc:dd:ee:ff", "password")
     assert written(book) == [(("bob" * 200)[:253], 1)]
+
+
+def test_the_doctor_is_no_refused_guest(core: str) -> None:
+    book = Refusals(core)
+    book.note(DOCTOR, "", "gateway", "", "unknown")
+    book.note(DOCTOR, DOCTOR, "hall", "", "password")  # somebody has that name after all
+    book.note(DOCTOR, DOCTOR, "hall", "", "password")
+    assert written(book) == [(DOCTOR, 2)]
 
 
 def test_old_rows_give_way(core: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,19 @@ def test_a_router_is_checked_at_once(box: Config, operator: Browser, router: Rou
     page = operator.post("/routers/attic/check").body
     assert "Disconnect and CoA don&#39;t reach it" in page
     assert "another0secret" not in page
+
+
+def test_a_router_is_silent_after_three_intervals_on_every_page(box: Config, operator: Browser) -> None:  # noqa: F811
+    operator.post("/routers/new", FORM | {"name": "attic"})
+    told = {"account": "anna", "nas": "attic", "acct_session_id": "1", "mac": "x", "started_at": 1}
+    for intervals, is_silent in ((2, False), (4, True)):
+        seen_at = int(time.time()) - intervals * box.radius.interim_interval_s
+        with core_db.connection_context():
+            Session.delete().execute()
+            Session.create(unique_id="1", updated_at=seen_at, **told)
+            Nas.update(seen_at=seen_at).where(Nas.name == "attic").execute()
+        for page in ("/", "/routers", "/routers/attic"):
+            assert ("router attic is silent" in operator.get(page).body) == is_silent, page
 
 
 def test_the_list_shows_how_routers_are_doing(
