@@ -112,6 +112,8 @@ HOTSPOT = Module(
     title="Hotspot",
     summary="RADIUS for routers, and this machine as a gateway with a login page, DHCP and vouchers",
     settings=settings.GROUPS,
+    steps=overview.STEPS,
+    after_setup=(("/setup/done", "Try the login page"), ("/routers", "Routers that log guests in here")),
     chapter="hotspot.md",
     services=(*RADIUS, GATEWAY, DNSMASQ, PORTAL, JOBS, tunnel.TUNNEL),
     directories=(
@@ -136,6 +138,7 @@ HOTSPOT = Module(
         "appliance.accounts.web_plans",
         "appliance.accounts.registration_web",
         "appliance.accounts.web_refusals",
+        "appliance.accounts.web_setup",
         "appliance.nas.web",
     ),
     beside_pages=("appliance.accounts.guest_writes",),
