@@ -3,8 +3,10 @@
 import subprocess
 from importlib.metadata import version
 
-from appliance import certificates, slots
-from appliance.admin import links
+import peewee
+
+from appliance import apply, certificates, slots
+from appliance.admin import links, people
 from appliance.config import Config
 from appliance.errors import UserError
 from appliance.first_boot import HOST_KEY, for_issue
@@ -17,10 +19,26 @@ def text(config: Config) -> str:
     lines = ["", f"{title}: {for_issue(config.site.name)}", ""]
     host = f"\\4{{{config.gateway.wan}}}"
     if config.paths.state.joinpath("admin").is_dir():
-        lines += [f"  Set up   {links.create_for_console(config, host)}"]
+        lines += [f"  {_way_in(config, host)}"]
         lines += [f"           certificate SHA-256 {certificates.fingerprint(certificates.own_admin(config))}"]
     lines += [f"  SSH      root@{host}  {_host_key()}", "", ""]
     return "\n".join(lines)
+
+
+def _way_in(config: Config, host: str) -> str:
+    """A link that lets in whoever reads it, only until somebody can log in; `gatehouse admin-link` is for rescue."""
+    if not _has_owner(config):
+        return f"Set up   {links.create_for_console(config, host)}"
+    links.forget_console(config)
+    return f"Pages    {links.address(config, host)}"
+
+
+def _has_owner(config: Config) -> bool:
+    try:
+        with apply.open_core(config):
+            return people.has_owner()
+    except (UserError, OSError, peewee.PeeweeException):
+        return False
 
 
 def _host_key() -> str:

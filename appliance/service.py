@@ -150,6 +150,14 @@ class Group:
     uploads: tuple[Upload, ...] = ()
 
 
+class Step(NamedTuple):
+    """A page of the first run; `done` reads the open core database."""
+
+    path: str
+    title: str
+    done: Callable[[Config], bool]
+
+
 @dataclass(frozen=True)
 class Module:
     """A part of the product that is activated on its own.
@@ -163,6 +171,7 @@ class Module:
     `beside_pages` names Python modules whose `start(config)` the admin's process calls before it serves pages.
     `api` names the Python modules whose RESOURCES join the API, `metrics` those whose Collector joins /metrics.
     `summary` is what it does, in a sentence. `settings` are the pages of what owners may change without a shell.
+    `steps` are those of the first run once it is active, `after_setup` pages (URL, title) to look at afterwards.
     `close` ends what users have going on, before the services stop.
     `keeps` are files below `paths.state` that a backup has beside the core database, the keys and what is enabled.
     """
@@ -187,4 +196,6 @@ class Module:
     close: Callable[[Config], None] | None = None
     summary: str = ""
     settings: tuple[Group, ...] = ()
+    steps: tuple[Step, ...] = ()
+    after_setup: tuple[tuple[str, str], ...] = ()
     keeps: tuple[str, ...] = ()

@@ -112,6 +112,8 @@ HOTSPOT = Module(
     title="Hotspot",
     summary="RADIUS for routers, and this machine as a gateway with a login page, DHCP and vouchers",
     settings=settings.GROUPS,
+    steps=overview.STEPS,
+    after_setup=(("/setup/done", "Try the login page"), ("/routers", "Routers that log guests in here")),
     chapter="hotspot.md",
     services=(*RADIUS, GATEWAY, DNSMASQ, PORTAL, JOBS, tunnel.TUNNEL),
     directories=(
@@ -139,6 +141,7 @@ HOTSPOT = Module(
         "appliance.accounts.web_devices",
         "portal.web_leases",
         "appliance.accounts.web_pools",
+        "appliance.accounts.web_setup",
         "appliance.nas.web",
     ),
     beside_pages=("appliance.accounts.guest_writes",),

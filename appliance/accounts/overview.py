@@ -14,11 +14,15 @@ from appliance.guest_verbs import WAITING
 from appliance.mail import FAILED
 from appliance.nas import watch
 from appliance.nas.models import Nas
-from appliance.service import Attention, Point, Tile
+from appliance.service import Attention, Point, Step, Tile
 from appliance.units import format_bytes
 
 _DAY_S, _HOUR_S = 86_400, 3600
 _HOURS = 24
+STEPS = (
+    Step("/setup/plan", "A first plan", lambda config: bool(Plan.select().exists())),
+    Step("/setup/first", "Vouchers or an account", lambda config: bool(Account.select().exists())),
+)
 
 
 def attention(config: Config, now: int) -> Iterator[Attention]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from appliance.accounts import manage
 from appliance.accounts.models import core_db
-from appliance.admin import audit, people
+from appliance.admin import audit, links, people
 from appliance.admin.frame import Ask, Page
 from appliance.admin.lists import Choice, Column, List
 from appliance.admin.models import AdminSession, AdminUser, ApiToken, Audit
@@ -30,10 +30,12 @@ def add_user(ask: Ask) -> Any:
         with core_db.atomic():
             user = people.add(form.get("name", ""), form.get("password", ""), form.get("role", ""))
             audit.record(ask.person.name, "added", f"admin {user.name}", {}, {"role": user.role, "password": "…"})
+        if user.role == "owner":
+            links.forget_console(ask.config)
     except UserError as error:
         typed = form | {"password": ""}
         return ask.page("user.html", 400, typed=typed, error=str(error), roles=people.ROLES, first="first" in form)
-    return ask.done("/users", f"{user.name} may enter as {user.role}.")
+    return ask.done("/setup" if "first" in form else "/users", f"{user.name} may enter as {user.role}.")
 
 
 def change_user(ask: Ask, name: str) -> Any:

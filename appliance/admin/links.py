@@ -19,7 +19,7 @@ def create(config: Config, now: float | None = None) -> str:
     """A new link's URL; only the hash of its token is kept, as the name of a file that its use removes."""
     at = time.time() if now is None else now
     _forget(config, before=at)
-    return _url(config, str(config.admin.listen), _new(config, at + VALID_S))
+    return f"{address(config, str(config.admin.listen))}enter?token={_new(config, at + VALID_S)}"
 
 
 def create_for_console(config: Config, host: str) -> str:
@@ -27,9 +27,19 @@ def create_for_console(config: Config, host: str) -> str:
 
     `host` is how browsers reach this machine if it listens on all addresses.
     """
+    forget_console(config)
+    return f"{address(config, host)}enter?token={_new(config, time.time() + _FOR_YEARS_S)}"
+
+
+def forget_console(config: Config) -> None:
+    """Once somebody can log in, what has stood on the screen is good for nothing."""
     _forget(config, after=time.time() + 2 * VALID_S)
+
+
+def address(config: Config, host: str) -> str:
+    """Of the first page."""
     name = host if config.admin.listen.is_unspecified else str(config.admin.listen)
-    return _url(config, name, _new(config, time.time() + _FOR_YEARS_S))
+    return f"{'https' if config.admin.tls else 'http'}://{name}:{config.admin.port}/"
 
 
 def _new(config: Config, valid_until: float) -> str:
@@ -50,10 +60,6 @@ def _forget(config: Config, before: float = -math.inf, after: float = math.inf) 
         with contextlib.suppress(FileNotFoundError):  # somebody has just come in by it
             if not before <= path.stat().st_mtime <= after:
                 path.unlink()
-
-
-def _url(config: Config, host: str, token: str) -> str:
-    return f"{'https' if config.admin.tls else 'http'}://{host}:{config.admin.port}/enter?token={token}"
 
 
 def redeem(config: Config, token: str) -> bool:

@@ -75,7 +75,7 @@ def start(ask: Ask) -> Any:
     attention += [line for module in enabled for line in module.attention(ask.config, ask.now)]
     tiles = [tile for module in enabled for tile in module.tiles(ask.config, ask.now)]
     absent = [module for module in modules.MODULES if module not in enabled]
-    return ask.page("start.html", attention=attention, tiles=tiles, absent=absent)
+    return ask.page("start.html", attention=attention, tiles=tiles, absent=absent, fresh=not enabled)
 
 
 PAGES = (

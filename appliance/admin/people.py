@@ -48,6 +48,10 @@ def add(name: str, password: str, role: str) -> Any:
     )
 
 
+def has_owner() -> bool:
+    return bool(AdminUser.select().where((AdminUser.role == "owner") & AdminUser.enabled).exists())
+
+
 def change(user: Any, password: str | None = None, role: str | None = None, enabled: bool | None = None) -> None:
     """A new password, a lower role or a block ends what the user has open. The last owner stays."""
     values: dict[str, Any] = {}

@@ -27,7 +27,7 @@ def shell(appliance: Appliance) -> Path:
     return folder
 
 
-CHAPTERS = ("configuration.md", "hotspot.md", "routeros.md", "portal.md", "operation.md", "api.md")
+CHAPTERS = ("first-run.md", "configuration.md", "hotspot.md", "routeros.md", "portal.md", "operation.md", "api.md")
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)

@@ -1,13 +1,18 @@
 """A box as it comes, set up through its pages alone, as a browser without JavaScript would."""
 
+import importlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from urllib.parse import urlsplit
 
 import pytest
 
+from appliance import modules
+from tests.lab.addresses import LAN, WEB
 from tests.lab.appliance import Appliance
+from tests.lab.journey import Form
 from tests.lab.namespace import Namespace, wait_until
 from tests.lab.world import World
 
@@ -24,12 +29,14 @@ class Browser:
     def get(self, path: str) -> str:
         return self._curl(HOME + path)
 
-    def post(self, path: str, form: dict[str, str], page: str) -> str:
+    def post(self, path: str, form: dict[str, str], page: str, status: str = "2") -> str:
         """`page` is where the form stands."""
         token = re.search(r'name="form_token" value="([^"]+)"', page)
         assert token, page
         fields = {**form, "form_token": token[1]}
-        return self._curl(HOME + path, *(w for pair in fields.items() for w in ("--data-urlencode", "=".join(pair))))
+        return self._curl(
+            HOME + path, *(w for pair in fields.items() for w in ("--data-urlencode", "=".join(pair))), status=status
+        )
 
     def done(self, page: str, timeout_s: float = 60) -> str:
         """The page that follows the one that waits; the server may be away in between."""
@@ -44,17 +51,17 @@ class Browser:
         wait_until(over, timeout_s, f"the wish\n{page}")
         return found[-1]
 
-    def _curl(self, url: str, *options: str, check: bool = True) -> str:
+    def _curl(self, url: str, *options: str, check: bool = True, status: str = "2") -> str:
         jar = str(self.machine.directory / "admin-cookies")
         mark = "%{stderr}%{url_effective} %{http_code}"
         words = ("curl", "-s", "-L", "--max-time", "20", "-b", jar, "-c", jar, "-w", mark, *options, url)
         reply = self.machine.run(*words, check=False)
-        where, _, status = reply.stderr.rpartition(" ")
-        if status.startswith("2"):
+        where, _, got = reply.stderr.rpartition(" ")
+        if got.startswith(status):
             parts = urlsplit(where)
             self.at = f"{HOME}{parts.path}{'?' + parts.query if parts.query else ''}"
         elif check:
-            raise AssertionError(f"{url}: {status}\n{reply.stdout}")
+            raise AssertionError(f"{url}: {got}\n{reply.stdout}")
         else:
             return ""
         return reply.stdout
@@ -75,19 +82,60 @@ def fresh(world: World) -> Iterator[Appliance]:
         up.wait(30)
 
 
-def test_settings_and_modules_change_from_a_browser(world: World, fresh: Appliance) -> None:
+def test_from_a_fresh_box_to_a_guest_online(world: World, fresh: Appliance) -> None:
+    one = Browser(world.gw)
+    link = urlsplit(fresh.cli("admin-link").strip())
+    assert 'href="/users/new?first=1"' in one.get(f"{link.path}?{link.query}")
+    page = one.get("/users/new?first=1")
+    page = one.post("/users/new", {"name": "jana", "password": PASSWORD, "role": "owner", "first": "1"}, page)
+    assert 'href="/setup/site" aria-current="step"' in page
+
+    page = one.post("/setup/site", {"site.name": "Café", "site.timezone": "Europe/Prague"}, one.get("/setup/site"))
+    page = one.done(page)
+    assert "<title>What this box does · Café" in page
+    assert re.search(r"<td>wan0</td><td>[0-9a-f:]{17}</td><td>connected</td>", page)
+    chosen = {"module hotspot": "on", "gateway": "yes", "gateway.wan": "wan0", "gateway.lan": "lan0"}
+    assert 'role="alert"' in one.post("/setup/modules", chosen | {"gateway.lan": "wan0"}, page, status="400")
+    page = one.done(one.post("/setup/modules", chosen, page))
+
+    plan = Form.on(page, HOME).fields
+    assert plan["down"] == "10M"
+    page = one.post("/setup/plan", plan, page)
+    assert "Plan guest is saved" in page
+    page = one.post("/setup/first/vouchers", {"plan": "guest", "count": "3"}, page)
+    (code, *others) = re.findall(r"<code>([^<]+)</code></div>", one.get("/vouchers/batch/first/print"))
+    assert len(others) == 2
+    wait_until(lambda: "The login page works" in one.get("/setup/done?batch=first"), 30, "the login page")
+    assert "All is set up" in one.get("/setup")
+
+    guest = world.guest()
+    guest.lease()
+    reply = guest.curl(f"http://{LAN.ip}/?code={code.replace(' ', '')}")
+    form = Form.on(reply.body, f"http://{LAN.ip}/")
+    reply = guest.curl(form.action, form=form.fields)
+    assert reply.status in (200, 302, 303), f"{reply.body}\n{fresh.log('portal')}"
+    assert guest.curl(f"http://{WEB}/").status == 200
+
+
+@pytest.mark.parametrize(
+    "names",
+    [names for n in range(len(modules.MODULES) + 1) for names in combinations([m.name for m in modules.MODULES], n)],
+    ids=lambda names: "+".join(names) or "none",
+)
+def test_each_combination_of_modules_serves_its_pages_only(
+    world: World, fresh: Appliance, names: tuple[str, ...]
+) -> None:
     one = Browser(world.gw)
     link = urlsplit(fresh.cli("admin-link").strip())
     one.get(f"{link.path}?{link.query}")
-    page = one.get("/settings/site")
-    page = one.done(one.post("/settings/site", {"site.name": "Café"}, page))
-    assert "It is done" in page
-    assert "<title>Settings: Site · Café" in page
+    for module in modules.MODULES:
+        page = one.get("/modules")
+        is_on = f"Switch {module.title} off?" in page
+        if is_on != (module.name in names):
+            one.done(one.post(f"/modules/{module.name}", {"on": "no" if is_on else "yes"}, page))
     page = one.get("/modules")
-    assert 'href="/sessions"' not in page
-    page = one.done(one.post("/modules/hotspot", {"on": "yes"}, page))
-    assert 'href="/sessions"' in page
-    assert {row["module"] for row in fresh.json("status")} == {"core", "hotspot"}
-    wait_until(lambda: "not known" not in one.get("/modules"), 30, "the states of its services")
-    page = one.done(one.post("/modules/hotspot", {"on": "no"}, one.get("/modules")))
-    assert 'href="/sessions"' not in page
+    assert {row["module"] for row in fresh.json("status") if row["service"]} == {"core", *names}
+    for module in modules.MODULES:
+        path = next(p.path for room in module.web for p in importlib.import_module(room).PAGES if p.nav)
+        assert (f'<a href="{path}">' in page) == (module.name in names)
+    wait_until(lambda: "not known" not in one.get("/modules"), 30, "the states of the services")

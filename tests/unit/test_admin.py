@@ -404,7 +404,7 @@ def test_programs_come_by_a_token(box: Config, app: Any) -> None:
 def test_pages_of_a_module_that_is_not_enabled_are_absent(box: Config) -> None:
     modules.set_enabled(box, HOTSPOT, False)
     one = browser(frame.Frame(box).app(), "owner")
-    assert 'href="/modules"' in one.get("/").body
+    assert 'href="/setup"' in one.get("/").body
     assert one.get("/accounts").status == 404
     assert 'href="/accounts"' not in one.get("/").body
 
@@ -500,3 +500,53 @@ def test_texts_by_language_and_a_logo_are_typed_and_shown_again(box: Config, app
         wishes.wish(box, "owner", files={"portal.logo": b"<html>"})
     with pytest.raises(UserError, match="at most 4000 bytes"):
         wishes.wish(box, "owner", files={"portal.logo": b"<svg>" + b" " * 4000})
+
+
+def test_the_consoles_link_is_no_good_once_an_owner_can_log_in(box: Config, app: Any) -> None:
+    with apply.open_core(box):
+        AdminUser.delete().execute()
+    core_db.initialize(core_db.obj)
+    shown, used = links.create_for_console(box, "box"), links.create(box)
+    one = Browser(app)
+    one.get("/enter" + used.partition("/enter")[2])
+    assert one.post("/users/new", {"name": "jana", "password": PASSWORD, "role": "owner", "first": "1"}).status == 303
+    assert not links.redeem(box, token(shown))
+
+
+def test_the_first_run_leads_from_step_to_step_and_can_be_left(box: Config, app: Any) -> None:
+    one = browser(app, "owner")
+    assert one.get("/setup/next?after=/setup/modules").headers["Location"] == "/setup/first"  # a plan is there
+    for url, form in (
+        ("/setup/site", {"site.name": NASTY, "site.timezone": "x"}),
+        ("/setup/plan", {"name": NASTY, "down": "fast"}),
+        ("/setup/first/vouchers", {"plan": "home", "count": "0"}),
+        ("/setup/first/account", {"plan": "home", "name": f" {NASTY}"}),
+    ):
+        reply = one.post(url, form)
+        assert (reply.status, "<script>alert" in reply.body, 'role="alert"' in reply.body) == (400, False, True), url
+    made = one.post("/setup/first/vouchers", {"plan": "home", "count": "2"})
+    assert made.headers["Location"] == "/setup/done?batch=first"
+    again = one.post("/setup/first/vouchers", {"plan": "home", "count": "2"})
+    assert again.headers["Location"] == "/setup/done?batch=first-2"
+    page = one.get("/setup/done?batch=first").body
+    assert 'href="/vouchers/batch/first/print"' in page
+    assert "isn’t up yet" in page
+    assert "All is set up" in one.get("/setup").body
+    shown = one.post("/setup/first/account", {"plan": "home", "name": "anna"}).body
+    assert re.search(r"shown only now: <code>[a-z2-9]{12}</code>", shown)
+
+
+def test_a_box_without_modules_is_set_up_by_one_wish(box: Config) -> None:
+    modules.set_enabled(box, HOTSPOT, False)
+    one = browser(frame.Frame(box).app(), "owner")
+    assert 'href="/setup"' in one.get("/").body
+    assert "Choose at least one" in one.post("/setup/modules", {"gateway": "no"}).body
+    chosen = {"module hotspot": "on", "gateway": "yes", "gateway.wan": "lo", "gateway.lan": "lo"}
+    same = one.post("/setup/modules", chosen)
+    assert (same.status, "two different network devices" in same.body) == (400, True)
+    where = one.post("/setup/modules", chosen | {"gateway": "no"}).headers["Location"]
+    assert where.endswith("?back=/setup/next%3Fafter%3D/setup/modules")
+    with wishes.folder(box.paths.state) as folder:
+        (number,) = wishes.waiting(folder)
+        asked = wishes.read(folder, number)
+    assert (asked.settings, asked.modules) == ({}, {"hotspot": True})
