@@ -1,7 +1,9 @@
 """The guest's journey on real daemons, and what thieves, crashes and operators may do to it."""
 
+import hashlib
 import json
 import os
+import re
 import signal
 import sqlite3
 import threading
@@ -9,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from html import unescape
+from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -18,6 +22,7 @@ from tests.lab import journey
 from tests.lab.addresses import GARDEN, GARDEN_NETWORK, LAN, POOL, WAN, WEB
 from tests.lab.appliance import Appliance
 from tests.lab.guest import Guest
+from tests.lab.journey import Form
 from tests.lab.namespace import CommandFailed, wait_until
 from tests.lab.speed import keeps_to
 from tests.lab.world import World
@@ -116,6 +121,32 @@ class TestBeforeLogin:
         stranger.take_over(LAN.network[4000])
         page = stranger.curl(f"http://{LAN.ip}/")
         assert "Wi-Fi" in page.body
+
+
+def test_guests_of_a_router_somewhere_reach_its_login_page(world: World, appliance: Appliance) -> None:
+    """From the Internet, as `nas login-html` says; what it makes of the password is checked in test_radius.py."""
+    page = appliance.cli("nas", "login-html", "--server", str(WAN.ip))
+    url = re.findall(r'action="([^"]+)"', page)[0]
+    query = urlencode({"link-login-only": "http://10.5.50.1/login", "chap-id": "\\101", "chap-challenge": "\\102"})
+    shown = world.net.run("curl", "-sS", f"{url}?{query}").stdout
+    form = Form.on(shown, url)
+    data = urlencode({**form.fields, "user": "anna", "password": "x"})
+    answer = Form.on(world.net.run("curl", "-sS", "-d", data, form.action).stdout, url)
+    digest = hashlib.md5(b"AxB").hexdigest()
+    assert (answer.action, answer.fields["password"]) == ("http://10.5.50.1/login", digest)
+
+
+def test_a_smart_client_logs_in_and_off(guest: Guest) -> None:
+    def said(name: str, body: str) -> str:
+        return unescape(re.findall(f"<{name}>([^<]*)</{name}>", body)[0])
+
+    home = guest.curl(journey.find_portal(guest)).body
+    typed = {"UserName": "anna", "Password": PASSWORD, "button": "Login"}
+    answer = guest.curl(said("LoginURL", home), form=typed).body
+    assert said("ResponseCode", answer) == "50"
+    assert is_online(guest)
+    assert said("ResponseCode", guest.curl(said("LogoffURL", answer)).body) == "150"
+    assert not is_online(guest)
 
 
 class TestOnline:
