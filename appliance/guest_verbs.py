@@ -16,6 +16,7 @@ MAX_NAME, MAX_CONTACT, MAX_TOKEN = 100, 254, 64
 UNCONFIRMED, WAITING, ACCEPTED, REFUSED = "unconfirmed", "waiting", "accepted", "refused"  # states of a registration
 
 # Why something wasn't done; the portal has a sentence for each.
+USED_UP = {period: f"used up {period}" for period in ("day", "week", "month", "total")}  # until the next one
 OFF, BUSY, FULL, BAD_NAME, BAD_EMAIL, BAD_CONTACT, BAD_LINK = (
     "off", "busy", "full", "bad name", "bad email", "bad contact", "bad link"
 )  # fmt: skip

@@ -218,6 +218,10 @@ def _sentence(refusal: str) -> str:
     _ = http.language().gettext
     sentences = {
         "": "",
+        verbs.USED_UP["day"]: _("Your free time is used up. It starts anew tomorrow."),
+        verbs.USED_UP["week"]: _("Your free time is used up. It starts anew on Monday."),
+        verbs.USED_UP["month"]: _("Your free time is used up. It starts anew on the 1st."),
+        verbs.USED_UP["total"]: _("Your free time is used up."),
         verbs.OFF: _("This isn’t offered any more."),
         verbs.BUSY: _("Too many tries. Please try again later."),
         verbs.FULL: _("Too many guests register right now. Please ask the operator."),

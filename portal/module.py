@@ -145,7 +145,12 @@ HOTSPOT = Module(
         "appliance.nas.web",
     ),
     beside_pages=("appliance.accounts.guest_writes",),
-    api=("appliance.accounts.api", "appliance.accounts.api_vouchers", "appliance.nas.api"),
+    api=(
+        "appliance.accounts.api",
+        "appliance.accounts.api_vouchers",
+        "appliance.accounts.api_registrations",
+        "appliance.nas.api",
+    ),
     metrics=("appliance.accounts.metrics", "appliance.nas.metrics"),
     checks=("portal.checks", "appliance.nas.checks"),
     close=close,

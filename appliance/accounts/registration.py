@@ -43,13 +43,21 @@ def free(config: Config, box: SecretBox, mac: str, now: int) -> Answer:
     """This device's account on the plan for free access: the same one each time, so that nothing is refilled."""
     plan = _plan(config.portal.free_plan)
     with writing():
-        row = Registration.get_or_none((Registration.kind == FREE) & (Registration.mac == mac))
+        row: Any = Registration.get_or_none((Registration.kind == FREE) & (Registration.mac == mac))
         if row is None:
             account = _new_free(box, plan, mac, now)
         else:
-            account = row.account
-            _follow_plan(config, account, plan, now)
+            _follow_plan(config, row.account, plan, now)
+            account = Account.get_by_id(row.account.id)
+    if _is_over(account, now):
+        raise Refused(verbs.USED_UP[manage.account_columns(account)["quota_period"]])
     return Answer(state=ACCEPTED, login=account.name, password=box.open(account.password))
+
+
+def _is_over(account: Any, now: int) -> bool:
+    """Its time; of its data the login's own refusal tells."""
+    first, length = account.first_login_at, manage.account_columns(account)["validity_s"]
+    return first is not None and length is not None and first + length <= now
 
 
 def _new_free(box: SecretBox, plan: Any, mac: str, now: int) -> Any:

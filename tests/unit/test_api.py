@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given, settings, strategies
 from hypothesis.errors import Unsatisfiable
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
+from appliance import config
 from appliance.accounts import manage
-from appliance.accounts.models import Account, AccountUsage, Plan, Session, core_db
-from appliance.admin import people
+from appliance.accounts.models import Account, AccountUsage, Plan, Registration, Session, core_db
+from appliance.admin import frame, people
 from appliance.admin.models import Audit
 from appliance.config import Config
 from tests.unit import test_admin
@@ -277,6 +278,29 @@ def test_vouchers(programs: dict[str, Program]) -> None:
     assert programs["reader"].refused("POST", "/routers", {"name": "x"})[0] == 403
 
 
+def test_registrations(box: Config) -> None:
+    box.file.write_text(box.file.read_text() + '[portal]\nregistration = "operator"\nregistration_plan = "home"\n')
+    app = frame.Frame(config.load(box.file)).app()
+    with core_db.connection_context():
+        for number in (1, 2):
+            Registration.create(
+                kind="operator", state="waiting", mac=str(number), name="Eva", contact="eva@example.net", created_at=5
+            )
+        reader, program = (Program(app, people.add_token(f"r-{role}", role)) for role in ("reader", "operator"))
+    assert [row["id"] for row in program.get("/registrations?state=waiting")["items"]] == [2, 1]
+    assert reader.refused("GET", "/registrations")[0] == 403
+    made = program.ask("PATCH", "/registrations/1", {"state": "accepted"})[1]
+    assert (made["state"], made["decided_by"]) == ("accepted", "token r-operator")
+    assert program.get(f"/accounts/{made['account']}")["plan"] == "home"
+    assert "accepted already" in program.refused("PATCH", "/registrations/1", {"state": "refused"})[1]
+    assert "can be decided" in program.refused("PATCH", "/registrations/2", {"state": "waiting"})[1]
+    assert program.ask("PATCH", "/registrations/2", {"state": "refused"})[1]["state"] == "refused"
+    assert program.ask("DELETE", "/registrations/2")[0] in (200, 204)
+    assert program.refused("GET", "/registrations/2")[0] == 404
+    assert [action for _, action, _ in records("registration 2")] == ["refused", "removed"]
+    assert "eva" not in str(records("registration 2"))
+
+
 def test_the_page_says_it_for_people(box: Config, app: Any, program: Program) -> None:
     """What it shows as examples can be made."""
     body = html.unescape(test_admin.browser(app, "reader").get("/api").body)
@@ -293,6 +317,7 @@ def test_the_page_says_it_for_people(box: Config, app: Any, program: Program) ->
 KEYS = {
     "accounts": "anna",
     "plans": "home",
+    "registrations": "1",
     "routers": "attic",
     "sessions": "1",
     "voucher-batches": "may",

@@ -92,6 +92,14 @@ class TestFree:
         assert (page.status, page.alert) == (403, "Your data allowance is used up. It starts anew tomorrow.")
         assert "guest-abc" not in page.text
 
+    def test_what_is_used_up_says_when_it_is_back(self, world: World) -> None:
+        browser = Browser(world)
+        for period, said in (("day", "tomorrow."), ("week", "on Monday."), ("month", "on the 1st."), ("total", "up.")):
+            world.office = Answer(refusal=f"used up {period}")
+            page = browser.post("/free", token=browser.get().token, terms="1")
+            assert page.alert.startswith("Your free time is used up.") and page.alert.endswith(said)
+        assert not world.logins
+
     def test_an_office_that_is_away_stops_nothing_else(self, world: World) -> None:
         world.office = Unavailable("away")
         browser = Browser(world)

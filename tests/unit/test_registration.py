@@ -100,8 +100,10 @@ class TestFreeAccess:
         account = Account.get(Account.name == first.login)
         assert (account.plan.name, email.box.open(account.password)) == ("free", first.password)
         Account.update(first_login_at=email.now).execute()
-        email.now += HOUR
+        email.now += HOUR - 1
         assert email.ask(Free(MAC)) == first
+        email.now += 1
+        assert email.ask(Free(MAC)) == Answer(refusal="used up day")
         assert isinstance(email.verdict(first.login), Reject)
         assert email.ask(Free(OTHER)).login != first.login
 
@@ -118,7 +120,7 @@ class TestFreeAccess:
         login = email.ask(Free(MAC)).login
         Account.update(first_login_at=email.now).execute()
         email.now += 100 * DAY
-        email.ask(Free(MAC))
+        assert email.ask(Free(MAC)).refusal == "used up total"
         assert isinstance(email.verdict(login), Reject)
 
     def test_what_the_operator_blocks_stays_blocked(self, email: Guests) -> None:
@@ -131,7 +133,7 @@ class TestFreeAccess:
         login = email.ask(Free(MAC)).login
         account = Account.get(Account.name == login)
         other = Plan.get(Plan.name == "home")
-        Account.update(plan=other, first_login_at=email.now - HOUR).execute()
+        Account.update(plan=other, first_login_at=email.now - 60).execute()
         AccountUsage.create(account=account, day=20300101, input_octets=7)
         assert email.ask(Free(MAC)).login == login
         account = Account.get(Account.name == login)
