@@ -25,6 +25,7 @@ DUE_DAYS = 14
 FEW_SHARE = 10  # a warning when less than a tenth of the addresses is free
 CERTIFICATE = "portal certificate"
 _NOBODY = "02:00:00:00:00:00"  # a locally administered address that no device has
+_HTTPS = re.compile(r"dport (\{[^}]*)?\b(443|https)\b.*\b(dnat|redirect)\b")
 _DHCP_PORT = f":{67:04X} "  # as /proc/net/udp has it
 
 
@@ -283,14 +284,23 @@ def network(config: Config) -> Iterator[Finding]:
 
 def rules(config: Config) -> Iterator[Finding]:
     """That nftables leads a guest to the portal, and lets nobody else pass."""
-    address: IPv4Address = config.gateway.address.ip
-    early = nft.listed("chain", ruleset.TABLE, "prerouting")
-    passes = nft.listed("chain", ruleset.TABLE, "forward")
-    if f"dnat ip to {address}:{config.portal.http_port}" not in early or "policy drop" not in passes:
+    yield judged(
+        config, nft.listed("chain", ruleset.TABLE, "prerouting"), nft.listed("chain", ruleset.TABLE, "forward")
+    )
+
+
+def judged(config: Config, early: str, forward: str) -> Finding:
+    """By the two chains as nft(8) lists them."""
+    address, anew = config.gateway.address.ip, again("gateway")
+    if f"dnat ip to {address}:{config.portal.http_port}" not in early or "policy drop" not in forward:
         sentence = "nftables doesn't lead guests to the login page: the gateway's rules are missing or were changed."
-        yield Finding("rules", BAD, sentence, "Start the gateway anew: it writes them.", again("gateway"))
-    else:
-        yield Finding("rules", OK, "nftables leads a guest's port 80 to the login page, and lets nobody else pass.")
+        return Finding("rules", BAD, sentence, "Start the gateway anew: it writes them.", anew)
+    if any(_HTTPS.search(line) and f"daddr {address}" not in line for line in early.splitlines()):
+        sentence = (
+            "nftables leads HTTPS of guests elsewhere: Android's second question and every page see a wrong name."
+        )
+        return Finding("rules", BAD, sentence, "Start the gateway anew: it leaves port 443 alone.", anew)
+    return Finding("rules", OK, "nftables leads a guest's port 80 to the login page, and lets nobody else pass.")
 
 
 CHECKS = (

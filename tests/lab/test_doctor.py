@@ -130,8 +130,14 @@ def test_services_that_are_stopped(world: World, appliance: Appliance, trusted: 
         supervisor(appliance, "start", "dnsmasq", "portal")
 
 
-def test_rules_that_were_flushed(world: World, appliance: Appliance, trusted: Path) -> None:
-    world.gw.run("nft", "flush", "chain", "inet", "gatehouse", "prerouting")
+def test_rules_that_were_changed(world: World, appliance: Appliance, trusted: Path) -> None:
+    chain = ("inet", "gatehouse", "prerouting")
+    world.gw.run(
+        "nft", "add", "rule", *chain, "iifname", "lan0", "tcp", "dport", "443", "dnat", "ip", "to", f"{LAN.ip}:8443"
+    )
+    (https,) = bad(examined(world, appliance, trusted))["rules"]
+    assert "HTTPS of guests" in https["sentence"]
+    world.gw.run("nft", "flush", "chain", *chain)
     found = bad(examined(world, appliance, trusted))
     assert set(found) == {"rules", "addresses for guests"}
     appliance.kill("gateway")
