@@ -176,21 +176,25 @@ class World:
 
     def browser_relay(self, port: int, guest: Guest) -> None:
         """127.0.0.1:`port` on this machine becomes the portal as `guest` sees it."""
-        self._relay(port, guest, f"{LAN.ip}:80")
+        self.relay(port, guest, f"{LAN.ip}:80")
 
     def admin_relay(self, port: int, address: str = "127.0.0.1:8090") -> None:
         """127.0.0.1:`port` on this machine becomes `address` inside the gateway machine."""
-        self._relay(port, self.gw, address)
+        self.relay(port, self.gw, address)
 
-    def _relay(self, port: int, inside: Namespace, address: str) -> None:
-        """Through a unix socket, which knows no network namespaces."""
+    def relay(self, port: int, machine: Namespace, address: str, at: Namespace | None = None) -> None:
+        """127.0.0.1:`port`, on this machine or in `at`, becomes `address` inside `machine`.
+
+        Through a unix socket, which knows no network namespaces.
+        """
         path = self.directory / f"relay-{port}.sock"
-        inside.popen("socat", f"UNIX-LISTEN:{path},fork", f"TCP:{address}")
-        listener = start(
-            *("setpriv", "--pdeathsig", "KILL", "socat"),
-            *(f"TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr", f"UNIX-CONNECT:{path}"),
-            log=self.directory / f"relay-{port}.log",
-        )
+        machine.popen("socat", f"UNIX-LISTEN:{path},fork", f"TCP:{address}")
+        words = "socat", f"TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr", f"UNIX-CONNECT:{path}"
+        if at is not None:
+            at.popen(*words, log=f"relay-{port}.log")
+            wait_until(lambda: path.exists() and at.listens(port), 10, f"the relay on port {port}")
+            return
+        listener = start("setpriv", "--pdeathsig", "KILL", *words, log=self.directory / f"relay-{port}.log")
         self._exits.callback(listener.wait)
         self._exits.callback(listener.kill)
         wait_until(lambda: path.exists() and _listens(port), 10, f"the relay on port {port}")
