@@ -24,6 +24,7 @@ from appliance.doctor import run as doctor
 from appliance.doctor.findings import Report
 from appliance.errors import UserError
 from appliance.service import ANSWERED, ASKED
+from portal.look import MAX_LOGO_BYTES
 from portal.module import HOTSPOT
 
 PASSWORD = "correct horse"
@@ -498,8 +499,8 @@ def test_texts_by_language_and_a_logo_are_typed_and_shown_again(box: Config, app
     assert ">[en]\nHello\n[cs]\nAhoj</textarea>" in page
     with pytest.raises(UserError, match="no SVG"):
         wishes.wish(box, "owner", files={"portal.logo": b"<html>"})
-    with pytest.raises(UserError, match="at most 4000 bytes"):
-        wishes.wish(box, "owner", files={"portal.logo": b"<svg>" + b" " * 4000})
+    with pytest.raises(UserError, match=f"at most {MAX_LOGO_BYTES} bytes"):
+        wishes.wish(box, "owner", files={"portal.logo": b"<svg>" + b" " * MAX_LOGO_BYTES})
 
 
 def test_the_consoles_link_is_no_good_once_an_owner_can_log_in(box: Config, app: Any) -> None:
