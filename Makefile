@@ -1,7 +1,7 @@
 # The README's commands. Everything starts from a fresh Debian 12 machine, as root.
 PYTHON := .venv/bin/python
 
-.PHONY: run test test-system lint messages image clean
+.PHONY: run test test-system screenshots lint messages image clean
 .DELETE_ON_ERROR:
 
 run: .venv/run.stamp ## the whole appliance in network namespaces; GUEST=0: no guest, ONCE=1: end after its journey
@@ -13,6 +13,9 @@ test: .venv/test.stamp lint ## the whole suite but the slow proofs
 test-system: .venv/test.stamp .venv/image.stamp ## slow proofs: Debian 13, systemd, Ansible, the image; SHORT=1: without the longest
 	@./tests/install-packages tests/system/packages.txt
 	$(PYTHON) -m pytest -m "system$(if $(filter 1,$(SHORT)), and not long)"
+
+screenshots: .venv/test.stamp ## docs/images, taken by the browser's tests
+	PICTURES=1 $(PYTHON) -m pytest -m system tests/system/test_browser.py -k pictures
 
 lint: .venv/test.stamp
 	$(PYTHON) -m ruff check .

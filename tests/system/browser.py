@@ -1,5 +1,6 @@
 """Debian's Chromium inside a network namespace, and what is asked of every page that it shows."""
 
+import io
 import re
 import shutil
 import socket
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import html5lib
+from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -19,6 +21,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from tests.lab.namespace import Namespace, wait_until
 from tests.lab.world import World
 
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
 PHONE, DESKTOP = (390, 844), (1280, 900)
 SERIOUS = ("serious", "critical")
 AXE = (resources.files("selenium_axe_python") / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
@@ -65,9 +68,10 @@ class Browser:
     def forget(self) -> None:
         self._tell("Network.clearBrowserCookies")
 
-    def picture(self) -> bytes:
-        """PNG of what is seen."""
-        return bytes(self.driver.get_screenshot_as_png())
+    def save(self, name: str) -> None:
+        """What is seen, for the handbook; few colours make it small."""
+        seen = Image.open(io.BytesIO(self.driver.get_screenshot_as_png())).convert("RGB")
+        seen.quantize(128, dither=Image.Dither.NONE).save(IMAGES / f"{name}.png", optimize=True)
 
     def _tell(self, command: str, **values: Any) -> None:
         self.driver.execute_cdp_cmd(command, values)
