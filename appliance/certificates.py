@@ -4,12 +4,13 @@ RSA with 2,048 bits and SHA-256 is what every phone and Windows takes inside EAP
 Browsers do, and a small box makes such a key at once.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -25,6 +26,8 @@ SERVER_LIFE = timedelta(days=800)  # Apple's devices refuse more than 825 days
 RENEW_BEFORE = timedelta(days=400)  # so one `apply` in a year is enough
 ROUTER_LIFE = timedelta(days=3650)  # routers don't renew by themselves; a new one replaces it at any time
 RADIUS, ADMIN = "radius.pem", "admin.pem"
+GIVEN_ADMIN, GIVEN_PORTAL = "keys/given-admin.pem", "tls/portal.pem"  # below `paths.state`; keys and chains
+MAX_GIVEN_BYTES = 65_536
 _CLOCKS_DIFFER = timedelta(days=1)
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 _CHUNK = b"-----BEGIN CERTIFICATE-----"
@@ -77,6 +80,39 @@ def server(config: Config) -> Pair:
     if config.radius.certificate and config.radius.key:
         return _given(config, config.radius.certificate, config.radius.key)
     return own_server(config)
+
+
+def check_given(data: bytes) -> None:
+    """A chain and the key of its first certificate, in one PEM text; raises UserError for what can't be shown."""
+    try:
+        chain = x509.load_pem_x509_certificates(data)
+        key = serialization.load_pem_private_key(_private_key(data), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise UserError("a certificate and its key are needed, both as PEM text, the key without a password") from None
+    first, now = chain[0], datetime.now(UTC)
+    if key.public_key() != first.public_key():
+        raise UserError("that key isn't the certificate's: the certificate of the server comes first, then its chain")
+    if first.not_valid_after_utc <= now:
+        raise UserError(f"that certificate is over since {first.not_valid_after_utc:%Y-%m-%d}")
+    if first.not_valid_before_utc > now + _CLOCKS_DIFFER:
+        raise UserError(f"that certificate is good only from {first.not_valid_before_utc:%Y-%m-%d} on")
+
+
+def _private_key(data: bytes) -> bytes:
+    found = re.search(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?-----END \1-----", data, re.S)
+    return found[0] if found else b""
+
+
+def admin(config: Config) -> Pair:
+    """What the admin pages show: one that was given, else the own."""
+    given = config.paths.state / GIVEN_ADMIN
+    return _parted(given) if given.exists() else own_admin(config)
+
+
+def _parted(path: Path) -> Pair:
+    data = path.read_bytes()
+    key = _private_key(data)
+    return Pair(data.replace(key, b"").decode(), key.decode() + "\n")
 
 
 def new_router(config: Config, name: str) -> Pair:

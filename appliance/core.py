@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from appliance import certificates, launch
 from appliance.config import Config
 from appliance.errors import UserError
-from appliance.service import ANSWERED, ASKED, Directory, File, Group, Module, Service, Setting
+from appliance.service import ANSWERED, ASKED, Directory, File, Group, Module, Service, Setting, Upload
 
 LOOPBACK = "127.0.0.1"
 _ANSWERS_WITHIN_S = 10.0  # slow boxes, right after they have started
@@ -46,7 +46,7 @@ def render(config: Config) -> list[File]:
     """nginx.conf itself is rendered by `apply`, with the servers of all modules."""
     if not config.admin.tls:
         return []
-    pair = certificates.own_admin(config)
+    pair = certificates.admin(config)
     return [File("admin.pem", pair.certificate + pair.key, "gatehouse-web", ("web",))]
 
 
@@ -105,6 +105,21 @@ MAIL = Group(
     ),
 )
 
+
+def _given_admin(data: bytes) -> str:
+    certificates.check_given(data)
+    return certificates.GIVEN_ADMIN
+
+
+CERTIFICATE = Upload(
+    "admin.certificate",
+    "These pages",
+    "Without one the box shows one of its own authority, which browsers warn of",
+    (certificates.GIVEN_ADMIN,),
+    certificates.MAX_GIVEN_BYTES,
+    _given_admin,
+)
+
 CORE = Module(
     name="core",
     title="Appliance",
@@ -119,7 +134,7 @@ CORE = Module(
         Directory("run", "guests", "gatehouse-admin", "gatehouse-portal", 0o2750),  # only what the portal may ask
         Directory("run", "web", "gatehouse-web", "gatehouse-web", 0o700),
     ),
-    settings=(SITE, MAIL),
+    settings=(SITE, MAIL, Group("certificate", "Certificate", (), (CERTIFICATE,))),
     render=render,
     verify=verify,
     problems=problems,

@@ -56,7 +56,8 @@ def _granted(file: Path, folder: int, number: str) -> tuple[str, str]:
 
 def _do(config: Config, wish: Wish) -> None:
     """Raises UserError; then all is as before."""
-    after, wanted = wishes.edited(config, wish.settings), wishes.wanted(wish)
+    after = wishes.edited(config, {**wish.settings, **wishes.placed(config, wish)})
+    wanted = wishes.wanted(wish)
     before = {module: module in modules.enabled(config) for module in wanted}
     with _files(config, wish):
         try:
@@ -74,17 +75,20 @@ def _do(config: Config, wish: Wish) -> None:
 def _files(config: Config, wish: Wish) -> Iterator[None]:
     """In their places; those that were there before, if the block fails."""
     after: dict[Path, bytes] = {}
+    groups: dict[Path, str] = {}
     for name, data in wish.files.items():
         upload = wishes.uploads()[name]
-        after |= {config.paths.state / path: b"" for path in upload.paths}
+        places = [config.paths.state / path for path in upload.paths]
+        groups |= dict.fromkeys(places, upload.group)
+        after |= dict.fromkeys(places, b"")
         if data:
             after[config.paths.state / upload.place(data)] = data
     before = {path: _content(path) for path in after}
     try:
-        _put(after)
+        _put(after, groups)
         yield
     except BaseException:
-        _put(before)
+        _put(before, groups)
         raise
 
 
@@ -92,13 +96,13 @@ def _content(path: Path) -> bytes:
     return path.read_bytes() if path.exists() else b""
 
 
-def _put(files: Mapping[Path, bytes]) -> None:
-    """Root's, as whoever needs one of them is given it by `apply`."""
+def _put(files: Mapping[Path, bytes], groups: Mapping[Path, str]) -> None:
     for path, data in files.items():
         if not data:
             path.unlink(missing_ok=True)
             continue
-        with written(path, 0o600, "root", "root") as file:
+        group = groups[path]
+        with written(path, 0o600 if group == "root" else 0o640, "root", group) as file:
             file.write(data)
 
 

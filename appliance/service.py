@@ -129,7 +129,8 @@ class Setting:
 class Upload:
     """A file that a wish may bring. It lands at one of `paths` below `paths.state`, and takes the others' place.
 
-    `place` says at which, and raises UserError for what it mustn't be.
+    `place` says at which, and raises UserError for what it mustn't be. Only root and `group` read it; `sets`
+    are keys of the configuration that name it from then on.
     """
 
     name: str
@@ -138,6 +139,8 @@ class Upload:
     paths: tuple[str, ...]
     max_bytes: int
     place: Callable[[bytes], str]
+    group: str = "root"
+    sets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -199,6 +199,16 @@ def wanted(wish: Wish) -> dict[Module, bool]:
     return {modules.by_name(name): on for name, on in wish.modules.items()}
 
 
+def placed(config: Config, wish: Wish) -> dict[str, object]:
+    """The keys that name the files it brings, or takes away."""
+    found: dict[str, object] = {}
+    for name, data in wish.files.items():
+        upload = uploads()[name]
+        path = str(config.paths.state / upload.place(data)) if data else None
+        found |= dict.fromkeys(upload.sets, path)
+    return found
+
+
 def edited(config: Config, changes: Mapping[str, object]) -> Config:
     """The configuration with these keys changed and all else, comments too, as it was; raises ConfigError."""
     if not changes:

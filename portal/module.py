@@ -1,9 +1,10 @@
 """The hotspot: RADIUS, captive portal, DHCP and gateway, as services and the files they read."""
 
+import hashlib
 import sys
 from pathlib import Path
 
-from appliance import launch
+from appliance import certificates, launch
 from appliance.accounts import finding, overview
 from appliance.config import Config
 from appliance.core import complain
@@ -77,8 +78,14 @@ def render(config: Config) -> list[File]:
         File("gateway.secret", clients.gateway_secret(box), "gatehouse-gateway", ("gateway", "portal")),
         *tunnel.render(config),
         File(RENDERED_LOGO, read_logo(config), "gatehouse-portal", ("portal",)),
+        File("settings/portal-certificate", _digest(config.portal.certificate), "root", ("web",), mode=0o600),
         File("dnsmasq.conf", dhcp.render(config), "gatehouse-dnsmasq", ("dnsmasq",)),
     ]
+
+
+def _digest(path: Path | None) -> str:
+    """A renewed certificate is seen only by a web server that starts anew."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path is not None and path.is_file() else ""
 
 
 def verify(config: Config) -> None:
@@ -118,6 +125,7 @@ HOTSPOT = Module(
     services=(*RADIUS, GATEWAY, DNSMASQ, PORTAL, JOBS, tunnel.TUNNEL),
     directories=(
         Directory("state", "gateway", "gatehouse-gateway", "gatehouse-gateway", 0o700),
+        Directory("state", "tls", "root", "gatehouse-web", 0o750),
         Directory("state", "portal", "gatehouse-portal", "gatehouse-portal", 0o700),
         Directory("state", "dnsmasq", "gatehouse-dnsmasq", "gatehouse-dnsmasq", 0o755),
         Directory("run", "gateway", "gatehouse-gateway", "gatehouse-gateway", 0o2750),
@@ -155,5 +163,10 @@ HOTSPOT = Module(
     checks=("portal.checks", "appliance.nas.checks"),
     close=close,
     # Who is online is not of it: after a restore guests log in anew, rather than be let in as of another day.
-    keeps=("portal/form.key", *(f"portal/logo.{kind}" for kind in LOGO_KINDS), "dnsmasq/leases"),
+    keeps=(
+        certificates.GIVEN_PORTAL,
+        "portal/form.key",
+        *(f"portal/logo.{kind}" for kind in LOGO_KINDS),
+        "dnsmasq/leases",
+    ),
 )

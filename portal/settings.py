@@ -1,5 +1,6 @@
 """What an owner may change of the hotspot on the admin's pages; see Setting for what may stand here."""
 
+from appliance import certificates
 from appliance.config_portal import REGISTRATION
 from appliance.errors import UserError
 from appliance.service import Group, Setting, Upload
@@ -24,7 +25,25 @@ LOGO = Upload(
     _logo,
 )
 
+
+def _given_portal(data: bytes) -> str:
+    certificates.check_given(data)
+    return certificates.GIVEN_PORTAL
+
+
+CERTIFICATE = Upload(
+    "portal.certificate",
+    "Login page",
+    "Publicly valid, for the name of the login page; without one guests come without TLS, as phones would refuse",
+    (certificates.GIVEN_PORTAL,),
+    certificates.MAX_GIVEN_BYTES,
+    _given_portal,
+    "gatehouse-web",
+    ("portal.certificate", "portal.key"),
+)
+
 GROUPS = (
+    Group("portal-certificate", "Certificate of the login page", (), (CERTIFICATE,)),
     Group(
         "portal",
         "Login page",

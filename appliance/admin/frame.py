@@ -35,6 +35,7 @@ OWN = (
     "appliance.doctor.web",
     "appliance.admin.switches",
     "appliance.admin.settings",
+    "appliance.admin.certificates",
     "appliance.admin.setup",
     "appliance.admin.access",
     "appliance.api.web",

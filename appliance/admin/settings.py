@@ -22,7 +22,7 @@ _LANGUAGE = r"^\[([a-z]{2,3})\][ \t]*$\n?"
 
 
 def groups(config: Config) -> Sequence[Group]:
-    return [group for module in reversed(modules.running(config)) for group in module.settings]
+    return [group for module in reversed(modules.running(config)) for group in module.settings if group.settings]
 
 
 def current(config: Config) -> Config:

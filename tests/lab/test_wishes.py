@@ -19,8 +19,9 @@ ASK = """
 import json, sys
 from pathlib import Path
 from appliance import config, wishes
-settings, modules = json.load(sys.stdin)
-print(wishes.wish(config.load(Path(sys.argv[1])), "jana", settings, modules))
+settings, modules, files = json.load(sys.stdin)
+files = {name: text.encode() for name, text in files.items()}
+print(wishes.wish(config.load(Path(sys.argv[1])), "jana", settings, modules, files))
 """
 
 
@@ -42,10 +43,16 @@ def unchanged(appliance: Appliance) -> Iterator[None]:
     (appliance.directory / "state/enabled/hotspot").unlink(missing_ok=True)
 
 
-def ask(world: World, appliance: Appliance, settings: dict[str, Any], modules: dict[str, bool] | None = None) -> str:
+def ask(
+    world: World,
+    appliance: Appliance,
+    settings: dict[str, Any],
+    modules: dict[str, bool] | None = None,
+    files: dict[str, str] | None = None,
+) -> str:
     """As the user that the pages run as."""
     words = as_admin(appliance, "-c", ASK, str(appliance.config_file))
-    return world.gw.run(*words, stdin=json.dumps([settings, modules or {}])).stdout.strip()
+    return world.gw.run(*words, stdin=json.dumps([settings, modules or {}, files or {}])).stdout.strip()
 
 
 def as_admin(appliance: Appliance, *argv: str) -> tuple[str, ...]:
@@ -129,3 +136,29 @@ def test_two_at_once_take_turns(world: World, appliance: Appliance) -> None:
     assert [process.wait(60) for process in both] == [0, 0]
     assert [outcome(appliance, number) for number in numbers] == ["", ""]
     assert appliance.config().dhcp.lease_s == 601
+
+
+def test_a_given_certificate_is_shown_and_its_key_is_read_by_nobody_else(world: World, appliance: Appliance) -> None:
+    run, state = appliance.directory / "run", appliance.directory / "state"
+    given = openssl(world)
+    number = ask(world, appliance, {}, {"hotspot": True}, {"portal.certificate": given, "admin.certificate": given})
+    appliance.cli("apply", "--wishes")
+    assert outcome(appliance, number) == ""
+    assert f"ssl_certificate {state}/tls/portal.pem;" in (run / "nginx.conf").read_text()
+    for path in (state / "tls/portal.pem", state / "keys/given-admin.pem"):
+        assert path.read_text() == given
+        assert world.gw.run(*ADMIN, "cat", str(path), check=False).returncode != 0
+    digest = (run / "settings/portal-certificate").read_text()
+    ask(world, appliance, {}, {}, {"portal.certificate": openssl(world)})
+    assert "granted" in appliance.cli("apply", "--wishes")
+    assert (run / "settings/portal-certificate").read_text() != digest  # nginx starts anew
+    ask(world, appliance, {}, {}, {"portal.certificate": ""})
+    appliance.cli("apply", "--wishes")
+    assert "ssl_certificate" not in (run / "nginx.conf").read_text()
+    assert not (state / "tls/portal.pem").exists()
+
+
+def openssl(world: World) -> str:
+    """A certificate and its key, as another program writes them."""
+    words = ("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    return world.gw.run(*words, "-keyout", "-", "-subj", "/CN=login.example.net", "-days", "90").stdout

@@ -551,3 +551,17 @@ def test_a_box_without_modules_is_set_up_by_one_wish(box: Config) -> None:
         (number,) = wishes.waiting(folder)
         asked = wishes.read(folder, number)
     assert (asked.settings, asked.modules) == ({}, {"hotspot": True})
+
+
+def test_a_certificate_is_brought_as_files_and_its_key_is_never_shown(box: Config, app: Any) -> None:
+    one = browser(app, "owner")
+    assert "No TLS now" in one.get("/certificates").body
+    assert "choose the file" in one.post("/certificates/admin.certificate", {}).body
+    assert one.post("/certificates/portal.logo", {"remove": "1"}).status == 400
+    parts = {'certificate"; filename="a.pem': "SECRET KEY", "form_token": one.token()}
+    body = "".join(f'--x\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n' for k, v in parts.items())
+    one.headers = {"CONTENT_TYPE": "multipart/form-data; boundary=x"}
+    reply = one._ask("POST", "/certificates/admin.certificate", f"{body}--x--\r\n".encode())
+    assert (reply.status, "both as PEM text" in reply.body, "SECRET" in reply.body) == (400, True, False)
+    with core_db.connection_context():
+        assert not Audit.select().where(Audit.subject.contains("certificate")).exists()

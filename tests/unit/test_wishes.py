@@ -8,9 +8,14 @@ import threading
 import tomllib
 import typing
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from appliance import config as configuration
 from appliance import modules, wishes
@@ -243,3 +248,41 @@ def test_each_way_of_writing_it_can_be_edited(text: str) -> None:
 def test_the_configurations_own_parser_has_the_say(box: Config, key: str, value: object, said: str) -> None:
     with pytest.raises(UserError, match=said):
         wishes.edited(box, {key: value})
+
+
+def pem(*, days: int = 30, begins: int = -1, key: ec.EllipticCurvePrivateKey | None = None) -> bytes:
+    own, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "login.example.net")])
+    begin, end = now + timedelta(days=begins), now + timedelta(days=days)
+    number = x509.random_serial_number()
+    made = x509.CertificateBuilder(name, name, own.public_key(), number, begin, end).sign(own, hashes.SHA256())
+    text = (key or own).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return made.public_bytes(serialization.Encoding.PEM) + text
+
+
+def test_a_given_certificate_is_placed_by_root_and_named_in_the_configuration(box: Config) -> None:
+    wish = wishes.Wish("jana", files={"portal.certificate": pem()})
+    wishes.check(wish)
+    path = str(box.paths.state / "tls" / "portal.pem")
+    assert wishes.placed(box, wish) == {"portal.certificate": path, "portal.key": path}
+    gone = wishes.Wish("jana", files={"portal.certificate": b""})
+    assert wishes.placed(box, gone) == {"portal.certificate": None, "portal.key": None}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (pem(days=-1, begins=-9), "is over since"),
+        (pem(begins=20), "is good only from"),
+        (pem(key=ec.generate_private_key(ec.SECP256R1())), "isn't the certificate's"),
+        (pem().partition(b"-----BEGIN PRIVATE")[0], "both as PEM text"),
+        (pem().partition(b"-----BEGIN PRIVATE")[2], "both as PEM text"),
+        (b"\xff" * 100, "both as PEM text"),
+    ],
+)
+def test_a_certificate_that_cant_be_shown_is_refused(box: Config, content: bytes, said: str) -> None:
+    for name in ("admin.certificate", "portal.certificate"):
+        with pytest.raises(UserError, match=said):
+            wishes.wish(box, "jana", files={name: content})
