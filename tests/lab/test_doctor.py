@@ -37,10 +37,12 @@ def appliance(world: World) -> Appliance:
     )
     world.gw.run("openssl", "req", "-x509", *options, "-keyout", str(key), "-out", str(pem))
     key.chmod(0o644)
-    return world.appliance(
+    made = world.appliance(
         f'[portal]\nhostname = "{HOST}"\ncertificate = "{pem}"\nkey = "{key}"\n'
         'walled_garden = ["shop.example"]\n[dhcp]\nfirst = "10.10.0.10"\nlast = "10.10.0.13"\n'
     )
+    made.cli("health", "--wait", "30")  # the admin's pages come after the guests'
+    return made
 
 
 @pytest.fixture(scope="module")
