@@ -12,7 +12,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings, strategies
 from hypothesis.errors import Unsatisfiable
-from schemathesis.specs.openapi.checks import positive_data_acceptance
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 from appliance import config
 from appliance.accounts import manage
@@ -325,23 +325,37 @@ KEYS = {
 }
 
 
-@pytest.mark.parametrize("examples", [2, pytest.param(100, marks=pytest.mark.system)])
+@pytest.mark.parametrize("examples", [1, pytest.param(40, marks=pytest.mark.system)])
 def test_answers_are_as_described(box: Config, app: Any, programs: dict[str, Program], examples: int) -> None:
     """Whatever fits the document or just doesn't, in each of its operations, half of the time on what is there."""
     if examples < 10 and "postgresql" in box.database_url:
         pytest.skip("the slow proof does it there too")
     program = programs["owner"]
     program.ask("POST", "/routers", {"name": "attic", "address": "192.0.2.7"})
-    token = {"Authorization": f"Bearer {program.token}"}
-    schema = schemathesis.openapi.from_wsgi(f"{ROOT}/openapi.json", app, headers=token)
+    schema = schemathesis.openapi.from_wsgi(f"{ROOT}/openapi.json", let_in(app, program))
     operations: list[Any] = [result.ok() for result in schema.get_all_operations()]  # type: ignore[union-attr]
     assert len(operations) > 15
     for operation in operations:
-        for mode in schemathesis.GenerationMode:
-            check(operation.as_strategy(generation_mode=mode), token, program, examples)
+        for mode in schemathesis.GenerationMode if operation.body else [schemathesis.GenerationMode.POSITIVE]:
+            check(operation.as_strategy(generation_mode=mode), program, examples)
 
 
-def check(cases: Any, headers: dict[str, str], program: Program, examples: int) -> None:
+def let_in(app: Any, program: Program) -> Any:
+    """With the token on each request, and a document that doesn't ask for it: who may is tried elsewhere."""
+    document = program.get("/openapi.json")
+    del document["security"], document["components"]["securitySchemes"]
+    text = json.dumps(document).encode()
+
+    def answered(environ: dict[str, Any], start: Any) -> Any:
+        if environ["PATH_INFO"] != f"{ROOT}/openapi.json":
+            return app({**environ, "HTTP_AUTHORIZATION": f"Bearer {program.token}"}, start)
+        start("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(text)))])
+        return [text]
+
+    return answered
+
+
+def check(cases: Any, program: Program, examples: int) -> None:
     @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(case=cases, there=strategies.booleans())
     def answers(case: Any, there: bool) -> None:
@@ -350,7 +364,11 @@ def check(cases: Any, headers: dict[str, str], program: Program, examples: int) 
             program.ask("POST", "/accounts", {"name": "anna", "plan": "home"})
             program.ask("POST", "/voucher-batches", {"name": "may", "plan": "home", "count": 1})
             case.path_parameters["key"] = KEYS[name]
-        case.call_and_validate(headers=headers, excluded_checks=[positive_data_acceptance])
+        answer = case.call()
+        left_out = [positive_data_acceptance]
+        if answer.status_code == 413:  # nothing was said of what was in there
+            left_out.append(negative_data_rejection)
+        case.validate_response(answer, excluded_checks=left_out)
 
     with contextlib.suppress(Unsatisfiable):  # nothing that could be sent wouldn't fit
         answers()
