@@ -33,7 +33,8 @@ def attention(config: Config, now: int) -> Iterator[Attention]:
         LiveChange.select().where((LiveChange.state == "refused") & (LiveChange.created_at > now - _DAY_S)).count()
     )
     if refused:
-        yield Attention(f"{refused} changes of running sessions were refused since yesterday", "/sessions?state=online")
+        what = "1 change of a running session was" if refused == 1 else f"{refused} changes of running sessions were"
+        yield Attention(f"{what} refused since yesterday", "/sessions?state=online")
     yield from _of_guests(config)
 
 

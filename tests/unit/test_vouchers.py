@@ -65,6 +65,19 @@ def test_every_length_that_is_allowed_is_hard_to_guess() -> None:
         assert length * math.log2(len(vouchers.ALPHABET)) >= 40
 
 
+def test_the_last_day_of_unused_vouchers_is_moved(gatehouse: Gatehouse, toml: Path) -> None:
+    gatehouse(*PLAN)
+    gatehouse("voucher", "add", "summer", "--plan", "week", "--count", "3", "--unused-until", "2031-12-31")
+    status, said, _ = gatehouse("voucher", "extend", "summer", "--unused-until", "2032-01-31")
+    assert (status, said) == (0, "batch summer: 3 vouchers may be used first until 2032-01-31")
+    with apply.open_core(config.load(toml)):
+        assert VoucherBatch.get().unused_until == 1959202800
+    assert gatehouse("voucher", "extend", "summer", "--unused-until", "none")[0] == 0
+    with apply.open_core(config.load(toml)):
+        assert VoucherBatch.get().unused_until is None
+    assert gatehouse("voucher", "extend", "summer", "--unused-until", "soon")[0] == 1
+
+
 def test_what_became_of_each_voucher(gatehouse: Gatehouse, toml: Path) -> None:
     gatehouse(*PLAN)
     gatehouse("voucher", "add", "summer", "--plan", "week", "--count", "6", "--unused-until", "2031-12-31")
