@@ -184,8 +184,9 @@ def test_a_wish_of_the_pages_is_granted_by_the_path_unit(site: Site) -> None:
     assert token
     page = curl("/settings/site", f"form_token={token[1]}", "site.name=Café")
     assert "goes on by itself" in page or "It is done" in page
-    wait_until(lambda: "<title>Settings: Site · Café" in curl("/settings/site"), 60, "the wish to be granted")
-    assert 'name = "Café"' in site.machine.run("cat", "/etc/gatehouse/gatehouse.toml")
+    file = "/etc/gatehouse/gatehouse.toml"  # written once the pages answer with it
+    wait_until(lambda: 'name = "Café"' in site.machine.run("cat", file), 60, "the wish to be granted")
+    wait_until(lambda: "<title>Settings: Site · Café" in curl("/settings/site"), 20, "the pages")
     assert site.machine.run("systemctl", "is-active", "gatehouse-wishes.path").strip() == "active"
     assert site.machine.run("systemctl", "--failed", "--plain", "--no-legend") == ""
 
