@@ -130,6 +130,7 @@ CORE = Module(
         Directory("state", "admin", "gatehouse-admin", "gatehouse-admin", 0o700),
         Directory("state", ASKED, "gatehouse-admin", "gatehouse-admin", 0o700),
         Directory("state", ANSWERED, "root", "gatehouse-admin", 0o750),
+        Directory("state", "tls", "root", "gatehouse-web", 0o750),
         Directory("run", "admin", "gatehouse-admin", "gatehouse-admin", 0o2750),
         Directory("run", "guests", "gatehouse-admin", "gatehouse-portal", 0o2750),  # only what the portal may ask
         Directory("run", "web", "gatehouse-web", "gatehouse-web", 0o700),

@@ -125,7 +125,6 @@ HOTSPOT = Module(
     services=(*RADIUS, GATEWAY, DNSMASQ, PORTAL, JOBS, tunnel.TUNNEL),
     directories=(
         Directory("state", "gateway", "gatehouse-gateway", "gatehouse-gateway", 0o700),
-        Directory("state", "tls", "root", "gatehouse-web", 0o750),
         Directory("state", "portal", "gatehouse-portal", "gatehouse-portal", 0o700),
         Directory("state", "dnsmasq", "gatehouse-dnsmasq", "gatehouse-dnsmasq", 0o755),
         Directory("run", "gateway", "gatehouse-gateway", "gatehouse-gateway", 0o2750),

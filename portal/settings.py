@@ -98,6 +98,9 @@ GROUPS = (
     Group(
         "privacy",
         "Privacy",
-        (Setting("privacy.keep_sessions_days", "Keep sessions, days", "What the law asks for where you are"),),
+        (
+            Setting("privacy.keep_sessions_days", "Keep sessions, days", "What the law asks for where you are"),
+            Setting("privacy.keep_refusals_days", "Keep refused logins, days"),
+        ),
     ),
 )

@@ -201,6 +201,29 @@ def test_the_admins_page_is_on_the_network_by_tls_only(site: Site) -> None:
     assert gateway.run("curl", "-sSi", f"http://{WAN.ip}:8090/").stdout.startswith("HTTP/1.1 400")
 
 
+def test_a_wish_of_the_pages_is_granted_by_the_path_unit(site: Site) -> None:
+    gateway, link = site.world.gw, urlsplit(site.gatehouse("admin-link").strip())
+    jar = str(gateway.directory / "wish-cookies")
+
+    def curl(path: str, *form: str) -> str:
+        fields = [word for pair in form for word in ("--data-urlencode", pair)]
+        words = ("curl", "-skL", "--max-time", "20", "-b", jar, "-c", jar, *fields, f"https://{WAN.ip}:8090{path}")
+        return gateway.run(*words, check=False).stdout
+
+    curl(f"/enter?{link.query}")
+    modules = curl("/modules")
+    assert modules.count('<td class="good">active</td>') == len(SERVICES), modules  # asked without being root
+    token = re.search(r'name="form_token" value="([^"]+)"', modules)
+    assert token
+    page = curl("/settings/site", f"form_token={token[1]}", "site.name=Café")
+    assert "goes on by itself" in page or "It is done" in page
+    file = "/etc/gatehouse/gatehouse.toml"  # written once the pages answer with it
+    wait_until(lambda: 'name = "Café"' in site.machine.run("cat", file), 60, "the wish to be granted")
+    wait_until(lambda: "<title>Settings: Site · Café" in curl("/settings/site"), 20, "the pages")
+    assert site.machine.run("systemctl", "is-active", "gatehouse-wishes.path").strip() == "active"
+    assert site.machine.run("systemctl", "--failed", "--plain", "--no-legend") == ""
+
+
 def test_health_says_what_does_not_work(site: Site) -> None:
     assert site.gatehouse("health", "--wait", "20").strip() == "all is well"
     site.machine.run("systemctl", "stop", "gatehouse-portal", "gatehouse-radius-accounting")
