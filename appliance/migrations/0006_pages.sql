@@ -19,3 +19,4 @@ CREATE INDEX account_own ON account (name) WHERE batch_id IS NULL;
 CREATE INDEX account_plan_name ON account (plan_id, name);
 CREATE INDEX account_until ON account (valid_until);
 CREATE INDEX account_voucher ON account (batch_id, enabled, first_login_at, valid_until) WHERE batch_id IS NOT NULL;
+CREATE INDEX account_voucher_name ON account (name) WHERE batch_id IS NOT NULL;
