@@ -15,6 +15,8 @@ from tests.lab.appliance import Appliance
 from tests.lab.namespace import wait_until
 from tests.lab.world import World
 
+pytestmark = pytest.mark.system  # half a minute and more
+
 HOST = "login.example.net"
 Ask = Callable[..., str]
 CLOCK = "time server"  # this machine's own, which may have none

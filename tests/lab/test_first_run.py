@@ -16,6 +16,8 @@ from tests.lab.journey import Form
 from tests.lab.namespace import Namespace, wait_until
 from tests.lab.world import World
 
+pytestmark = pytest.mark.system  # half a minute and more
+
 HOME = "http://127.0.0.1:8090"
 PASSWORD = "correct horse battery"
 

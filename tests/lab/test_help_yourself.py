@@ -15,6 +15,8 @@ from tests.lab.guest import Guest, Response
 from tests.lab.namespace import wait_until
 from tests.lab.world import World
 
+pytestmark = pytest.mark.system  # half a minute and more
+
 HOME = f"http://{LAN.ip}"
 GRACE_S = 8
 _SINK = Path(__file__).with_name("mail_sink.py")

@@ -14,6 +14,8 @@ from tests.lab.appliance import Appliance
 from tests.lab.namespace import CommandFailed, wait_until
 from tests.lab.world import World
 
+pytestmark = pytest.mark.system  # half a minute and more
+
 ADMIN = ("setpriv", "--reuid=gatehouse-admin", "--regid=gatehouse-admin", "--clear-groups", "--no-new-privs")
 ASK = """
 import json, sys
