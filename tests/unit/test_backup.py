@@ -378,6 +378,7 @@ def killed_at(calls: int, work: Callable[[], None]) -> bool:
 
 
 @pytest.mark.parametrize("empty_url", ["sqlite"], indirect=True)
+@pytest.mark.system  # soak
 def test_killed_anywhere_it_is_the_old_state_or_the_next_command_makes_it_the_new_one(
     box: Config, key: Path, public: str, gatehouse: Gatehouse
 ) -> None:

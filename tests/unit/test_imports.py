@@ -259,6 +259,7 @@ def test_killed_after_the_last_word_it_is_completed_by_whoever_comes_next(
     assert len(json.loads(gatehouse("voucher", "list", "--json")[1])) == 1
 
 
+@pytest.mark.system  # soak
 def test_killed_it_can_be_repeated_without_doubles(gatehouse: Gatehouse, toml: Path, tmp_path: Path) -> None:
     count = 30_000
     big = tmp_path / "big.sql"

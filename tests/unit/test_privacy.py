@@ -91,6 +91,7 @@ def test_removing_an_account_reads_only_its_own_sessions(core: str) -> None:
 
 
 @pytest.mark.parametrize("empty_url", ["sqlite"], indirect=True)
+@pytest.mark.system  # soak
 def test_old_sessions_are_deleted_while_accounting_writes(toml: Path) -> None:
     loaded = config.load(toml)
     path = db.sqlite_path(loaded.database_url)

@@ -178,6 +178,7 @@ def test_a_command_that_was_taken_for_dead_says_so(gatehouse: Gatehouse, toml: P
 
 
 @one_engine
+@pytest.mark.system  # soak
 def test_logins_write_while_vouchers_are_made(gatehouse: Gatehouse, toml: Path) -> None:
     """As FreeRADIUS does: it gives up after 200 ms."""
     gatehouse(*PLAN)
