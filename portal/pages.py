@@ -208,7 +208,7 @@ class Pages:
         facts: Sequence[tuple[str, str]] = (),
         again_s: int = 0,
     ) -> str:
-        """`link` leads to `where`; with `again_s` that page comes by itself after so many seconds."""
+        """`link` leads to `where`; with `again_s` what follows comes by itself, looked for each so many seconds."""
         return self.render(
             "message.html",
             heading=heading,
@@ -244,6 +244,7 @@ _INLINE = {
         ("style", "style.css"),
         ("login_script", "login.js"),
         ("status_script", "status.js"),
+        ("wait_script", "wait.js"),  # its look may be the one that shows the login, so it shows what it got
         ("hand_over_script", "hand_over.js"),
     )
 }

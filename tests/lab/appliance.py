@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,17 +60,32 @@ class Appliance:
         self.cli("enable", "hotspot")
         self.up()
 
+    def start_fresh(self) -> None:
+        """As a box comes: nothing is enabled, it isn't told which device is which; the admin's pages are up."""
+        self.prepare()
+        self._begin(self._can_be_set_up, 30)
+
     def up(self, timeout_s: float = 30) -> None:
         """Starts every service and returns when guests can be served."""
+        self._begin(self._ready, timeout_s)
+
+    def _begin(self, ready: Callable[[], bool], timeout_s: float) -> None:
         self._up = self._machine.popen(*self.words("-m", "appliance.cli", "up"), log="up.log")
         try:
-            wait_until(self._ready, timeout_s, "the appliance")
+            wait_until(lambda: self._lives() and ready(), timeout_s, "the appliance")
         except TimeoutError as error:
             raise TimeoutError(f"{error}\n{self.cli('status')}{self._last_words()}") from None
 
-    def _ready(self) -> bool:
+    def _lives(self) -> bool:
         if self._up and self._up.poll() is not None:
             raise CommandFailed(f"`gatehouse up` ended with status {self._up.returncode}\n{self._last_words()}")
+        return True
+
+    def _can_be_set_up(self) -> bool:
+        config = self.config()
+        return self._machine.listens(config.admin.port) and (config.paths.run / "admin" / "admin.sock").exists()
+
+    def _ready(self) -> bool:
         config = self.config()
         listens = self._machine.listens
         return (

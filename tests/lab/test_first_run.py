@@ -2,7 +2,6 @@
 
 import importlib
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from urllib.parse import urlsplit
@@ -70,18 +69,8 @@ class Browser:
 
 
 @pytest.fixture(scope="module")
-def fresh(world: World) -> Iterator[Appliance]:
-    """A box as it comes: nothing is enabled, and it isn't told which device is which."""
-    made = Appliance(world.gw, world.directory / "fresh")
-    made.prepare()
-    up = world.gw.popen(*made.words("-m", "appliance.cli", "up"), log="fresh.log")
-    try:
-        socket = made.directory / "run/admin/admin.sock"
-        wait_until(lambda: world.gw.listens(8090) and socket.exists(), 30, "the admin's pages")
-        yield made
-    finally:
-        up.terminate()
-        up.wait(30)
+def fresh(world: World) -> Appliance:
+    return world.fresh_appliance()
 
 
 def test_from_a_fresh_box_to_a_guest_online(world: World, fresh: Appliance) -> None:

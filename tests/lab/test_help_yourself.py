@@ -1,9 +1,6 @@
 """Guests without a login: through the real pages, mail, FreeRADIUS and gateway to the Internet."""
 
-import email
-import email.policy
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +9,7 @@ from tests.lab import journey
 from tests.lab.addresses import LAN, PROVIDER
 from tests.lab.appliance import Appliance
 from tests.lab.guest import Guest, Response
+from tests.lab.letters import link_in, take_mail
 from tests.lab.namespace import wait_until
 from tests.lab.world import World
 
@@ -19,7 +17,6 @@ pytestmark = pytest.mark.system  # half a minute and more
 
 HOME = f"http://{LAN.ip}"
 GRACE_S = 8
-_SINK = Path(__file__).with_name("mail_sink.py")
 _CONFIG = f"""
 [portal]
 free_plan = "free"
@@ -44,12 +41,7 @@ def appliance(world: World) -> Appliance:
 
 @pytest.fixture(scope="module")
 def letters(world: World) -> Path:
-    """Where the messages lie that the provider's mail server has taken."""
-    folder = world.directory / "letters"
-    folder.mkdir()
-    world.net.popen(sys.executable, str(_SINK), str(PROVIDER), "25", str(folder), log="mail.log")
-    world.net.await_listener(25)
-    return folder
+    return take_mail(world)
 
 
 def fill_in(guest: Guest, path: str, to: str, **typed: str) -> Response:
@@ -67,15 +59,6 @@ def is_online(guest: Guest) -> bool:
 
 def accounts(appliance: Appliance) -> list[str]:
     return [row["name"] for row in appliance.json("account", "list")]
-
-
-def link_in(letter: Path) -> str:
-    message = email.message_from_bytes(letter.read_bytes(), policy=email.policy.default)
-    body = message.get_body()
-    assert body is not None
-    found = re.search(r"http://\S+", body.get_content())
-    assert found
-    return found[0]
 
 
 def test_free_access_is_a_plan_like_any_other(appliance: Appliance, guest: Guest) -> None:

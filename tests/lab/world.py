@@ -167,6 +167,13 @@ class World:
         appliance.start(_CONFIG, config_toml_extra)
         return appliance
 
+    def fresh_appliance(self) -> Appliance:
+        """One that nobody has set up yet, running in `gw`."""
+        appliance = Appliance(self.gw, self.directory / "fresh")
+        self._exits.callback(appliance.stop)
+        appliance.start_fresh()
+        return appliance
+
     def counters(self) -> dict[str, dict[str, int]]:
         """What reached the Internet so far, by kind and source address; see internet.py."""
         counters: dict[str, dict[str, int]] = json.loads(

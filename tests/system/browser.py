@@ -17,6 +17,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.select import Select
 
 from tests.lab.namespace import Namespace, wait_until
 from tests.lab.world import World
@@ -47,6 +48,15 @@ class Browser:
         self.driver = driver
 
     # How it looks
+
+    def begin(self) -> None:
+        """As it comes out of the box: a phone, light, English, with scripts and without cookies."""
+        self.scripts(True)
+        self.size(PHONE)
+        self.scheme("light")
+        self.language("en")
+        self.forget()
+        self.complaints()  # those of what was done to get here
 
     def size(self, size: tuple[int, int]) -> None:
         """Of a phone or of a desk; the viewport is exactly that."""
@@ -98,9 +108,12 @@ class Browser:
         return found
 
     def type(self, name: str, text: str) -> None:
-        field = self.one(f"main [name={name}]")
+        field = self.one(f"main [name='{name}']")
         field.clear()
         field.send_keys(text)
+
+    def choose(self, name: str, option: str) -> None:
+        Select(self.one(f"main select[name='{name}']")).select_by_visible_text(option)
 
     def press(self, css: str) -> None:
         """A button or link; returns on the page that it leads to."""
@@ -205,6 +218,23 @@ def faults(page: str) -> list[str]:
     found += [f"two elements with the id {one}" for one in sorted({one for one in ids if ids.count(one) > 1})]
     aims = {element.get("for") for element in tree.iter("label")} - {None}
     return found + [f"a label for {aim}, which isn't there" for aim in sorted(aims - set(ids))]
+
+
+def fill(page: Browser, **typed: str) -> None:
+    for name, text in typed.items():
+        page.type(name, text)
+
+
+def whole(page: Browser, where: str) -> list[str]:
+    """What is wrong with the page that is shown, at this size."""
+    page.scheme("light")
+    found = [f"{where}: HTML: {fault}" for fault in faults(page.source())]
+    if (pixels := page.too_wide()) > 0:
+        found.append(f"{where}: {pixels} pixels too wide")
+    for scheme, rules in (("light", []), ("dark", ["color-contrast"])):  # nothing else is another one in the dark
+        page.scheme(scheme)
+        found += [f"{where}, {scheme}: {barrier}" for barrier in page.barriers(*rules)]
+    return found + [f"{where}: console: {line}" for line in page.complaints()]
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from tests.lab.addresses import LAN
 from tests.lab.appliance import Appliance
 from tests.lab.guest import Guest
 from tests.lab.world import World
-from tests.system.browser import DESKTOP, PHONE, Browser, browser, faults
+from tests.system.browser import DESKTOP, PHONE, Browser, browser, fill, whole
 
 pytestmark = pytest.mark.system
 
@@ -64,13 +64,7 @@ def chromium(world: World, guest: Guest) -> Iterator[Browser]:
 
 @pytest.fixture
 def page(chromium: Browser) -> Iterator[Browser]:
-    """As it comes out of the box: a phone, light, English, with scripts and without cookies."""
-    chromium.scripts(True)
-    chromium.size(PHONE)
-    chromium.scheme("light")
-    chromium.language("en")
-    chromium.forget()
-    chromium.complaints()  # those of what was done to get here
+    chromium.begin()
     yield chromium
     chromium.scripts(True)
 
@@ -123,23 +117,6 @@ def log_in_as_owner(page: Browser) -> None:
     fill(page, name=OWNER, password=PASSWORD)
     page.press("button.main")
     assert page.url == f"{ADMIN}/"
-
-
-def fill(page: Browser, **typed: str) -> None:
-    for name, text in typed.items():
-        page.type(name, text)
-
-
-def whole(page: Browser, where: str) -> list[str]:
-    """What is wrong with the page that is shown, at this size."""
-    page.scheme("light")
-    found = [f"{where}: HTML: {fault}" for fault in faults(page.source())]
-    if (pixels := page.too_wide()) > 0:
-        found.append(f"{where}: {pixels} pixels too wide")
-    for scheme, rules in (("light", []), ("dark", ["color-contrast"])):  # nothing else is another one in the dark
-        page.scheme(scheme)
-        found += [f"{where}, {scheme}: {barrier}" for barrier in page.barriers(*rules)]
-    return found + [f"{where}: console: {line}" for line in page.complaints()]
 
 
 # Guests
