@@ -62,7 +62,8 @@ def apply(config: Config, restart: bool = True) -> list[str]:
     changed = install(config, [*_rendered(config, active), supervise.render(config, services(config, active))])
     _keep(config)
     if systemd_units.is_running():
-        units = systemd_units.render(config, services(config, active)) | systemd_units.wishes(config)
+        units = systemd_units.render(config, services(config, active))
+        units |= systemd_units.wishes(config) | systemd_units.renewal(config)
         if restart:
             systemd_units.install_boot(config)
             systemd_units.update(units, changed)

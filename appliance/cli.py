@@ -19,6 +19,7 @@ from appliance import (
     machine_cli,
     mail_cli,
     modules,
+    renewal_cli,
     supervise,
     swap,
     systemd_units,
@@ -93,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     tokens_cli.add_parser(commands)
     machine_cli.add_parsers(commands)
     mail_cli.add_parser(commands)
+    renewal_cli.add_parser(commands)
     doctor_cli.add_parser(commands)
     backup_cli.add_parsers(commands)
     disk_cli.add_parser(commands)

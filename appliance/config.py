@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from appliance.config_acme import Acme as Acme
+from appliance.config_checks import EMAIL as EMAIL
 from appliance.config_checks import between as _between
 from appliance.config_checks import certificate as _certificate
 from appliance.config_checks import ports as _ports
@@ -23,9 +25,6 @@ from appliance.errors import ConfigError, UserError
 
 DEFAULT_FILE = Path("/etc/gatehouse/gatehouse.toml")
 TUNNEL_DEVICE = "gatehouse"
-# As browsers take it in type=email (HTML, 4.10.5.1.5), with a domain of two labels at least.
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-EMAIL = re.compile(rf"[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]{{1,64}}@{_LABEL}(?:\.{_LABEL})+")
 
 
 @dataclass(frozen=True)
@@ -204,6 +203,7 @@ class Config:
     gateway: Gateway = field(default_factory=Gateway)
     dhcp: Dhcp = field(default_factory=Dhcp)
     portal: Portal = field(default_factory=Portal)
+    acme: Acme = field(default_factory=Acme)
     admin: Admin = field(default_factory=Admin)
     tunnel: Tunnel = field(default_factory=Tunnel)
     mail: Mail = field(default_factory=Mail)
@@ -229,6 +229,8 @@ class Config:
             self._verify_tunnel()
         if self.portal.registration == "email" and not self.mail.host:
             raise ValueError("[portal] registration: to confirm e-mail addresses, messages are sent: fill in [mail]")
+        if self.acme.enabled:
+            self.acme.verify_names(self.certificate_names)
 
     def _verify_tunnel(self) -> None:
         for other in (self.gateway.address.network, *self.gateway.addresses):
@@ -243,6 +245,11 @@ class Config:
         network = self.gateway.address.network
         above = self.gateway.address.ip + 1
         return self.dhcp.first or above, self.dhcp.last or network.broadcast_address - 1
+
+    @property
+    def certificate_names(self) -> tuple[str, ...]:
+        """Those that a certificate by ACME is for."""
+        return tuple(dict.fromkeys((self.portal.hostname, *self.acme.names)))
 
     @property
     def portal_url(self) -> str:

@@ -1,6 +1,12 @@
 """What several sections of the configuration are checked for; each raises ValueError that names the key."""
 
+import re
 from pathlib import Path
+
+# As browsers take it in type=email (HTML, 4.10.5.1.5), with a domain of two labels at least.
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+EMAIL = re.compile(rf"[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]{{1,64}}@{_LABEL}(?:\.{_LABEL})+")
+HOST = re.compile(r"(?=.{4,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")
 
 
 def ports(section: object, *keys: str) -> None:

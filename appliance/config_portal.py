@@ -7,13 +7,12 @@ from ipaddress import IPv4Network, collapse_addresses
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from appliance.config_checks import between, certificate, ports
+from appliance.config_checks import HOST, between, certificate, ports
 
 MAX_TITLE, MAX_GREETING, MAX_TERMS = 80, 500, 20_000  # letters
 REGISTRATION = ("off", "email", "operator")
 MIKROTIK_PAGE = "/mikrotik"  # where routers send their guests
 WIDEST_NETWORK = 8  # a wider one would be most of the Internet
-_HOST = re.compile(r"(?=.{4,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")
 _COLOUR = re.compile(r"#([0-9a-fA-F]{3}|[0-9a-fA-F]{6})")
 
 
@@ -88,7 +87,7 @@ class Portal:
         if self.terms and self.terms_url:
             raise ValueError("terms and terms_url: give one of them")
         for host in self.router_hosts:
-            if not _HOST.fullmatch(host):
+            if not HOST.fullmatch(host):
                 raise ValueError(f"router_hosts: {host!r} is no host name in lower case, such as wifi.example.net")
         self.garden_hosts, self.garden_networks  # noqa: B018 (raises for what is neither)
 
@@ -131,7 +130,7 @@ def _hosts(garden: Iterable[str]) -> Iterator[str]:
     for place in garden:
         if not _network(place):
             host = place.lower().removeprefix("*.").rstrip(".")
-            if not _HOST.fullmatch(host):
+            if not HOST.fullmatch(host):
                 raise ValueError(f"walled_garden: {place!r} is neither a host name nor an IPv4 address or network")
             yield host
 

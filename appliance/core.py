@@ -6,7 +6,7 @@ import ssl
 import sys
 from collections.abc import Iterator
 
-from appliance import certificates, launch
+from appliance import certificates, launch, web_server
 from appliance.config import Config
 from appliance.errors import UserError
 from appliance.service import ANSWERED, ASKED, Directory, File, Group, Module, Service, Setting, Upload
@@ -20,7 +20,7 @@ ADMIN = Service(
     user="gatehouse-admin",
     groups=("gatehouse-core",),
     command=lambda config: [sys.executable, "-m", "appliance.admin.web"],
-    reads=("site", "paths", "database", "portal", "mail"),
+    reads=("site", "paths", "database", "portal", "mail", "acme"),
     writes=lambda config: [
         *(config.paths.state / name for name in ("core", "admin", ASKED)),
         *(config.paths.run / name for name in ("admin", "guests")),
@@ -48,6 +48,11 @@ def render(config: Config) -> list[File]:
         return []
     pair = certificates.admin(config)
     return [File("admin.pem", pair.certificate + pair.key, "gatehouse-web", ("web",))]
+
+
+def sites(config: Config) -> Iterator[str]:
+    if config.acme.enabled:
+        yield web_server.challenges(config)
 
 
 def verify(config: Config) -> None:
@@ -105,6 +110,16 @@ MAIL = Group(
     ),
 )
 
+ACME = Group(
+    "acme",
+    "Certificate by itself",
+    (
+        Setting("acme.enabled", "Get it by itself", "From Let's Encrypt, whose terms you accept so; see the handbook"),
+        Setting("acme.contact", "E-mail", "That the authority may write to"),
+        Setting("acme.names", "Other names", "Beside the login page's; each leads here from the Internet"),
+    ),
+)
+
 
 def _given_admin(data: bytes) -> str:
     certificates.check_given(data)
@@ -133,11 +148,13 @@ CORE = Module(
         Directory("state", "tls", "root", "gatehouse-web", 0o750),
         Directory("run", "admin", "gatehouse-admin", "gatehouse-admin", 0o2750),
         Directory("run", "guests", "gatehouse-admin", "gatehouse-portal", 0o2750),  # only what the portal may ask
+        Directory("run", "acme", "root", "gatehouse-web", 0o750),
         Directory("run", "web", "gatehouse-web", "gatehouse-web", 0o700),
     ),
-    settings=(SITE, MAIL, Group("certificate", "Certificate", (), (CERTIFICATE,))),
+    settings=(SITE, MAIL, ACME, Group("certificate", "Certificate", (), (CERTIFICATE,))),
     render=render,
+    sites=sites,
     verify=verify,
     problems=problems,
-    checks=("appliance.doctor.machine",),
+    checks=("appliance.doctor.machine", "appliance.doctor.renewal"),
 )

@@ -39,19 +39,25 @@ def grant(file: Path) -> list[str]:
     return said
 
 
-def _granted(file: Path, folder: int, number: str) -> tuple[str, str]:
-    """Who has wished, and why it wasn't granted, in a line; whoever waits for an answer gets one."""
-    who = "nobody"
+def grant_own(file: Path, wish: Wish) -> str:
+    """What root itself wants done in the same way: why it wasn't, in a line, or nothing."""
     try:
-        wish = wishes.read(folder, number)
-        who = ascii(wish.who)
         _do(configuration.load(file), wish)
     except UserError as error:
-        return who, " ".join(str(error).split()).removeprefix(f"{file}: ")
+        return " ".join(str(error).split()).removeprefix(f"{file}: ")
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         log.exception("a wish couldn't be granted")
-        return who, f"that went wrong, and all is as it was: {type(error).__name__}; the journal says more"
-    return who, ""
+        return f"that went wrong, and all is as it was: {type(error).__name__}; the journal says more"
+    return ""
+
+
+def _granted(file: Path, folder: int, number: str) -> tuple[str, str]:
+    """Who has wished, and why it wasn't granted, in a line; whoever waits for an answer gets one."""
+    try:
+        wish = wishes.read(folder, number)
+    except UserError as error:
+        return "nobody", str(error)
+    return ascii(wish.who), grant_own(file, wish)
 
 
 def _do(config: Config, wish: Wish) -> None:

@@ -15,6 +15,7 @@ UNITS = Path("/run/systemd/system")
 BOOT_UNITS = Path("/usr/local/lib/systemd/system")  # systemd.unit(5); read-only in an image
 BOOT = "gatehouse-apply.service"
 WISHES, WISHES_PATH = "gatehouse-wishes.service", "gatehouse-wishes.path"
+RENEWAL, RENEWAL_TIMER = "gatehouse-renewal.service", "gatehouse-renewal.timer"
 
 
 def is_running() -> bool:
@@ -50,6 +51,16 @@ def wishes(config: Config) -> dict[str, str]:
     return {name: templates.render("appliance.systemd", f"{name}.j2", **values) for name in names}
 
 
+def renewal(config: Config) -> dict[str, str]:
+    """The unit that renews the certificate, as root, and the one that starts it each day."""
+    if not config.acme.enabled:
+        return {}
+    command = f"{sys.executable} -m appliance.cli --config {config.file} certificate renew"
+    values = {"command": command, "environment": launch.environment(config)}
+    names = (RENEWAL, RENEWAL_TIMER)
+    return {name: templates.render("appliance.systemd", f"{name}.j2", **values) for name in names}
+
+
 def install_boot(config: Config) -> bool:
     """The one unit that outlives a reboot, and renders all others; also where no systemd runs, as in a chroot.
 
@@ -69,7 +80,7 @@ def update(units: dict[str, str], restart: Iterable[str]) -> None:
     """Installs the units, stops those that are gone, starts new ones and restarts those that are named."""
     changed = _install(units)
     names = {f"gatehouse-{name}.service" for name in restart} | changed
-    if again := sorted(names & set(_started(units)) - {WISHES_PATH}):
+    if again := sorted(names & set(_started(units)) - {WISHES_PATH, RENEWAL_TIMER}):
         _systemctl("try-restart", *again)
     _systemctl("start", BOOT, *_started(units))
 
@@ -88,12 +99,12 @@ def start_at_boot(units: dict[str, str]) -> None:
 
 
 def _started(units: Iterable[str]) -> list[str]:
-    """All but the one that a path starts."""
-    return [name for name in units if name != WISHES]
+    """All but those that a path or a timer starts."""
+    return [name for name in units if name not in (WISHES, RENEWAL)]
 
 
 def _there() -> list[Path]:
-    return sorted(path for kind in ("path", "service") for path in UNITS.glob(f"gatehouse-*.{kind}"))
+    return sorted(path for kind in ("path", "service", "timer") for path in UNITS.glob(f"gatehouse-*.{kind}"))
 
 
 def _install(units: dict[str, str]) -> set[str]:

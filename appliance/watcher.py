@@ -1,4 +1,5 @@
-"""Root's part where no systemd runs, beside supervisor: has wishes granted, and writes down how services are.
+"""Root's part where no systemd runs, beside supervisor: has wishes granted and certificates renewed, and writes down
+how services are.
 
 It reads no wish itself. `python -m appliance.watcher CONFIG RUN`.
 """
@@ -20,28 +21,39 @@ from appliance.supervise import SOCKET, STATES
 
 LOOKS_EVERY_S = 0.5
 NOTES_EVERY = 2  # looks
+RENEWS_FIRST_AFTER_S, RENEWS_EVERY_S = 120, 86_400
 
 
 def main() -> None:
     file, run = Path(sys.argv[1]), Path(sys.argv[2])
     asked = configuration.salvage_paths(file).state / ASKED
-    looks = 0
+    looks, renews_at = 0, time.monotonic() + RENEWS_FIRST_AFTER_S
     while True:
         if looks % NOTES_EVERY == 0:
             note(run)
         if any(asked.glob("*.json")):
             grant(file)
             note(run)
+        if time.monotonic() >= renews_at:
+            renews_at += RENEWS_EVERY_S
+            subprocess.Popen(command(file, "certificate", "renew"), env=own(), stdin=subprocess.DEVNULL)
         looks += 1
         time.sleep(LOOKS_EVERY_S)
 
 
 def grant(file: Path) -> None:
     """What can't be granted is told in a line; what even that fails for waits a while."""
-    words = [sys.executable, "-m", "appliance.cli", "--config", str(file), "apply", "--wishes"]
-    own = {name: value for name, value in os.environ.items() if name != "GATEHOUSE_CONFIG"}
-    if subprocess.run(words, env=own, stdin=subprocess.DEVNULL, check=False).returncode != 0:
+    words = command(file, "apply", "--wishes")
+    if subprocess.run(words, env=own(), stdin=subprocess.DEVNULL, check=False).returncode != 0:
         time.sleep(10)
+
+
+def command(file: Path, *words: str) -> list[str]:
+    return [sys.executable, "-m", "appliance.cli", "--config", str(file), *words]
+
+
+def own() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "GATEHOUSE_CONFIG"}
 
 
 def note(run: Path) -> None:

@@ -103,6 +103,22 @@ error_page 502 504 =503 @down;
     return server(body + static("@down", 503, {"en": sentence}, again_s=5))
 
 
+def challenges(config: Config) -> str:
+    """What a public authority reads to see that a name is ours; nothing else, as it stands towards the Internet."""
+    folder = path(config.paths.run / "acme")
+    return server(f"""listen {config.acme.port} default_server;
+limit_conn connections 20;
+
+location / {{
+    return 404;
+}}
+location /.well-known/acme-challenge/ {{
+    alias {folder}/;
+    default_type text/plain;
+}}
+""")
+
+
 def server(body: str) -> str:
     return f"server {{\n{_indent(body)}\n}}"
 

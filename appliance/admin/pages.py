@@ -9,7 +9,7 @@ from appliance import modules
 from appliance.admin import audit, links, people
 from appliance.admin.frame import COOKIE, Ask, Page
 from appliance.admin.models import AdminUser
-from appliance.doctor import run
+from appliance.doctor import renewal, run
 
 WRONG = "Wrong name or password."
 
@@ -71,7 +71,7 @@ def _address() -> str:
 def start(ask: Ask) -> Any:
     """What needs attention first, then each module's figures."""
     enabled = modules.enabled(ask.config)
-    attention = [*run.attention(ask.config, ask.now)]
+    attention = [*run.attention(ask.config, ask.now), *renewal.attention(ask.config, ask.now)]
     attention += [line for module in enabled for line in module.attention(ask.config, ask.now)]
     tiles = [tile for module in enabled for tile in module.tiles(ask.config, ask.now)]
     absent = [module for module in modules.MODULES if module not in enabled]
