@@ -34,3 +34,6 @@ if (document.querySelector("[data-wait]")) {
   };
   setInterval(look, 1500);
 }
+
+// On a phone the row of pages is wider than the screen.
+document.querySelector("nav.below a[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
