@@ -15,6 +15,7 @@ from tests.lab.appliance import Appliance
 from tests.lab.namespace import wait_until
 from tests.lab.world import World
 
+pytestmark = pytest.mark.system  # half a minute and more
 NAME, PORT = "login.example.net", 14_000
 SERVER = Path(__file__).parents[1] / "acme_server.py"
 CONFIG = f"""
