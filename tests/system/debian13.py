@@ -113,7 +113,7 @@ def _install_product(root: Path) -> None:
     _copy(root / "src", *_PRODUCT)
     _pip(root, PYTHON, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "/src")
     shutil.rmtree(root / "src")
-    _copy(root / TESTS[1:], "tests", "pyproject.toml")
+    _copy(root / TESTS[1:], "tests", "docs", "pyproject.toml")
 
 
 def _copy(folder: Path, *names: str) -> None:

@@ -292,7 +292,8 @@ def test_what_is_disabled_ends_and_keeps_its_data(site: Site) -> None:
         assert site.ports() == {"udp": set(), "tcp": {8090}}
         units = site.machine.run("systemctl", "list-unit-files", "--plain", "--no-legend", "gatehouse-*")
         running = {f"{service.unit}.service" for service in CORE.services}
-        assert {line.split()[0] for line in units.splitlines()} == {"gatehouse-apply.service", *running}
+        roots = {"gatehouse-apply.service", "gatehouse-wishes.path", "gatehouse-wishes.service"}
+        assert {line.split()[0] for line in units.splitlines()} == roots | running
         assert site.states() == {service.name: "active" for service in CORE.services}
         assert [row["name"] for row in json.loads(site.gatehouse("account", "list", "--json"))] == ["guest"]
     finally:
