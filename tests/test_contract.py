@@ -133,12 +133,12 @@ def test_the_installed_product_has_all_its_files(tmp_path: Path) -> None:
     )
     (wheel,) = tmp_path.glob("*.whl")
     packed = set(zipfile.ZipFile(wheel).namelist())
-    rooms = ("appliance/", "rlm_python/", "portal/")
+    rooms = ("appliance/", "rlm_python/", "portal/", "collector/")
     assert {name for name in tracked() if name.startswith(rooms)} <= packed
 
 
 def test_no_password_is_in_the_tree() -> None:
-    rooms = ("appliance/", "rlm_python/", "portal/")
+    rooms = ("appliance/", "rlm_python/", "portal/", "collector/")
     for name in tracked():
         if name.startswith(rooms):
             assert "testing123" not in (ROOT / name).read_text(errors="replace")
