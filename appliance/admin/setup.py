@@ -14,6 +14,7 @@ from appliance.errors import UserError
 from appliance.service import Setting, Step
 
 HOME = "/setup"
+GATEWAY = "gateway.enabled"
 SITE_KEYS = ("site.name", "site.timezone", "site.contact", "portal.languages")
 
 
@@ -74,6 +75,8 @@ def _what(ask: Ask, typed: Mapping[str, str], error: str) -> Any:
     if error:
         chosen = [m.name for m in modules.MODULES if f"module {m.name}" in typed]
     more = {"modules": modules.MODULES, "enabled": enabled, "chosen": chosen, "devices": devices()}
+    if not error:
+        typed = {"gateway": "yes" if settings.current(ask.config).gateway.enabled else "no"}
     return _form(ask, "setup_modules.html", _device_settings(), typed, error, **more)
 
 
@@ -81,7 +84,9 @@ def save_what(ask: Ask) -> Any:
     form = ask.form()
     enabled = modules.enabled(ask.config)
     on = [m.name for m in modules.MODULES if f"module {m.name}" in form and m not in enabled]
-    wanted = _device_settings() if form.get("gateway") == "yes" else []
+    own = form.get("gateway", "yes") == "yes"
+    form |= {GATEWAY: "yes" if own else "no"}
+    wanted = [setting for setting in _gateway_settings() if own or setting.kind != "device"]
     try:
         if not on and not enabled:
             raise UserError("Choose at least one: without any, this box does nothing.")
@@ -93,6 +98,11 @@ def save_what(ask: Ask) -> Any:
 
 def _device_settings() -> list[Setting]:
     return [setting for setting in wishes.settings().values() if setting.kind == "device"]
+
+
+def _gateway_settings() -> list[Setting]:
+    """Whether this box is one, and by which devices; none where no module has them."""
+    return [setting for setting in wishes.settings().values() if setting.key == GATEWAY or setting.kind == "device"]
 
 
 def _form(ask: Ask, template: str, of: list[Setting], typed: Mapping[str, str], error: str, **more: Any) -> Any:

@@ -34,6 +34,11 @@ class Wanted:
     message_authenticator: bool | None = None
 
 
+def shown_kinds(config: Config) -> tuple[str, ...]:
+    """The own gateway is none of the routers where it is switched off; its past sessions still are its."""
+    return KINDS if config.gateway.enabled else GIVEN_KINDS
+
+
 def add(config: Config, name: str, wanted: Wanted, secret: str = "") -> Any:
     """With a secret of our own where none is given."""
     values = _values(config, wanted, None)

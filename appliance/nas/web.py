@@ -37,7 +37,7 @@ def url(name: str) -> str:
 
 def listed(ask: Ask) -> Any:
     silent_s = ask.config.radius.silent_s
-    silent = watch.silent(watch.routers(silent_s), silent_s, ask.now)
+    silent = watch.silent(watch.routers(silent_s, ask.config.gateway.enabled), silent_s, ask.now)
     online = Session.select(peewee.fn.COUNT(Session.id)).where(Session.nas == Nas.name, Session.ended_at.is_null())
     of = List(
         title="Routers",
@@ -50,7 +50,7 @@ def listed(ask: Ask) -> Any:
             Nas.require_message_authenticator,
             Nas.seen_at,
             online.alias("online"),
-        ),
+        ).where(Nas.kind.in_(routers.shown_kinds(ask.config))),
         columns=(
             Column("name", "Name", Nas.name, link=lambda row: url(str(row["name"]))),
             Column("address", "Address", Nas.address),
@@ -112,7 +112,7 @@ def _router_page(
     said = wishes.outcome(ask.config, wish) if wish else ""
     if said is None and not secret:
         bottle.response.set_header("Refresh", str(LOOK_AGAIN_S))
-    silence = watch.silent(watch.routers(silent_s), silent_s, ask.now).get(nas.name)
+    silence = watch.silent(watch.routers(silent_s, ask.config.gateway.enabled), silent_s, ask.now).get(nas.name)
     return ask.page(
         "router.html",
         400 if error else 200,

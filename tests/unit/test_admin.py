@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -15,7 +15,7 @@ import argon2
 import pytest
 
 from appliance import apply, config, modules, wishes
-from appliance.accounts import manage
+from appliance.accounts import manage, vouchers
 from appliance.accounts.models import Account, Mail, Plan, Registration, Session, core_db
 from appliance.admin import frame, links, people
 from appliance.admin.models import AdminSession, AdminUser, Audit
@@ -23,6 +23,7 @@ from appliance.config import Config
 from appliance.doctor import run as doctor
 from appliance.doctor.findings import Report
 from appliance.errors import UserError
+from appliance.nas.models import GATEWAY, Nas
 from appliance.service import ANSWERED, ASKED
 from portal.look import MAX_LOGO_BYTES
 from portal.module import HOTSPOT
@@ -550,7 +551,29 @@ def test_a_box_without_modules_is_set_up_by_one_wish(box: Config) -> None:
     with wishes.folder(box.paths.state) as folder:
         (number,) = wishes.waiting(folder)
         asked = wishes.read(folder, number)
-    assert (asked.settings, asked.modules) == ({}, {"hotspot": True})
+    assert (asked.settings, asked.modules) == ({"gateway.enabled": False}, {"hotspot": True})
+
+
+def test_a_box_with_routers_only_speaks_of_no_gateway(box: Config) -> None:
+    routers = replace(box, gateway=replace(box.gateway, enabled=False))
+    with apply.open_core(box):
+        manage.add(Nas, "nas", name="gateway", address="127.0.0.1", kind=GATEWAY, secret=b"x", seen_at=1)
+    own, other = browser(frame.Frame(box).app(), "owner"), browser(frame.Frame(routers).app(), "owner")
+    for path, said in (
+        ("/routers", '<a href="/routers/gateway">'),
+        ("/leases", "when they join the network of the guests"),
+        ("/", "<strong>1</strong><span>routers"),
+    ):
+        assert (said in own.get(path).body, said in other.get(path).body) == (True, False), path
+    box.file.write_text(box.file.read_text() + "[gateway]\nenabled = false\n")
+    page = other.get("/setup/modules").body
+    assert re.search(r'value="no" checked', page)
+    assert "Bring a router" in other.get("/setup/done").body
+    titles = {check.title for check in doctor.checks(box)} - {check.title for check in doctor.checks(routers)}
+    assert {"phones", "rules", "network devices", "addresses for guests"} <= titles
+    assert vouchers.login_url(routers, "abc") == "abc"
+    running = {service.name for service in apply.services(routers, [HOTSPOT])}
+    assert {"gateway", "dnsmasq"} == {service.name for service in apply.services(box, [HOTSPOT])} - running
 
 
 def test_a_certificate_is_brought_as_files_and_its_key_is_never_shown(box: Config, app: Any) -> None:
