@@ -5,7 +5,7 @@ from typing import Any
 
 from appliance import config as configuration
 from appliance import modules, wishes
-from appliance.admin import people, settings
+from appliance.admin import people, settings, way_in
 from appliance.admin.devices import devices
 from appliance.admin.frame import Ask, Page
 from appliance.admin.switches import waiting_url
@@ -69,12 +69,13 @@ def what(ask: Ask) -> Any:
     return _what(ask, {}, "")
 
 
-def _what(ask: Ask, typed: Mapping[str, str], error: str) -> Any:
+def _what(ask: Ask, typed: Mapping[str, str], error: str, unsure: bool = False) -> Any:
     enabled = modules.enabled(ask.config)
     chosen = [m.name for m in enabled or modules.MODULES[:1]]
     if error:
         chosen = [m.name for m in modules.MODULES if f"module {m.name}" in typed]
-    more = {"modules": modules.MODULES, "enabled": enabled, "chosen": chosen, "devices": devices()}
+    more: dict[str, Any] = {"modules": modules.MODULES, "enabled": enabled, "chosen": chosen, "devices": devices()}
+    more |= {"unsure": unsure, "here": way_in.here()}
     if not error:
         typed = {"gateway": "yes" if settings.current(ask.config).gateway.enabled else "no"}
     return _form(ask, "setup_modules.html", _device_settings(), typed, error, **more)
@@ -92,7 +93,7 @@ def save_what(ask: Ask) -> Any:
             raise UserError("Choose at least one: without any, this box does nothing.")
         number = settings.ask_for(ask, wanted, form, on)
     except UserError as error:
-        return _what(ask, form, str(error))
+        return _what(ask, form, str(error), isinstance(error, way_in.Unsure))
     return _go_on(ask, number, "/setup/modules")
 
 
