@@ -10,7 +10,7 @@ import bottle
 from appliance import config as configuration
 from appliance import first_boot, modules, wishes
 from appliance.accounts.models import core_db
-from appliance.admin import audit, way_in
+from appliance.admin import audit, drafts, way_in
 from appliance.admin.frame import Ask, Page
 from appliance.admin.switches import waiting_url
 from appliance.config import Config
@@ -32,7 +32,9 @@ def current(config: Config) -> Config:
 
 def show(ask: Ask, name: str = "site") -> Any:
     group, config = _group(ask.config, name), current(ask.config)
-    return _page(ask, group, {s.key: typed(configuration.value(config, s.key)) for s in group.settings}, "")
+    now = {s.key: typed(configuration.value(config, s.key)) for s in group.settings}
+    wanted, refusal = drafts.refused(ask)
+    return _page(ask, group, now | dict(wanted), refusal)
 
 
 def change(ask: Ask, name: str) -> Any:
@@ -81,7 +83,9 @@ def ask_for(
         audit.record(
             ask.person.name, "changed", "settings", before, after | dict.fromkeys([*on, *(files or ())], "new")
         )
-        return wishes.wish(config, ask.person.name, changes, dict.fromkeys(on, True), files)
+        number = wishes.wish(config, ask.person.name, changes, dict.fromkeys(on, True), files)
+    drafts.keep(ask, number, form)
+    return number
 
 
 def typed(value: object) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from appliance import config as configuration
 from appliance import modules, wishes
-from appliance.admin import people, settings, way_in
+from appliance.admin import drafts, people, settings, way_in
 from appliance.admin.devices import devices
 from appliance.admin.frame import Ask, Page
 from appliance.admin.switches import waiting_url
@@ -48,7 +48,7 @@ def overview(ask: Ask) -> Any:
 
 
 def site(ask: Ask) -> Any:
-    return _site(ask, {}, "")
+    return _site(ask, *drafts.refused(ask))
 
 
 def _site(ask: Ask, typed: Mapping[str, str], error: str) -> Any:
@@ -66,14 +66,14 @@ def save_site(ask: Ask) -> Any:
 
 
 def what(ask: Ask) -> Any:
-    return _what(ask, {}, "")
+    return _what(ask, *drafts.refused(ask))
 
 
 def _what(ask: Ask, typed: Mapping[str, str], error: str, unsure: bool = False) -> Any:
     enabled = modules.enabled(ask.config)
     chosen = [m.name for m in enabled or modules.MODULES[:1]]
     if error:
-        chosen = [m.name for m in modules.MODULES if f"module {m.name}" in typed]
+        chosen = [m.name for m in modules.MODULES if f"{drafts.MODULE}{m.name}" in typed]
     more: dict[str, Any] = {"modules": modules.MODULES, "enabled": enabled, "chosen": chosen, "devices": devices()}
     more |= {"unsure": unsure, "here": way_in.here()}
     if not error:
@@ -84,7 +84,7 @@ def _what(ask: Ask, typed: Mapping[str, str], error: str, unsure: bool = False) 
 def save_what(ask: Ask) -> Any:
     form = ask.form()
     enabled = modules.enabled(ask.config)
-    on = [m.name for m in modules.MODULES if f"module {m.name}" in form and m not in enabled]
+    on = [m.name for m in modules.MODULES if f"{drafts.MODULE}{m.name}" in form and m not in enabled]
     own = form.get("gateway", "yes") == "yes"
     form |= {GATEWAY: "yes" if own else "no"}
     wanted = [setting for setting in _gateway_settings() if own or setting.kind != "device"]

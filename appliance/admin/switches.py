@@ -9,7 +9,7 @@ from appliance import apply as applying
 from appliance import config as configuration
 from appliance import modules, wishes
 from appliance.accounts.models import core_db
-from appliance.admin import audit, way_in
+from appliance.admin import audit, drafts, way_in
 from appliance.admin.frame import Ask, Page
 from appliance.core import CORE
 
@@ -58,6 +58,8 @@ def wait(ask: Ask, name: str) -> Any:
     said = wishes.outcome(ask.config, name)
     if said is None:
         return ask.page("wish.html", refusal="", back=back)
+    if said and (form := drafts.form_url(ask, name)):
+        return ask.done(form)
     if said:
         return ask.page("wish.html", refusal=said, back=back)
     return ask.done(back, "It is done.")

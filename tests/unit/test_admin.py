@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -462,7 +463,7 @@ def test_settings_become_wishes_and_are_on_record(box: Config, app: Any) -> None
         assert wishes.read(folder, number).settings == {"site.name": "Café", "site.timezone": None}
         wishes.remove(folder, f"{number}.json")
     (box.paths.state / ANSWERED / number).write_text(f"no: {NASTY}")
-    refused = one.get(where).body
+    refused = one.get(one.get(where).headers["Location"]).body
     assert "no: &lt;script&gt;" in refused
     (box.paths.state / ANSWERED / number).write_text("")
     assert one.get(where).headers["Location"] == "/settings/site"
@@ -552,6 +553,41 @@ def test_a_box_without_modules_is_set_up_by_one_wish(box: Config) -> None:
         (number,) = wishes.waiting(folder)
         asked = wishes.read(folder, number)
     assert (asked.settings, asked.modules) == ({"gateway.enabled": False}, {"hotspot": True})
+
+
+def test_a_refused_wish_comes_back_with_what_was_typed(box: Config, app: Any) -> None:
+    one = browser(app, "owner")
+    for path, typed in (
+        ("/settings/portal", {"portal.title": "Café\n<b>", "portal.hostname": "login.example.net"}),
+        ("/setup/site", {"site.name": "Café <b>", "site.contact": "at the bar"}),
+        ("/setup/modules", {"gateway": "no", "module hotspot": "on"}),
+    ):
+        where = one.post(path, typed | {"password": "SECRET", "known": "1"}).headers["Location"].partition("?")[0]
+        assert "goes on by itself" in one.get(where).body
+        number = where.rpartition("/")[2]
+        (box.paths.state / ASKED / f"{number}.json").unlink()
+        (box.paths.state / ANSWERED / number).write_text("a program <refuses> that")
+        form = one.get(where).headers["Location"]
+        assert form == f"{path}?refused={number}"
+        shown = one.get(form)
+        assert (shown.status, "a program &lt;refuses&gt; that" in shown.body) == (400, True)
+        for text in typed.values():
+            assert escape(text) in shown.body or text in ("no", "on")
+        assert path != "/setup/modules" or re.search('name="gateway" value="no" checked', shown.body)
+        assert "SECRET" not in (box.paths.state / "admin/drafts" / number).read_text()
+        assert "&lt;refuses" not in one.get(path).body
+        assert "&lt;refuses" not in one.get(form.replace(path, "/settings/radius")).body
+        with core_db.connection_context():
+            people.add(f"other{number}", PASSWORD, "owner")
+        other = Browser(app)
+        other.post("/login", {"name": f"other{number}", "password": PASSWORD})
+        assert "&lt;refuses" not in other.get(form).body
+        assert "&lt;refuses" in other.get(where).body, "in the plain way"
+        (box.paths.state / ANSWERED / number).write_text("")
+        assert one.get(where).headers["Location"] != form
+        assert one.get(form).status == 200
+    for bad in ("x" * 300, "../users", "%00"):
+        assert one.get(f"/settings/portal?refused={bad}").status == 200
 
 
 def test_a_box_with_routers_only_speaks_of_no_gateway(box: Config) -> None:
