@@ -92,11 +92,8 @@ def shown(ask: Ask, name: str) -> Any:
 
 
 def _apply(ask: Ask) -> str:
-    """The id of the wish that FreeRADIUS be told; empty where nobody takes one, which the router's page then says."""
-    try:
-        return wishes.wish(ask.config, ask.person.name)
-    except OSError:
-        return ""
+    """Empty where nobody takes a wish, which the router's page then says."""
+    return routers.apply(ask.config, ask.person.name)
 
 
 def _router_page(
