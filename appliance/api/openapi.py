@@ -92,9 +92,8 @@ def _paths(of: Resource, paging: Sequence[Part]) -> Document:
         )
     if item:
         item = {"parameters": [key], **item}
-    return ({f"{ROOT}/{of.name}": collection} if collection else {}) | (
-        {f"{ROOT}/{of.name}/{{key}}": item} if item else {}
-    )
+    found = {f"{ROOT}/{of.name}": collection, f"{ROOT}/{of.name}/{{key}}": item}
+    return {path: methods for path, methods in found.items() if methods}
 
 
 def _operation(of: Resource, verb: str, summary: str, role: str) -> Document:

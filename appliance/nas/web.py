@@ -14,6 +14,7 @@ from appliance.accounts.models import Session, core_db
 from appliance.admin import audit
 from appliance.admin.frame import Ask, Page
 from appliance.admin.lists import Choice, Column, List, Row
+from appliance.admin.paths import part
 from appliance.crypto import new_secret
 from appliance.doctor import run
 from appliance.doctor.findings import OK, Finding, worst
@@ -29,7 +30,7 @@ RECORDED = ("address", "kind", "coa", "coa_port", "radsec", "require_message_aut
 
 
 def url(name: str) -> str:
-    return f"/routers/{name}"
+    return f"/routers/{part(name)}"
 
 
 # All of them

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 import argon2
 import pytest
@@ -18,9 +18,10 @@ import pytest
 from appliance import apply, config, modules, wishes
 from appliance.accounts import manage, vouchers
 from appliance.accounts.models import Account, Mail, Plan, Registration, Session, core_db
-from appliance.admin import frame, links, people
+from appliance.admin import frame, links, paths, people
 from appliance.admin.models import AdminSession, AdminUser, Audit
 from appliance.config import Config
+from appliance.crypto import load_box
 from appliance.doctor import run as doctor
 from appliance.doctor.findings import Report
 from appliance.errors import UserError
@@ -77,7 +78,7 @@ class Browser:
         path, _, query = url.partition("?")
         environ = {
             "REQUEST_METHOD": method,
-            "PATH_INFO": path,
+            "PATH_INFO": unquote(path, "latin-1"),
             "QUERY_STRING": query,
             "SERVER_NAME": "box",
             "SERVER_PORT": "443",
@@ -624,3 +625,59 @@ def test_a_certificate_is_brought_as_files_and_its_key_is_never_shown(box: Confi
     assert (reply.status, "both as PEM text" in reply.body, "SECRET" in reply.body) == (400, True, False)
     with core_db.connection_context():
         assert not Audit.select().where(Audit.subject.contains("certificate")).exists()
+
+
+def test_words_of_paths_are_escaped_in_names(box: Config) -> None:
+    """Each page that has a word where another has a name."""
+    every = [page.path.split("/") for page in frame.pages(box) if not frame.is_api(page.path)]
+    beside = {
+        word[place]
+        for named in every
+        for place, one in enumerate(named)
+        if one.startswith("<")
+        for word in every
+        if len(word) > place and word[:place] == named[:place] and not word[place].startswith("<")
+    }
+    assert beside == paths.TAKEN - {".", ".."}
+
+
+@pytest.mark.parametrize(
+    "name", ["a/b", "a/switch", "/", "new", "many", "import", "..", "100%", "%2F", "%6Eew", "ž?#&"]
+)
+def test_an_account_of_any_name_has_its_pages(box: Config, app: Any, name: str) -> None:
+    """Found in the list, looked at, changed and removed by the addresses that the pages themselves have."""
+    one = browser(app, "operator")
+    with core_db.connection_context():
+        for taken in ("a", "b", name):
+            Account.create(name=taken, plan=Plan.get(), password=load_box(box.paths.state).seal("x"), created_at=1)
+    (row,) = [
+        row
+        for row in re.findall(r'<a href="(/accounts/[^"]+)">([^<]+)</a>', one.get("/accounts").body)
+        if row[1] == escape(name)
+    ]
+    url = row[0]
+    page = one.get(url)
+    assert (page.status, f"<h1>{escape(name)}" in page.body) == (200, True)
+    forms = set(re.findall(r'action="(/accounts/[^"]+)"', page.body))
+    assert forms == {row[0], f"{row[0]}/switch"}
+    assert one.get(f"{url}/why").status == 200
+    assert one.post(url, {"plan": "home", "down": "3M"}).headers["Location"] == row[0]
+    assert one.post(f"{url}/switch", {"enabled": "no"}).status == 200
+    with core_db.connection_context():
+        found = {account.name: (account.overrides, account.enabled) for account in Account.select()}
+    assert "3000000" in str(found.pop(name))
+    assert all(str(other) == str(("", True)) or "3000000" not in str(other) for other in found.values())
+    assert one.post(f"{url}/switch", {"remove": "1"}).status == 303
+    with core_db.connection_context():
+        assert {account.name for account in Account.select()} == {"a", "b"}
+
+
+def test_a_router_and_a_plan_named_like_a_page(box: Config, app: Any) -> None:
+    one = browser(app, "operator")
+    assert one.post("/plans/new", {"name": "new", "down": "1M"}).headers["Location"] == f"/plans/{paths.part('new')}"
+    assert one.post("/routers/new", {"name": "new", "address": "192.0.2.7", "kind": "other"}).status == 200
+    for room in ("plans", "routers"):
+        (link,) = re.findall(rf'<a href="(/{room}/%[^"]+)">new</a>', one.get(f"/{room}").body)
+        assert one.get(link).status == 200
+        assert one.post(f"{link}/remove").status == 303
+        assert not re.findall(rf'<a href="(/{room}/%[^"]+)">new</a>', one.get(f"/{room}").body)
