@@ -148,7 +148,7 @@ HOTSPOT = Module(
         "appliance.accounts.web_accounts",
         "appliance.accounts.web_vouchers",
         "appliance.accounts.web_plans",
-        "appliance.accounts.registration_web",
+        "appliance.accounts.web_registration",
         "appliance.accounts.web_refusals",
         "appliance.accounts.web_devices",
         "portal.web_leases",
