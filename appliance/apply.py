@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from appliance import certificates, db, launch, modules, supervise, systemd_units, web_server
+from appliance import config as configuration
 from appliance.accounts.models import core_db
 from appliance.config import Config
 from appliance.crypto import key_file
@@ -54,11 +55,15 @@ def check(config: Config) -> None:
     _verify(config, active)
 
 
-def apply(config: Config, restart: bool = True) -> list[str]:
-    """Returns the names of the services whose files changed; with `restart` they run anew already, else soon."""
+def apply(config: Config, restart: bool = True, before: Sequence[Module] | None = None) -> list[str]:
+    """Returns the names of the services whose files changed; with `restart` they run anew already, else soon.
+
+    `before` are the modules that were enabled until now, where those are others.
+    """
     active = modules.running(config)
     prepare(config, active)
     _verify(config, active)
+    _end(config, services(config, active), active if before is None else before, running=restart)
     changed = install(config, [*_rendered(config, active), supervise.render(config, services(config, active))])
     _keep(config)
     if systemd_units.is_running():
@@ -80,16 +85,32 @@ def switch(config: Config, wanted: Mapping[Module, bool]) -> list[str]:
     for module, on in wanted.items():
         modules.set_enabled(config, module, on)
     try:
-        closing = [module.close for module, on in wanted.items() if module in before and not on and module.close]
-        if closing:
-            check(config)  # what apply would refuse isn't closed
-        for close in closing:
-            close(config)
-        return apply(config)
+        return apply(config, before=before)
     except BaseException:
         for module in wanted:
             modules.set_enabled(config, module, module in before)
         raise
+
+
+def _end(config: Config, left: Sequence[Service], before: Sequence[Module], running: bool) -> None:
+    """Of those that ran by the last configuration and aren't wanted any more, users and kernel know nothing then."""
+    try:
+        last = configuration.load(config.paths.state / KEPT)
+    except UserError:  # the first one, or another version's
+        return
+    names = {service.name for service in left}
+    gone = [service for service in services(last, before) if service.name not in names]
+    for service in gone:
+        if service.close:
+            service.close(last)
+    clearing = [service for service in gone if service.clear]
+    if running and clearing and systemd_units.is_running():
+        systemd_units.stop([f"{service.unit}.service" for service in clearing])
+    elif running and clearing:
+        supervise.stop(config, [service.name for service in clearing])
+    for service in clearing:
+        if service.clear:
+            service.clear(last)
 
 
 def prepare(config: Config, active: Sequence[Module]) -> None:

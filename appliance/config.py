@@ -97,8 +97,9 @@ class Radius:
 
 @dataclass(frozen=True)
 class Gateway:
-    """The appliance's own NAS. `addresses` are the public ones it may give to a guest one-to-one."""
+    """The appliance's own NAS, if it is to be one. `addresses` are the public ones that it may give one-to-one."""
 
+    enabled: bool = True
     lan: str = "eth1"
     wan: str = "eth0"
     address: IPv4Interface = IPv4Interface("10.10.0.1/20")
@@ -233,7 +234,8 @@ class Config:
             self.acme.verify_names(self.certificate_names)
 
     def _verify_tunnel(self) -> None:
-        for other in (self.gateway.address.network, *self.gateway.addresses):
+        own = (self.gateway.address.network, *self.gateway.addresses) if self.gateway.enabled else ()
+        for other in own:
             if other.overlaps(self.tunnel.network):
                 raise ValueError(f"[tunnel] network: {self.tunnel.network} overlaps {other} of [gateway]")
         if not self.radius.listen.is_unspecified:
@@ -253,8 +255,14 @@ class Config:
 
     @property
     def portal_url(self) -> str:
-        """Where guests find the portal; by address without TLS, as a phone may ask other name servers than ours."""
-        secure = self.portal.certificate is not None
+        """Where guests find the portal; by address without TLS, as a phone may ask other name servers than ours.
+
+        Without an own gateway, which leads them from the usual ports to it, its own ones are named.
+        """
+        portal, secure = self.portal, self.portal.certificate is not None
+        if not self.gateway.enabled:
+            host = str(self.radius.public_address or portal.hostname)
+            return f"https://{portal.hostname}:{portal.https_port}/" if secure else f"http://{host}:{portal.http_port}/"
         return f"https://{self.portal.hostname}/" if secure else f"http://{self.gateway.address.ip}/"
 
     @property

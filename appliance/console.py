@@ -17,7 +17,7 @@ def text(config: Config) -> str:
     slot = slots.running()
     title = f"Gatehouse {version('gatehouse')}" + (f", slot {slot.name}" if slot else "")
     lines = ["", f"{title}: {for_issue(config.site.name)}", ""]
-    host = f"\\4{{{config.gateway.wan}}}"
+    host = f"\\4{{{config.gateway.wan}}}" if config.gateway.enabled else "\\4"  # the first that is up
     if config.paths.state.joinpath("admin").is_dir():
         lines += [f"  {_way_in(config, host)}"]
         lines += [f"           certificate SHA-256 {certificates.fingerprint(certificates.own_admin(config))}"]

@@ -20,7 +20,7 @@ ADMIN = Service(
     user="gatehouse-admin",
     groups=("gatehouse-core",),
     command=lambda config: [sys.executable, "-m", "appliance.admin.web"],
-    reads=("site", "paths", "database", "portal", "mail", "acme"),
+    reads=("site", "paths", "database", "radius", "gateway", "dhcp", "portal", "mail", "acme", "tunnel"),
     writes=lambda config: [
         *(config.paths.state / name for name in ("core", "admin", ASKED)),
         *(config.paths.run / name for name in ("admin", "guests")),

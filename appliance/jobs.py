@@ -51,7 +51,7 @@ def jobs(config: Config, sender: Sender, messages: mail.Sender) -> list[Job]:
     silent_s = config.radius.silent_s
     changes = Watch(core_db.obj, config.site.timezone, silent_s)
     unusable = status.MalformedWatch(status.Watch(config))
-    silence = watch.Watch(silent_s)
+    silence = watch.Watch(silent_s, config.gateway.enabled)
 
     def follow(now: int) -> None:
         try:

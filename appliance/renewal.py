@@ -140,11 +140,13 @@ def _close(config: Config) -> None:
 
 
 def _opened(config: Config) -> str:
-    """After the one-to-one addresses of guests, who have a port 80 of their own."""
+    """After the one-to-one addresses of guests, who have a port 80 of their own. Without guests of our own it is any
+    device that leads here."""
+    come_in = f'iifname "{config.gateway.wan}" ' if config.gateway.enabled else ""
     return (
         f"add table {_TABLE}; flush table {_TABLE}; "
         f"add chain {_TABLE} web {{ type nat hook prerouting priority dstnat + 5; }}; "
-        f'add rule {_TABLE} web iifname "{config.gateway.wan}" tcp dport 80 fib daddr type local '
+        f"add rule {_TABLE} web {come_in}tcp dport 80 fib daddr type local "
         f"redirect to :{config.acme.port}"
     )
 

@@ -16,7 +16,9 @@ class Service:
 
     `command` is given the configuration; capabilities are names without `CAP_`; `groups` are supplementary.
     `reads` names the sections of the configuration that the process itself reads: it is restarted when they
-    change. `forks` marks a program whose workers outlive a killed parent. A service that isn't `wanted` isn't run.
+    change. `forks` marks a program whose workers outlive a killed parent. A service that isn't `wanted` isn't run:
+    one that ran until now is asked by `close` to end what users have going on, and once it is stopped `clear` takes
+    away what it leaves in the kernel. Both are root's, and given the configuration that it ran by.
     """
 
     name: str
@@ -32,6 +34,8 @@ class Service:
     umask: int = 0o007
     forks: bool = False
     wanted: Callable[[Config], bool] = lambda config: True
+    close: Callable[[Config], None] | None = None
+    clear: Callable[[Config], None] | None = None
 
     @property
     def unit(self) -> str:
@@ -175,7 +179,6 @@ class Module:
     `api` names the Python modules whose RESOURCES join the API, `metrics` those whose Collector joins /metrics.
     `summary` is what it does, in a sentence. `settings` are the pages of what owners may change without a shell.
     `steps` are those of the first run once it is active, `after_setup` pages (URL, title) to look at afterwards.
-    `close` ends what users have going on, before the services stop.
     `keeps` are files below `paths.state` that a backup has beside the core database, the keys and what is enabled.
     """
 
@@ -196,7 +199,6 @@ class Module:
     search: tuple[Search, ...] = ()
     api: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
-    close: Callable[[Config], None] | None = None
     summary: str = ""
     settings: tuple[Group, ...] = ()
     steps: tuple[Step, ...] = ()

@@ -61,9 +61,9 @@ def update(config: Config, restart: Iterable[str]) -> None:
     _control(config, "start", "all")
 
 
-def stop(config: Config) -> None:
-    """All services, until the next `update`."""
-    _control(config, "stop", "all")
+def stop(config: Config, names: Iterable[str] = ("all",)) -> None:
+    """All services, or these; until the next `update`."""
+    _control(config, "stop", *names)
 
 
 def status(config: Config) -> dict[str, str]:

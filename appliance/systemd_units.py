@@ -85,9 +85,10 @@ def update(units: dict[str, str], restart: Iterable[str]) -> None:
     _systemctl("start", BOOT, *_started(units))
 
 
-def stop() -> None:
-    """All services, until the next `update`."""
-    if names := [path.name for path in _there()]:
+def stop(units: Iterable[str] | None = None) -> None:
+    """All services, or those of these that there are; until the next `update`."""
+    there = [path.name for path in _there()]
+    if names := [name for name in there if units is None or name in units]:
         _systemctl("stop", *names)
 
 

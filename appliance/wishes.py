@@ -91,13 +91,20 @@ def outcome(config: Config, number: str) -> str | None:
     """None while it waits, empty when it is done, else why not, in a line."""
     if not re.fullmatch(_ID, number):
         return "there is no such wish"
-    answer = config.paths.state / ANSWERED / number
     for waits in (config.paths.state / ASKED / f"{number}.json", None):
-        with contextlib.suppress(FileNotFoundError):
-            return answer.read_text(encoding="utf-8")
+        if (said := answered(config, number)) is not None:
+            return said
         if waits is not None and waits.exists():
             return None
     return "there is no such wish, or it was long ago"
+
+
+def answered(config: Config, number: str) -> str | None:
+    """Root's word; None where there is none (yet, or any more)."""
+    if re.fullmatch(_ID, number):
+        with contextlib.suppress(FileNotFoundError):
+            return (config.paths.state / ANSWERED / number).read_text(encoding="utf-8")
+    return None
 
 
 # Root

@@ -11,6 +11,8 @@ from cryptography.hazmat.primitives import serialization
 
 from appliance.accounts.refusals import DOCTOR
 from appliance.config import Config
+from appliance.config_portal import MIKROTIK_PAGE
+from appliance.core import LOOPBACK
 from appliance.crypto import load_box, new_password
 from appliance.doctor import tls
 from appliance.doctor.findings import BAD, OK, WARN, Check, Finding
@@ -37,8 +39,8 @@ def certificate(config: Config) -> Iterator[Finding]:
         return
     yield from _files(config)
     try:
-        seen = tls.shown(config.gateway.address.ip, config.portal.https_port, host)
-        distrust = tls.distrust(config.gateway.address.ip, config.portal.https_port, host)
+        seen = tls.shown(_here(config), config.portal.https_port, host)
+        distrust = tls.distrust(_here(config), config.portal.https_port, host)
     except OSError as error:
         sentence = f"Port {config.portal.https_port} shows none: {error.strerror or error}."
         yield Finding(CERTIFICATE, BAD, sentence, "Start the web server.", again("web"))
@@ -49,6 +51,11 @@ def certificate(config: Config) -> Iterator[Finding]:
         sentence = f"It is of {host}, publicly valid, for {tls.days_left(seen)} days."
         yield Finding(CERTIFICATE, OK, sentence)
     yield from _shown_is_old(config, seen)
+
+
+def _here(config: Config) -> IPv4Address:
+    """Where this machine itself finds the login page."""
+    return config.gateway.address.ip if config.gateway.enabled else IPv4Address(LOOPBACK)
 
 
 def _troubles(seen: x509.Certificate, host: str, distrust: str) -> Iterator[Finding]:
@@ -227,7 +234,7 @@ def radius(config: Config) -> Iterator[Finding]:
         return
     try:
         client = RadiusClient(config, _gateway_secret(config).encode())
-        client.authenticate(DOCTOR, new_password(), config.gateway.address.ip, _NOBODY)
+        client.authenticate(DOCTOR, new_password(), _here(config), _NOBODY)
     except Unavailable:
         sentence = "It runs, but doesn't answer the gateway: their secrets differ."
         yield Finding("RADIUS", BAD, sentence, "Render both anew.", ("gatehouse apply",))
@@ -303,16 +310,37 @@ def judged(config: Config, early: str, forward: str) -> Finding:
     return Finding("rules", OK, "nftables leads a guest's port 80 to the login page, and lets nobody else pass.")
 
 
+def router_page(config: Config) -> Iterator[Finding]:
+    """What guests of routers are sent to; without what a router hands over it only says so."""
+    subject, port = "login page for routers", config.portal.http_port
+    try:
+        reply = asking.get(_here(config), port, config.portal.hostname, MIKROTIK_PAGE)
+    except OSError as error:
+        sentence = f"Nobody answers on port {port}: {error.strerror or error}."
+        yield Finding(subject, BAD, sentence, "Start the web server.", again("web"))
+        return
+    if reply.status >= 500:
+        sentence = f"It says {reply.status}: the portal behind the web server doesn't answer."
+        yield Finding(subject, BAD, sentence, "Start the portal.", again("portal"))
+    else:
+        yield Finding(subject, OK, f"It answers on port {port} at {MIKROTIK_PAGE}.")
+
+
+def _own(config: Config) -> bool:
+    return config.gateway.enabled
+
+
 CHECKS = (
-    Check("phones", phones.play, limit_s=40),
+    Check("phones", phones.play, limit_s=40, wanted=_own),
+    Check("login page for routers", router_page, wanted=lambda config: not _own(config)),
     Check(CERTIFICATE, certificate),
-    Check("DHCP option 114", option_114),
-    Check("name server", names, limit_s=30),
-    Check("walled garden", garden, limit_s=40),
-    Check("walled garden's addresses", garden_set, root=True, limit_s=40),
-    Check("addresses for guests", addresses),
-    Check("network devices", network),
-    Check("rules", rules, root=True),
+    Check("DHCP option 114", option_114, wanted=_own),
+    Check("name server", names, limit_s=30, wanted=_own),
+    Check("walled garden", garden, limit_s=40, wanted=_own),
+    Check("walled garden's addresses", garden_set, root=True, limit_s=40, wanted=_own),
+    Check("addresses for guests", addresses, wanted=_own),
+    Check("network devices", network, wanted=_own),
+    Check("rules", rules, root=True, wanted=_own),
     Check("RADIUS", radius, core=True),
     Check("WPA-Enterprise certificate", phones_certificate),
 )

@@ -44,7 +44,6 @@ CLOSE_PATIENCE_S = 2.0  # for RADIUS to hear of the sessions that a closing ends
 MAX_PACKET_BYTES = 4096  # RFC 2865, 3
 ADMITTED_AT_ONCE = 100
 REMEMBERED_ANSWERS = 64
-ROUTE_PROTOCOL = 71  # marks our routes; unassigned in /etc/iproute2/rt_protos
 LOCAL_TABLE, HOST_SCOPE = 255, 254
 
 log = logging.getLogger(__name__)
@@ -171,12 +170,13 @@ def _set_address(routes: Any, config: Config) -> None:
     index = socket.if_nametoindex(config.gateway.lan)
     with _suppress_existing():
         routes.addr("add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen)
+        host.made(config, host.ADDRESS).touch()
     routes.link("set", index=index, state="up")
 
 
 def _set_routes(routes: Any, networks: Sequence[IPv4Network]) -> None:
     """`local` routes make the kernel answer ARP for the guests' public addresses; old ones of ours go."""
-    ours = routes.get_routes(family=socket.AF_INET, table=LOCAL_TABLE, proto=ROUTE_PROTOCOL)
+    ours = routes.get_routes(family=socket.AF_INET, table=LOCAL_TABLE, proto=host.ROUTE_PROTOCOL)
     present = {IPv4Network(f"{route.get_attr('RTA_DST')}/{route['dst_len']}") for route in ours}
     for network in present ^ set(networks):
         routes.route(
@@ -185,7 +185,7 @@ def _set_routes(routes: Any, networks: Sequence[IPv4Network]) -> None:
             table=LOCAL_TABLE,
             type="local",
             scope=HOST_SCOPE,
-            proto=ROUTE_PROTOCOL,
+            proto=host.ROUTE_PROTOCOL,
             oif=socket.if_nametoindex("lo"),
         )
 

@@ -15,11 +15,16 @@ TIMEOUT_S = 10.0  # slow boxes, right after they have started
 def problems(config: Config) -> Iterator[str]:
     """One line each."""
     yield from _radius(config)
+    if config.gateway.enabled:
+        yield from _gateway(config)
+    yield from page("the login page", LOOPBACK, config.portal.http_port, tls=False)
+
+
+def _gateway(config: Config) -> Iterator[str]:
     try:
         GatewayClient(config.paths.run / "gateway" / "gateway.sock", TIMEOUT_S).ask(Who(config.gateway.address.ip))
     except UserError as error:
         yield str(error)
-    yield from page("the login page", LOOPBACK, config.portal.http_port, tls=False)
 
 
 def _radius(config: Config) -> Iterator[str]:

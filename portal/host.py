@@ -11,6 +11,8 @@ from pathlib import Path
 from appliance.config import Config
 from portal.netlink import KernelRefusal
 
+ADDRESS, FORWARDING = "address", "forwarding"
+ROUTE_PROTOCOL = 71  # marks our routes; unassigned in /etc/iproute2/rt_protos
 _DEVICES = Path("/sys/class/net")
 _SIOCETHTOOL, _ETHTOOL_SGRO = 0x8946, 0x2C  # linux/sockios.h, linux/ethtool.h
 _IFREQ = struct.Struct("16sP16x")
@@ -28,7 +30,13 @@ def set_sysctls(config: Config) -> None:
         if limit.exists():
             wanted = min(config.gateway.address.network.num_addresses, 65_536) * share // 4
             _sysctl(limit, max(wanted, int(limit.read_text(encoding="ascii"))))
-    _sysctl(base / "ip_forward", 1)
+    if _sysctl(base / "ip_forward", 1):
+        made(config, FORWARDING).touch()
+
+
+def made(config: Config, what: str) -> Path:
+    """A mark, until the next boot, of what wasn't so before the gateway came: it goes with it."""
+    return config.paths.run / "gateway" / f"made-{what}"
 
 
 def receive_each_packet(device: str) -> None:
@@ -49,9 +57,12 @@ def _with_lower(device: str) -> Iterator[str]:
         yield from _with_lower(lower.name.removeprefix("lower_"))
 
 
-def _sysctl(path: Path, value: int) -> None:
+def _sysctl(path: Path, value: int) -> bool:
+    """Whether it was another one."""
     try:
-        if path.read_text(encoding="ascii").strip() != str(value):
-            path.write_text(str(value), encoding="ascii")
+        if path.read_text(encoding="ascii").strip() == str(value):
+            return False
+        path.write_text(str(value), encoding="ascii")
+        return True
     except OSError as error:
         raise KernelRefusal(f"{path} can't be set to {value}: {error.strerror}") from None

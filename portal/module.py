@@ -14,12 +14,13 @@ from appliance.nas import clients, raddb, tunnel
 from appliance.nas import finding as routers
 from appliance.nas.services import RADIUS
 from appliance.service import Directory, File, Module, Service
-from portal import dhcp, health, nft, nginx, ruleset, settings
+from portal import dhcp, dismantle, health, nginx, settings
 from portal.look import LOGO_KINDS, RENDERED_LOGO, read_logo
 from portal.models import closed_mark
 from portal.protocol import Close, GatewayClient
 
 CLOSE_TIMEOUT_S = 120.0  # thousands of sessions
+DHCP = "dnsmasq.conf"  # below `paths.run`
 
 
 def _python(module: str) -> list[str]:
@@ -32,8 +33,11 @@ GATEWAY = Service(
     user="gatehouse-gateway",
     capabilities=("net_admin",),
     command=lambda config: _python("portal.gateway"),
-    reads=("site", "paths", "radius", "gateway", "portal", "tunnel"),
+    reads=("site", "paths", "radius", "gateway", "portal"),
     writes=lambda config: [config.paths.state / "gateway", config.paths.run / "gateway"],
+    wanted=lambda config: config.gateway.enabled,
+    close=lambda config: _close(config),
+    clear=lambda config: dismantle.dismantle(config),
 )
 PORTAL = Service(
     name="portal",
@@ -54,6 +58,7 @@ DNSMASQ = Service(
     command=lambda config: _dnsmasq(config),
     writes=lambda config: [config.paths.state / "dnsmasq"],
     umask=0o022,
+    wanted=lambda config: config.gateway.enabled,
 )
 JOBS = Service(
     name="jobs",
@@ -62,13 +67,13 @@ JOBS = Service(
     groups=("gatehouse-core",),
     after=("gateway", *(service.name for service in RADIUS)),
     command=lambda config: _python("appliance.jobs"),
-    reads=("site", "paths", "database", "radius", "mail", "privacy"),
+    reads=("site", "paths", "database", "radius", "gateway", "mail", "privacy"),
     writes=lambda config: [config.paths.state / "core"],
 )
 
 
 def _dnsmasq(config: Config, *more: str) -> list[str]:
-    return ["/usr/sbin/dnsmasq", f"--conf-file={config.paths.run / 'dnsmasq.conf'}", *more]
+    return ["/usr/sbin/dnsmasq", f"--conf-file={config.paths.run / DHCP}", *more]
 
 
 def render(config: Config) -> list[File]:
@@ -79,7 +84,7 @@ def render(config: Config) -> list[File]:
         *tunnel.render(config),
         File(RENDERED_LOGO, read_logo(config), "gatehouse-portal", ("portal",)),
         File("settings/portal-certificate", _digest(config.portal.certificate), "root", ("web",), mode=0o600),
-        File("dnsmasq.conf", dhcp.render(config), "gatehouse-dnsmasq", ("dnsmasq",)),
+        *([File(DHCP, dhcp.render(config), "gatehouse-dnsmasq", ("dnsmasq",))] if config.gateway.enabled else ()),
     ]
 
 
@@ -94,7 +99,8 @@ def verify(config: Config) -> None:
     for service in RADIUS:
         if service.wanted(config):
             complain("FreeRADIUS", launch.check(config, service, [*service.command(config), "-C"]))
-    complain("dnsmasq", launch.check(config, DNSMASQ, _dnsmasq(config, "--test")))
+    if config.gateway.enabled:
+        complain("dnsmasq", launch.check(config, DNSMASQ, _dnsmasq(config, "--test")))
 
 
 def _verify_certificate(config: Config) -> None:
@@ -104,14 +110,13 @@ def _verify_certificate(config: Config) -> None:
             raise ConfigError(f"{config.file}: [portal] {key}: there is no file {path}")
 
 
-def close(config: Config) -> None:
-    """Ends every session. Where no gateway runs, the kernel forgets them at once and the next run sends the Stops."""
+def _close(config: Config) -> None:
+    """Ends every session. Where no gateway runs, its next run sends the Stops."""
     socket = config.paths.run / "gateway" / "gateway.sock"
     try:
         GatewayClient(socket, CLOSE_TIMEOUT_S).ask(Close())
     except Unavailable:
         closed_mark(config.paths.state).touch()
-        nft.load(ruleset.render_anew(config, []))
 
 
 HOTSPOT = Module(
@@ -143,7 +148,7 @@ HOTSPOT = Module(
         "appliance.accounts.web_accounts",
         "appliance.accounts.web_vouchers",
         "appliance.accounts.web_plans",
-        "appliance.accounts.registration_web",
+        "appliance.accounts.web_registration",
         "appliance.accounts.web_refusals",
         "appliance.accounts.web_devices",
         "portal.web_leases",
@@ -160,7 +165,6 @@ HOTSPOT = Module(
     ),
     metrics=("appliance.accounts.metrics", "appliance.nas.metrics"),
     checks=("portal.checks", "appliance.nas.checks"),
-    close=close,
     # Who is online is not of it: after a restore guests log in anew, rather than be let in as of another day.
     keeps=(
         certificates.GIVEN_PORTAL,

@@ -123,6 +123,12 @@ class Pages:
         sentence = _("This page is for guests of a hotspot. Open any page of the web to come to the login.")
         return self._message(_("Something went wrong"), sentence, _("Try again"))
 
+    def at_router(self) -> str:
+        """There is no gateway here, so nobody who comes by themselves is a guest of ours."""
+        _ = self._language.gettext
+        sentence = _("Join the hotspot’s Wi-Fi and open any page of the web: its router then shows the login.")
+        return self._message(_("Your hotspot’s login page is at its router"), sentence, "")
+
     def policy(self, form_action: str) -> str:
         return self._look.content_security_policy(form_action)
 
@@ -208,7 +214,7 @@ class Pages:
         facts: Sequence[tuple[str, str]] = (),
         again_s: int = 0,
     ) -> str:
-        """`link` leads to `where`; with `again_s` what follows comes by itself, looked for each so many seconds."""
+        """`link`, unless empty, leads to `where`; with `again_s` what follows is looked for each so many seconds."""
         return self.render(
             "message.html",
             heading=heading,

@@ -10,7 +10,7 @@ until the last read of an ended session; what may pass is decided by `auth` befo
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address
 
-from appliance.config import TUNNEL_DEVICE, Config
+from appliance.config import Config
 from portal.models import Session
 
 TABLE = "inet gatehouse"
@@ -166,7 +166,7 @@ def _rules(config: Config) -> str:
 	}}
 	chain input {{
 {_foreign(config)}		iifname != {{ {lan}, "lo" }} ip daddr {gateway} drop
-{_tunnels(config)}		iifname != {lan} accept
+		iifname != {lan} accept
 		udp dport 67 accept
 		ip daddr != {gateway} drop
 		icmp type {{ echo-request, echo-reply }} accept
@@ -209,18 +209,6 @@ def _garden(config: Config, rule: str) -> str:
     if networks := config.portal.garden_networks:
         places.append((f"{{ {', '.join(map(str, networks))} }}", ""))
     return "".join(f"\t\t{rule.format(place).replace('KEEP', keep)}\n" for place, keep in places)
-
-
-def _tunnels(config: Config) -> str:
-    """A router in a tunnel asks RADIUS and answers CoA, and reaches nothing else of this machine."""
-    if not config.tunnel.enabled:
-        return ""
-    ports = f"{config.radius.authentication_port}, {config.radius.accounting_port}"
-    return f"""\t\tiifname "{TUNNEL_DEVICE}" ct state established,related accept
-		iifname "{TUNNEL_DEVICE}" udp dport {{ {ports} }} accept
-		iifname "{TUNNEL_DEVICE}" icmp type echo-request accept
-		iifname "{TUNNEL_DEVICE}" drop
-"""
 
 
 def _foreign(config: Config) -> str:

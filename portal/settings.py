@@ -73,6 +73,7 @@ GROUPS = (
         "network",
         "Network",
         (
+            Setting("gateway.enabled", "This box is a gateway", "No: guests come by routers only, see the handbook"),
             Setting("gateway.wan", "To the provider", "The network device that leads to the Internet", "device"),
             Setting("gateway.lan", "To the guests", "The network device with the access points", "device"),
             Setting("gateway.address", "Guests' network", "The gateway's own address in it, with its prefix"),

@@ -8,9 +8,10 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
+from typing import Any
 
 import waitress
 from bottle import Bottle, HTTPError, HTTPResponse, request
@@ -44,6 +45,7 @@ MAX_DEVICES = 20_000
 
 Authenticate = Callable[[str, str, IPv4Address, str, str], Accepted | Rejected]  # the last is the guest's wish
 Ask = Callable[[Request], Answer]
+Route = tuple[str, str, Callable[[], Any]]
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +68,7 @@ class Portal:
         self._leases = lease_file(config)
         self._secure = config.portal.certificate is not None
         self._own_hosts = {config.portal.hostname, str(config.gateway.address.ip), "127.0.0.1", "localhost"}
+        self._has_gateway = config.gateway.enabled
         self._home = config.portal_url
         offered = languages.offered(config)
         self._look = Look(config.site, config.portal, self._home, offered, _logo(config))
@@ -96,19 +99,28 @@ class Portal:
     def app(self) -> Wsgi:
         app = Bottle()
         app.add_hook("before_request", self._admit)
-        app.route("/", "GET", self.start)
-        app.route("/login", "GET", lambda: http.redirect("/"))
-        app.route("/login", "POST", self.login)
-        app.route("/status", "GET", self.status)
-        if self._look.has_terms:
-            app.route(TERMS, "GET", lambda: HTTPResponse(self._pages.terms()))
-        app.route("/logout", "POST", self.logout)
-        app.route(capport.PATH, "GET", self.captive)
-        smart = self._smart_clients.routes() if self._smart_clients else ()
-        for path, method, page in (*self._help_yourself.routes(), *self._routers.routes(), *smart):
+        for path, method, page in (*self._routers.routes(), *(self._own() if self._has_gateway else self._stray())):
             app.route(path, method, page)
         app.default_error_handler = self._failure
         return http.with_headers(app, self._look.content_security_policy())
+
+    def _own(self) -> Iterator[Route]:
+        """For guests of the own gateway."""
+        yield "/", "GET", self.start
+        yield "/login", "GET", lambda: http.redirect("/")
+        yield "/login", "POST", self.login
+        yield "/status", "GET", self.status
+        if self._look.has_terms:
+            yield TERMS, "GET", lambda: HTTPResponse(self._pages.terms())
+        yield "/logout", "POST", self.logout
+        yield capport.PATH, "GET", self.captive
+        yield from self._help_yourself.routes()
+        if self._smart_clients:
+            yield from self._smart_clients.routes()
+
+    def _stray(self) -> Iterator[Route]:
+        """For who comes here though there are only routers, each with its own guests."""
+        yield "/", "GET", lambda: HTTPResponse(self._pages.at_router())
 
     @property
     def _pages(self) -> Pages:
@@ -124,7 +136,7 @@ class Portal:
         if (request.content_length or 0) > MAX_BODY_BYTES:
             raise HTTPError(413)
         host = request.get_header("Host", "").partition(":")[0].lower().rstrip(".")
-        if host not in self._own_hosts and request.path != MIKROTIK_PAGE:
+        if self._has_gateway and host not in self._own_hosts and request.path != MIKROTIK_PAGE:
             # A page that was on its way elsewhere, or a phone's probe. Not let in here, though it may be remembered:
             # that would cut this very connection's translation.
             raise http.redirect(self._home, 302)
@@ -269,6 +281,8 @@ class Portal:
         return HTTPResponse(self._pages.status(token, answer, notice))
 
     def _failure(self, error: HTTPError) -> str:
+        if error.status_code == 404 and not self._has_gateway:
+            return self._pages.at_router()
         return self._pages.failure(error.status_code)
 
 

@@ -13,9 +13,13 @@ from appliance.admin.rows import By, Rows
 from appliance.nas.models import GATEWAY
 from portal import dhcp
 
+NONE = "No device has an address. They get one when they join the network of the guests."
+NONE_HERE = "This box is no gateway: routers give their guests addresses themselves."
+
 
 def leases(ask: Ask) -> Any:
     """What dnsmasq has written down; a session of the own gateway is found by its device."""
+    own = ask.config.gateway.enabled
     online = {row["mac"]: row for row in _online()}
     rows = [
         {
@@ -26,7 +30,7 @@ def leases(ask: Ask) -> Any:
             "account": online[lease.mac]["account"] if lease.mac in online else None,
             "session": online[lease.mac]["id"] if lease.mac in online else None,
         }
-        for lease in dhcp.leases(dhcp.lease_file(ask.config))
+        for lease in (dhcp.leases(dhcp.lease_file(ask.config)) if own else ())
         if lease.expires_at == 0 or lease.expires_at > ask.now
     ]
     of = List(
@@ -48,7 +52,7 @@ def leases(ask: Ask) -> Any:
                 {"online": lambda row: row["account"] is not None, "not online": lambda row: row["account"] is None},
             ),
         ),
-        empty="No device has an address. They get one when they join the network of the guests.",
+        empty=NONE if own else NONE_HERE,
         row_id="ip",
     )
     return of.respond(ask)

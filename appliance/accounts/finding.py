@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping
 from functools import reduce
 from operator import or_
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import peewee
 
 from appliance.accounts.models import Account, Device, Plan, Registration, Session, VoucherBatch
 from appliance.accounts.terms import voucher_code
 from appliance.accounts.unfinished import HIDDEN, SETTLING
+from appliance.admin.paths import part
 from appliance.config import Config
 from appliance.service import Hit, Search
 
@@ -38,7 +39,7 @@ def hits(config: Config, text: str) -> Iterator[Hit]:
     for row in beginning(Plan.select(Plan.name), Plan.name, text):
         name = row["name"]
         if not name.startswith(HIDDEN):
-            yield Hit("Plans", name, f"/plans/{quote(name, safe='')}", exact=_same(name, text))
+            yield Hit("Plans", name, f"/plans/{part(name)}", exact=_same(name, text))
 
 
 def beginning(query: Any, field: Any, text: str) -> list[Row]:
@@ -89,7 +90,7 @@ def _batches(text: str) -> Iterator[Hit]:
     query = VoucherBatch.select(VoucherBatch.name, Plan.name.alias("plan")).join(Plan)
     for row in beginning(query, VoucherBatch.name, text):
         if not row["name"].startswith((HIDDEN, SETTLING)):
-            url = f"/vouchers/batch/{quote(row['name'], safe='')}"
+            url = f"/vouchers/batch/{part(row['name'])}"
             yield Hit("Batches of vouchers", row["name"], url, row["plan"], _same(row["name"], text))
 
 
@@ -123,7 +124,7 @@ def _sessions(text: str, *fields: Any) -> Iterator[Hit]:
 
 
 def _account_url(name: str) -> str:
-    return f"/accounts/{quote(name, safe='')}"
+    return f"/accounts/{part(name)}"
 
 
 SEARCH = Search(

@@ -13,7 +13,7 @@ from appliance.config import Config
 from appliance.guest_verbs import WAITING
 from appliance.mail import FAILED
 from appliance.nas import watch
-from appliance.nas.models import Nas
+from appliance.nas.models import GATEWAY, Nas
 from appliance.service import Attention, Point, Step, Tile
 from appliance.units import format_bytes
 
@@ -27,7 +27,7 @@ STEPS = (
 
 def attention(config: Config, now: int) -> Iterator[Attention]:
     silent_s = config.radius.silent_s
-    for name, silence in watch.silent(watch.routers(silent_s), silent_s, now).items():
+    for name, silence in watch.silent(watch.routers(silent_s, config.gateway.enabled), silent_s, now).items():
         yield Attention(watch.line(name, silence, now), "/routers")
     refused = (
         LiveChange.select().where((LiveChange.state == "refused") & (LiveChange.created_at > now - _DAY_S)).count()
@@ -62,7 +62,12 @@ def tiles(config: Config, now: int) -> Iterator[Tile]:
     every, vouchers = Account.select().count(), Account.select().where(Account.batch.is_null(False)).count()
     yield Tile(f"{every - vouchers:,}", "accounts", _url("/accounts", kind="accounts"))
     yield Tile(f"{vouchers:,}", "vouchers", "/vouchers")
-    yield Tile(f"{Nas.select().count():,}", "routers", "/routers")
+    yield Tile(f"{_routers(config):,}", "routers", "/routers")
+
+
+def _routers(config: Config) -> int:
+    there = Nas.select()
+    return int((there if config.gateway.enabled else there.where(Nas.kind != GATEWAY)).count())
 
 
 def day_begins(config: Config, now: int) -> int:

@@ -110,8 +110,11 @@ def grouped(code: str) -> str:
 def login_url(config: Config, code: str) -> str:
     """Where a phone that reads the QR code logs in: the guest's page (Config.portal_url) with the code.
 
-    By address without TLS: it is reached even by a phone that asks other name servers than ours.
+    By address without TLS: it is reached even by a phone that asks other name servers than ours. Where there are only
+    routers, whose pages have an address each, it is the code itself, to be pasted.
     """
+    if not config.gateway.enabled:
+        return code
     secure = config.portal.certificate is not None
     home = f"https://{config.portal.hostname}/" if secure else f"http://{config.gateway.address.ip}/"
     return f"{home}?code={code}"

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote
 
 from appliance.accounts import terms
 from appliance.accounts.models import Plan
 from appliance.admin.frame import Ask
+from appliance.admin.paths import part
 
 RUNNING = "Running sessions follow within seconds."
 
@@ -18,11 +18,11 @@ def local(ask: Ask) -> Callable[[int], str]:
 
 
 def account_url(row: Mapping[str, object], key: str = "name") -> str:
-    return f"/accounts/{quote(str(row[key]), safe='')}"
+    return f"/accounts/{part(row[key])}"
 
 
 def batch_url(name: str) -> str:
-    return f"/vouchers/batch/{quote(name, safe='')}"
+    return f"/vouchers/batch/{part(name)}"
 
 
 def audited(row: Any) -> dict[str, object]:

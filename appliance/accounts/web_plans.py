@@ -9,6 +9,7 @@ from appliance.accounts.web_parts import RUNNING
 from appliance.admin import audit
 from appliance.admin.frame import Ask, Page
 from appliance.admin.lists import counted
+from appliance.admin.paths import part
 from appliance.errors import UserError
 
 
@@ -68,7 +69,7 @@ def save_plan(ask: Ask, name: str = "") -> Any:
             audit.record(ask.person.name, "changed" if row else "added", f"plan {wanted}", before, after)
     except UserError as error:
         return _plan_page(ask, name, form, str(error), row)
-    return ask.done(f"/plans/{wanted}", f"Plan {wanted} is saved. {RUNNING if row else ''}".strip())
+    return ask.done(f"/plans/{part(wanted)}", f"Plan {wanted} is saved. {RUNNING if row else ''}".strip())
 
 
 def remove_plan(ask: Ask, name: str) -> Any:

@@ -106,6 +106,7 @@ def _done(ask: Ask, batch: str = "", account: str = "", password: str = "") -> A
         account=account,
         password=password,
         lan=config.gateway.lan,
+        own=config.gateway.enabled,
     )
 
 

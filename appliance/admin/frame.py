@@ -21,7 +21,7 @@ import jinja2
 
 from appliance import modules
 from appliance.accounts.models import core_db
-from appliance.admin import people
+from appliance.admin import paths, people
 from appliance.admin.people import Person
 from appliance.config import Config
 from appliance.errors import UserError
@@ -167,7 +167,7 @@ class Frame:
                 if page.method != "GET" and not page.open and not self._sent_by(person):
                     return self._refuse(ask, 403, "That form was not ours: go back, reload the page and try again")
                 try:
-                    return page.handler(ask, **parts)
+                    return page.handler(ask, **_names(parts))
                 except UserError as error:
                     return self._refuse(ask, 400, str(error))
 
@@ -222,6 +222,11 @@ class Frame:
             return base64.urlsafe_b64decode(coded.encode()).decode()
         except ValueError:
             return ""
+
+
+def _names(parts: dict[str, str]) -> dict[str, str]:
+    """As `paths.part` has escaped them; programs' addresses are as they are."""
+    return parts if is_api(bottle.request.path) else {key: paths.name(text) for key, text in parts.items()}
 
 
 @dataclass(frozen=True)
@@ -319,6 +324,7 @@ def _templates(names: Iterable[str]) -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "part": paths.part,
         "octets": format_bytes,
         "duration": format_duration,
         "bps": format_bits_per_second,

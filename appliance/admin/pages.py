@@ -6,7 +6,7 @@ from typing import Any
 import bottle
 
 from appliance import modules
-from appliance.admin import audit, links, people
+from appliance.admin import audit, links, people, way_in
 from appliance.admin.frame import COOKIE, Ask, Page
 from appliance.admin.models import AdminUser
 from appliance.doctor import renewal, run
@@ -24,7 +24,7 @@ def login(ask: Ask) -> Any:
     """The cookie is SameSite=Strict and new with each login, so another site's form gains nothing here."""
     form = ask.form()
     name, password = form.get("name", "")[:64], form.get("password", "")[:200]
-    address = _address()
+    address = way_in.address()
     if wait_s := ask.frame.tries.wait_s((f"address {address}", f"name {name}"), ask.now):
         error = f"Too many tries: wait {wait_s} seconds."
         return ask.page("login.html", 429, name=name, error=error, first=False)
@@ -44,7 +44,7 @@ def enter(ask: Ask) -> Any:
 
 
 def _enter(ask: Ask, user: Any, name: str) -> Any:
-    address = _address()
+    address = way_in.address()
     cookie = people.enter(user, address, bottle.request.get_header("User-Agent", ""))
     audit.record(name, "logged in", f"address {address}", {}, {})
     log.info("admin logged in: name=%s address=%s", ascii(name), address)
@@ -61,11 +61,6 @@ def leave(ask: Ask) -> Any:
     answer = ask.done("/login")
     answer.delete_cookie(COOKIE, path="/")
     return answer
-
-
-def _address() -> str:
-    """nginx's word."""
-    return str(bottle.request.get_header("X-Real-IP", "")[:45])
 
 
 def start(ask: Ask) -> Any:

@@ -10,7 +10,7 @@ import bottle
 from appliance import config as configuration
 from appliance import first_boot, modules, wishes
 from appliance.accounts.models import core_db
-from appliance.admin import audit
+from appliance.admin import audit, drafts, way_in
 from appliance.admin.frame import Ask, Page
 from appliance.admin.switches import waiting_url
 from appliance.config import Config
@@ -32,7 +32,9 @@ def current(config: Config) -> Config:
 
 def show(ask: Ask, name: str = "site") -> Any:
     group, config = _group(ask.config, name), current(ask.config)
-    return _page(ask, group, {s.key: typed(configuration.value(config, s.key)) for s in group.settings}, "")
+    now = {s.key: typed(configuration.value(config, s.key)) for s in group.settings}
+    wanted, refusal = drafts.refused(ask)
+    return _page(ask, group, now | dict(wanted), refusal)
 
 
 def change(ask: Ask, name: str) -> Any:
@@ -40,7 +42,7 @@ def change(ask: Ask, name: str) -> Any:
     try:
         number = ask_for(ask, group.settings, form, files=_files(group, form))
     except UserError as error:
-        return _page(ask, group, form, str(error))
+        return _page(ask, group, form, str(error), isinstance(error, way_in.Unsure))
     where = f"/settings/{name}"
     return ask.done(waiting_url(number, where)) if number else ask.done(where, "Nothing was changed.")
 
@@ -73,14 +75,17 @@ def ask_for(
     if not changes and not on and not files:
         return ""
     try:
-        wishes.edited(config, changes)
+        meant_so = wishes.edited(config, changes)
     except UserError as error:
         raise UserError(str(error).removeprefix(f"{config.file}: ")) from None
+    way_in.verify(config, meant_so, on, form)
     with core_db.atomic():
         audit.record(
             ask.person.name, "changed", "settings", before, after | dict.fromkeys([*on, *(files or ())], "new")
         )
-        return wishes.wish(config, ask.person.name, changes, dict.fromkeys(on, True), files)
+        number = wishes.wish(config, ask.person.name, changes, dict.fromkeys(on, True), files)
+    drafts.keep(ask, number, form)
+    return number
 
 
 def typed(value: object) -> str:
@@ -139,7 +144,7 @@ def default(setting: Setting) -> str:
     return typed(configuration.value(Config(), setting.key))
 
 
-def _page(ask: Ask, group: Group, values: Mapping[str, str], error: str) -> str:
+def _page(ask: Ask, group: Group, values: Mapping[str, str], error: str, unsure: bool = False) -> str:
     return ask.page(
         "settings.html",
         400 if error else 200,
@@ -147,6 +152,8 @@ def _page(ask: Ask, group: Group, values: Mapping[str, str], error: str) -> str:
         groups=groups(ask.config),
         typed=values,
         error=error,
+        unsure=unsure,
+        here=way_in.here() if any(s.kind == "device" for s in group.settings) else None,
         options=options,
         proposals=proposals,
         default=default,

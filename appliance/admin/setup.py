@@ -5,7 +5,7 @@ from typing import Any
 
 from appliance import config as configuration
 from appliance import modules, wishes
-from appliance.admin import people, settings
+from appliance.admin import drafts, people, settings, way_in
 from appliance.admin.devices import devices
 from appliance.admin.frame import Ask, Page
 from appliance.admin.switches import waiting_url
@@ -14,6 +14,7 @@ from appliance.errors import UserError
 from appliance.service import Setting, Step
 
 HOME = "/setup"
+GATEWAY = "gateway.enabled"
 SITE_KEYS = ("site.name", "site.timezone", "site.contact", "portal.languages")
 
 
@@ -47,7 +48,7 @@ def overview(ask: Ask) -> Any:
 
 
 def site(ask: Ask) -> Any:
-    return _site(ask, {}, "")
+    return _site(ask, *drafts.refused(ask))
 
 
 def _site(ask: Ask, typed: Mapping[str, str], error: str) -> Any:
@@ -65,34 +66,44 @@ def save_site(ask: Ask) -> Any:
 
 
 def what(ask: Ask) -> Any:
-    return _what(ask, {}, "")
+    return _what(ask, *drafts.refused(ask))
 
 
-def _what(ask: Ask, typed: Mapping[str, str], error: str) -> Any:
+def _what(ask: Ask, typed: Mapping[str, str], error: str, unsure: bool = False) -> Any:
     enabled = modules.enabled(ask.config)
     chosen = [m.name for m in enabled or modules.MODULES[:1]]
     if error:
-        chosen = [m.name for m in modules.MODULES if f"module {m.name}" in typed]
-    more = {"modules": modules.MODULES, "enabled": enabled, "chosen": chosen, "devices": devices()}
+        chosen = [m.name for m in modules.MODULES if f"{drafts.MODULE}{m.name}" in typed]
+    more: dict[str, Any] = {"modules": modules.MODULES, "enabled": enabled, "chosen": chosen, "devices": devices()}
+    more |= {"unsure": unsure, "here": way_in.here()}
+    if not error:
+        typed = {"gateway": "yes" if settings.current(ask.config).gateway.enabled else "no"}
     return _form(ask, "setup_modules.html", _device_settings(), typed, error, **more)
 
 
 def save_what(ask: Ask) -> Any:
     form = ask.form()
     enabled = modules.enabled(ask.config)
-    on = [m.name for m in modules.MODULES if f"module {m.name}" in form and m not in enabled]
-    wanted = _device_settings() if form.get("gateway") == "yes" else []
+    on = [m.name for m in modules.MODULES if f"{drafts.MODULE}{m.name}" in form and m not in enabled]
+    own = form.get("gateway", "yes") == "yes"
+    form |= {GATEWAY: "yes" if own else "no"}
+    wanted = [setting for setting in _gateway_settings() if own or setting.kind != "device"]
     try:
         if not on and not enabled:
             raise UserError("Choose at least one: without any, this box does nothing.")
         number = settings.ask_for(ask, wanted, form, on)
     except UserError as error:
-        return _what(ask, form, str(error))
+        return _what(ask, form, str(error), isinstance(error, way_in.Unsure))
     return _go_on(ask, number, "/setup/modules")
 
 
 def _device_settings() -> list[Setting]:
     return [setting for setting in wishes.settings().values() if setting.kind == "device"]
+
+
+def _gateway_settings() -> list[Setting]:
+    """Whether this box is one, and by which devices; none where no module has them."""
+    return [setting for setting in wishes.settings().values() if setting.key == GATEWAY or setting.kind == "device"]
 
 
 def _form(ask: Ask, template: str, of: list[Setting], typed: Mapping[str, str], error: str, **more: Any) -> Any:

@@ -74,7 +74,7 @@ def _schemas(of: Resource) -> Document:
 
 def _paths(of: Resource, paging: Sequence[Part]) -> Document:
     key = {"name": "key", "in": "path", "required": True, "description": f"its {of.key}", "schema": {"type": "string"}}
-    collection = {"get": _list(of, paging)}
+    collection = {"get": _list(of, paging)} if of.query else {}
     if of.add:
         collection["post"] = _writing(of, "add", "New", f"Add to {of.name}", 201)
     item: Document = {}
@@ -92,7 +92,8 @@ def _paths(of: Resource, paging: Sequence[Part]) -> Document:
         )
     if item:
         item = {"parameters": [key], **item}
-    return {f"{ROOT}/{of.name}": collection} | ({f"{ROOT}/{of.name}/{{key}}": item} if item else {})
+    found = {f"{ROOT}/{of.name}": collection, f"{ROOT}/{of.name}/{{key}}": item}
+    return {path: methods for path, methods in found.items() if methods}
 
 
 def _operation(of: Resource, verb: str, summary: str, role: str) -> Document:

@@ -51,10 +51,12 @@ class Call:
 class Resource:
     """Things of one kind below /api/v1/NAME.
 
-    `query` selects rows by the filters that were given, `order` are the whole numbers that they are ordered and paged
-    by; `show` makes what answers have of some rows. `find` gives the row of a key, None where there is none.
+    `query` selects rows by the filters that were given (without one there is no list), `order` are the whole numbers
+    that they are ordered and paged by; `show` makes what answers have of some rows. `find` gives the row of a key, None
+    where there is none.
     `add` returns the new key, `add` and `change` also what is shown only once, `remove` what `removed` describes.
     They run in one transaction with the record of what was changed, unless `records` says that they see to both.
+    `applies` asks root to apply it, once it is on disk, and returns the wish's id, which all three answers have.
     `sample` is what makes a new one, for people to begin with.
     """
 
@@ -62,7 +64,7 @@ class Resource:
     one: str
     about: str
     fields: tuple[Field, ...]
-    query: Callable[[Call, Values], Any]
+    query: Callable[[Call, Values], Any] | None
     order: tuple[Any, ...]
     show: Callable[[Call, Sequence[Any]], list[Values]]
     newest_first: bool = False
@@ -76,6 +78,7 @@ class Resource:
     removed: tuple[Part, ...] = ()
     ends: str = "Remove"
     records: bool = False
+    applies: Callable[[Call], str] | None = None
     reads: str = "reader"
     changes: str = "operator"
 

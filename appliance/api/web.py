@@ -41,7 +41,8 @@ def routes(*of: Resource) -> tuple[Page, ...]:
 
 def _routes(of: Resource) -> Iterator[Page]:
     path, one = f"{ROOT}/{of.name}", f"{ROOT}/{of.name}/<key:path>"  # names may have slashes
-    yield Page(path, _answered(partial(_list, of)), role=of.reads)
+    if of.query:
+        yield Page(path, _answered(partial(_list, of, of.query)), role=of.reads)
     if of.add:
         yield Page(path, _answered(partial(_add, of, of.add)), "POST", of.changes)
     if of.find:
@@ -84,10 +85,10 @@ def _json(value: object, status: int = 0) -> str:
 # What each route does
 
 
-def _list(of: Resource, call: Call) -> Values:
+def _list(of: Resource, select: Callable[[Call, Values], Any], call: Call) -> Values:
     asked = _query((*PAGING, *of.filters))
     limit, cursor = asked.pop("limit", USUAL), asked.pop("cursor", None)
-    query = of.query(call, asked)
+    query = select(call, asked)
     if cursor is not None:
         query = query.where(_after(of, cursor))
     ordered = query.order_by(*(column.desc() if of.newest_first else column.asc() for column in of.order))
@@ -140,7 +141,12 @@ def _add(of: Resource, add: Callable[[Call, Values], tuple[str, Values]], call: 
             call.record("added", f"{of.one} {key}", {}, of.audited(shown))
     bottle.response.status = 201
     bottle.response.set_header("Location", f"{ROOT}/{of.name}/{quote(key, safe='')}")
-    return shown | once
+    return shown | once | _asked(of, call)
+
+
+def _asked(of: Resource, call: Call) -> Values:
+    """After the transaction, as root reads what was written."""
+    return {"wish": of.applies(call)} if of.applies else {}
 
 
 def _change(of: Resource, change: Callable[[Call, Any, Values], Values], call: Call, key: str) -> Values:
@@ -153,7 +159,7 @@ def _change(of: Resource, change: Callable[[Call, Any, Values], Values], call: C
         after = of.audited(shown) | hidden
         if not of.records and before != after:
             call.record("changed", f"{of.one} {key}", before, after)
-    return shown | once
+    return shown | once | _asked(of, call)
 
 
 def _remove(of: Resource, remove: Callable[[Call, Any], Values], call: Call, key: str) -> Values | None:
@@ -163,7 +169,7 @@ def _remove(of: Resource, remove: Callable[[Call, Any], Values], call: Call, key
         told = remove(call, row)
         if not of.records:
             call.record("removed", f"{of.one} {key}", before, {})
-    return told or None
+    return told | _asked(of, call) or None
 
 
 def _whole(of: Resource) -> Any:

@@ -33,13 +33,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """`core` needs the core database open; what only root can see is left to the command."""
+    """`core` needs the core database open; what only root can see is left to the command. One that isn't `wanted`
+    has nothing to look at."""
 
     title: str
     run: Callable[[Config], Iterable[Finding]]
     core: bool = False
     root: bool = False
     limit_s: float = 20.0
+    wanted: Callable[[Config], bool] = lambda config: True
 
 
 @dataclass(frozen=True)

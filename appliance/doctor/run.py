@@ -20,7 +20,8 @@ ADMIN = "gatehouse-admin"
 def checks(config: Config) -> Sequence[Check]:
     """Each enabled module's, then the machine's."""
     names = [name for module in modules.running(config) for name in module.checks]
-    return [check for name in names for check in importlib.import_module(name).CHECKS]
+    every = [check for name in names for check in importlib.import_module(name).CHECKS]
+    return [check for check in every if check.wanted(config)]
 
 
 def look(config: Config) -> Report:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
+from appliance import wishes
 from appliance.api.resources import Call, Field, Resource, Values
-from appliance.api.shapes import TIME, Flag, Maybe, Number, Text
+from appliance.api.shapes import TIME, Flag, Maybe, Number, Part, Text
 from appliance.api.web import routes
 from appliance.crypto import new_secret
 from appliance.errors import UserError
@@ -53,6 +54,25 @@ def _change(call: Call, row: Any, given: Values) -> Values:
     return {"secret": made} if made else {}
 
 
+def _apply(call: Call) -> str:
+    return routers.apply(call.config, call.who)
+
+
+def _wish(call: Call, key: str) -> str | None:
+    """Its id; None where it isn't known any more."""
+    waits, said = wishes.outcome(call.config, key) is None, wishes.answered(call.config, key)
+    return key if waits or said is not None else None
+
+
+def _show_wishes(call: Call, rows: Sequence[Any]) -> list[Values]:
+    found = []
+    for key in rows:
+        said = wishes.answered(call.config, key)
+        state = "waiting" if said is None else "refused" if said else "done"
+        found.append({"id": key, "state": state, "refusal": said or None})
+    return found
+
+
 def _remove(call: Call, row: Any) -> Values:
     routers.remove(row)
     return {}
@@ -61,7 +81,7 @@ def _remove(call: Call, row: Any) -> Values:
 ROUTERS = Resource(
     name="routers",
     one="router",
-    about="Who may ask by RADIUS. FreeRADIUS learns of a change with the next `gatehouse apply`.",
+    about="Who may ask by RADIUS. After a change FreeRADIUS is told: what became of that is at /wishes/ID.",
     fields=(
         Field("name", Text(max=63), "what it is called", new=True, needed=True),
         Field("address", Text(max=18), "where its requests come from: IP or IP/PREFIX", new=True, change=True),
@@ -81,6 +101,7 @@ ROUTERS = Resource(
             shown=False,
             once=True,
         ),
+        Field("wish", Text(min=0), "by which FreeRADIUS is told; empty: run `gatehouse apply`", shown=False, once=True),
         Field("new_secret", Flag(only=True), "make up another shared secret", change=True, shown=False),
     ),
     sample={"name": "attic", "address": "192.0.2.7"},
@@ -91,7 +112,25 @@ ROUTERS = Resource(
     add=_add,
     change=_change,
     remove=_remove,
+    removed=(Part("wish", Text(min=0), "by which FreeRADIUS is told; empty: run `gatehouse apply`"),),
+    applies=_apply,
+)
+WISHES = Resource(
+    name="wishes",
+    one="wish",
+    about="What became of a change that has to be applied; the last hundred are known.",
+    fields=(
+        Field("id", Text(max=40), "what the change's answer said"),
+        Field("state", Text(choices=("waiting", "done", "refused")), "as it is now"),
+        Field("refusal", Maybe(Text(max=1000)), "why, in a line"),
+    ),
+    key="id",
+    query=None,
+    order=(),
+    find=_wish,
+    show=_show_wishes,
+    reads="operator",
 )
 
-RESOURCES = (ROUTERS,)
+RESOURCES = (ROUTERS, WISHES)
 PAGES = routes(*RESOURCES)

@@ -41,16 +41,22 @@ class Doubt(NamedTuple):
 
 
 def every(config: Config) -> Iterator[Finding]:
-    rows = list(Nas.select().order_by(Nas.name))
+    rows = [nas for nas in Nas.select().order_by(Nas.name) if nas.kind != GATEWAY or config.gateway.enabled]
     findings = _of(config, rows)
     for nas in rows:
         yield from findings[nas.name]
-    gone = {name.removesuffix("-radsec") for name in _known(config) or ()} - set(findings)
+    gone = {name.removesuffix("-radsec") for name in _known(config) or ()} - {*findings, GATEWAY}
     for name in sorted(gone):
         sentence = "It was removed, but FreeRADIUS still answers it."
         yield Finding(f"router {name}", BAD, sentence, "Apply it.", ("gatehouse apply",))
     if not [nas for nas in rows if nas.kind != GATEWAY]:
-        yield Finding("routers", OK, "There are none but the appliance's own gateway.")
+        yield _alone(config)
+
+
+def _alone(config: Config) -> Finding:
+    if config.gateway.enabled:
+        return Finding("routers", OK, "There are none but the appliance's own gateway.")
+    return Finding("routers", WARN, "There are none, and the own gateway is off: nobody logs in.", "Add the first one.")
 
 
 def one(config: Config, nas: Nas) -> list[Finding]:
@@ -60,7 +66,8 @@ def one(config: Config, nas: Nas) -> list[Finding]:
 
 def _of(config: Config, rows: list[Nas]) -> dict[str, list[Finding]]:
     box, now = load_box(config.paths.state), int(time.time())
-    silence = watch.silent(watch.routers(config.radius.silent_s), config.radius.silent_s, now)
+    silent_s = config.radius.silent_s
+    silence = watch.silent(watch.routers(silent_s, config.gateway.enabled), silent_s, now)
     known = _known(config)
     counted = _counters(config, rows)
     told = _all_told(config, rows, box)

@@ -122,7 +122,7 @@ def _warning(args: argparse.Namespace) -> str:
 
 def _list(args: argparse.Namespace, config: Config) -> str:
     now, silent_s = int(time.time()), config.radius.silent_s
-    silent = watch.silent(watch.routers(silent_s), silent_s, now)
+    silent = watch.silent(watch.routers(silent_s, config.gateway.enabled), silent_s, now)
     rows = [_row(nas) | {"silent": nas.name in silent} for nas in Nas.select().order_by(Nas.name)]
     if not args.json:
         for row in rows:

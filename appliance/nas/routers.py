@@ -1,13 +1,14 @@
 """What operators do with routers: checked values in, rows changed, errors for people.
 
-The command and the pages call these functions. Each runs inside an open core database; FreeRADIUS knows what came of
-it after the next `apply`.
+The command, the pages and the API call these functions. Each runs inside an open core database; FreeRADIUS knows what
+came of it after the next `apply`, which pages and API ask root for.
 """
 
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Any
 
+from appliance import wishes
 from appliance.accounts import manage
 from appliance.config import Config
 from appliance.crypto import load_box, new_secret
@@ -32,6 +33,19 @@ class Wanted:
     radsec: bool | None = None
     tunnel: bool | None = None
     message_authenticator: bool | None = None
+
+
+def apply(config: Config, who: str) -> str:
+    """Once a change is on disk: the id of the wish that FreeRADIUS be told; empty where nobody takes one."""
+    try:
+        return wishes.wish(config, who)
+    except OSError:
+        return ""
+
+
+def shown_kinds(config: Config) -> tuple[str, ...]:
+    """The own gateway is none of the routers where it is switched off; its past sessions still are its."""
+    return KINDS if config.gateway.enabled else GIVEN_KINDS
 
 
 def add(config: Config, name: str, wanted: Wanted, secret: str = "") -> Any:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from appliance.config import Config
+from appliance.config import TUNNEL_DEVICE, Config
 from appliance.errors import UserError
 from appliance.nas.models import Nas
 from appliance.service import File, Service
@@ -18,6 +18,7 @@ from appliance.service import File, Service
 USER = "gatehouse-tunnel"
 FILE = "tunnel.conf"  # below `paths.run`
 PUBLIC = "tunnel.pub"  # beside it, for those who may not read the private key
+TABLE = "inet gatehouse-tunnel"
 _KEY_BYTES = 32
 
 TUNNEL = Service(
@@ -26,7 +27,7 @@ TUNNEL = Service(
     user=USER,
     capabilities=("net_admin",),
     command=lambda config: [sys.executable, "-m", "appliance.nas.wireguard"],
-    reads=("paths", "tunnel"),
+    reads=("paths", "radius", "tunnel"),
     wanted=lambda config: config.tunnel.enabled,
 )
 
@@ -96,6 +97,32 @@ def wg_conf(private_key: str, port: int, peers: Collection[Peer]) -> str:
     for peer in peers:
         text += f"\n# {peer.name}\n[Peer]\nPublicKey = {peer.public_key}\nAllowedIPs = {peer.address}/32\n"
     return text
+
+
+def rules(config: Config) -> str:
+    """For nft(8). A router in a tunnel asks RADIUS and answers CoA, and reaches nothing else, here or behind this
+    machine; in a table of its own, as there may be no gateway with rules here."""
+    ports = f"{config.radius.authentication_port}, {config.radius.accounting_port}"
+    return f"""{no_rules()}table {TABLE} {{
+	chain input {{
+		type filter hook input priority filter; policy accept;
+		iifname != "{TUNNEL_DEVICE}" accept
+		ct state established,related accept
+		udp dport {{ {ports} }} accept
+		icmp type echo-request accept
+		drop
+	}}
+	chain forward {{
+		type filter hook forward priority filter; policy accept;
+		iifname "{TUNNEL_DEVICE}" drop
+		oifname "{TUNNEL_DEVICE}" drop
+	}}
+}}
+"""
+
+
+def no_rules() -> str:
+    return f"add table {TABLE}\ndelete table {TABLE}\n"
 
 
 def _peers(config: Config) -> list[Peer]:

@@ -53,12 +53,13 @@ def _patience_s(router: Router, silent_s: int) -> float:
     return float("inf") if router.quiet else max(QUIET_S, silent_s)
 
 
-def routers(silent_s: int) -> list[Router]:
-    """From the open core database, by name."""
+def routers(silent_s: int, own: bool = True) -> list[Router]:
+    """From the open core database, by name; `own` is whether the own gateway is one."""
     counts = _open_when_last_heard(silent_s)
     return [
         Router(nas.name, nas.seen_at, counts.get(nas.name, 0), quiet=nas.kind == GATEWAY)
         for nas in Nas.select().order_by(Nas.name)
+        if own or nas.kind != GATEWAY
     ]
 
 
@@ -81,11 +82,12 @@ class Watch:
     """Says it once when a router falls silent, and once when it is back; after a restart what is still so again."""
 
     silent_s: int
+    own: bool = True
     _known: dict[str, Silence] = field(default_factory=dict)
 
     def look(self, now: int) -> list[str]:
         """Lines for the log; needs the open core database."""
-        return self.compare(routers(self.silent_s), now)
+        return self.compare(routers(self.silent_s, self.own), now)
 
     def compare(self, seen: Iterable[Router], now: int) -> list[str]:
         present = {router.name: router for router in seen}

@@ -14,6 +14,7 @@ from appliance.accounts.models import Session, core_db
 from appliance.admin import audit
 from appliance.admin.frame import Ask, Page
 from appliance.admin.lists import Choice, Column, List, Row
+from appliance.admin.paths import part
 from appliance.crypto import new_secret
 from appliance.doctor import run
 from appliance.doctor.findings import OK, Finding, worst
@@ -29,7 +30,7 @@ RECORDED = ("address", "kind", "coa", "coa_port", "radsec", "require_message_aut
 
 
 def url(name: str) -> str:
-    return f"/routers/{name}"
+    return f"/routers/{part(name)}"
 
 
 # All of them
@@ -37,7 +38,7 @@ def url(name: str) -> str:
 
 def listed(ask: Ask) -> Any:
     silent_s = ask.config.radius.silent_s
-    silent = watch.silent(watch.routers(silent_s), silent_s, ask.now)
+    silent = watch.silent(watch.routers(silent_s, ask.config.gateway.enabled), silent_s, ask.now)
     online = Session.select(peewee.fn.COUNT(Session.id)).where(Session.nas == Nas.name, Session.ended_at.is_null())
     of = List(
         title="Routers",
@@ -50,7 +51,7 @@ def listed(ask: Ask) -> Any:
             Nas.require_message_authenticator,
             Nas.seen_at,
             online.alias("online"),
-        ),
+        ).where(Nas.kind.in_(routers.shown_kinds(ask.config))),
         columns=(
             Column("name", "Name", Nas.name, link=lambda row: url(str(row["name"]))),
             Column("address", "Address", Nas.address),
@@ -92,11 +93,8 @@ def shown(ask: Ask, name: str) -> Any:
 
 
 def _apply(ask: Ask) -> str:
-    """The id of the wish that FreeRADIUS be told; empty where nobody takes one, which the router's page then says."""
-    try:
-        return wishes.wish(ask.config, ask.person.name)
-    except OSError:
-        return ""
+    """Empty where nobody takes a wish, which the router's page then says."""
+    return routers.apply(ask.config, ask.person.name)
 
 
 def _router_page(
@@ -112,7 +110,7 @@ def _router_page(
     said = wishes.outcome(ask.config, wish) if wish else ""
     if said is None and not secret:
         bottle.response.set_header("Refresh", str(LOOK_AGAIN_S))
-    silence = watch.silent(watch.routers(silent_s), silent_s, ask.now).get(nas.name)
+    silence = watch.silent(watch.routers(silent_s, ask.config.gateway.enabled), silent_s, ask.now).get(nas.name)
     return ask.page(
         "router.html",
         400 if error else 200,

@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 from appliance.config import TUNNEL_DEVICE, Config, load
-from appliance.nas.tunnel import FILE, server_address
+from appliance.nas.tunnel import FILE, no_rules, rules, server_address
 
 MTU = 1420  # what RouterOS and Linux choose: 1500 less WireGuard's 60 over IPv4 or 80 over IPv6
 LOOK_S = 1.0
@@ -29,6 +29,7 @@ def main() -> int:
         _up(config)
         _follow(config.paths.run / FILE, stop)
         _run("ip", "link", "delete", "dev", TUNNEL_DEVICE)
+        _run("nft", no_rules())
     except subprocess.CalledProcessError as error:
         log.error("%s: %s", " ".join(error.cmd), error.stderr.strip())
         return 1
@@ -37,6 +38,7 @@ def main() -> int:
 
 def _up(config: Config) -> None:
     network = config.tunnel.network
+    _run("nft", rules(config))  # nothing comes out of the device before
     if not Path("/sys/class/net", TUNNEL_DEVICE).exists():
         _run("ip", "link", "add", "dev", TUNNEL_DEVICE, "type", "wireguard")
     _run("ip", "address", "flush", "dev", TUNNEL_DEVICE)

@@ -88,9 +88,10 @@ class Appliance:
     def _ready(self) -> bool:
         config = self.config()
         listens = self._machine.listens
+        own = config.gateway.enabled
         return (
-            (config.paths.run / "gateway" / "gateway.sock").exists()
-            and all(listens(port, udp=True) for port in (67, config.radius.authentication_port))
+            (not own or (config.paths.run / "gateway" / "gateway.sock").exists())
+            and all(listens(port, udp=True) for port in (*((67,) if own else ()), config.radius.authentication_port))
             and listens(config.radius.accounting_port, udp=True)
             and listens(config.portal.http_port)
         )

@@ -107,6 +107,16 @@ def test_from_a_fresh_box_to_a_guest_online(world: World, fresh: Appliance) -> N
     assert reply.status in (200, 302, 303), f"{reply.body}\n{fresh.log('portal')}"
     assert guest.curl(f"http://{WEB}/").status == 200
 
+    page = one.post("/settings/network", {"gateway.enabled": "no"}, one.get("/settings/network"))
+    assert "It is done" in one.done(page)
+    assert guest.curl(f"http://{WEB}/", timeout_s=2).status == 0
+    assert "Bring a router" in one.get("/setup/done")
+    assert not {"gateway", "dnsmasq"} & {row["service"] for row in fresh.json("status")}
+    refused = one.post("/settings/network", {"gateway.enabled": "yes", "gateway.lan": "nolan"}, page, status="400")
+    assert "no network device" in refused
+    assert "It is done" in one.done(one.post("/settings/network", {"gateway.enabled": "yes"}, refused))
+    wait_until(lambda: {"gateway", "dnsmasq"} <= {row["service"] for row in fresh.json("status")}, 10, "the gateway")
+
 
 @pytest.mark.parametrize(
     "names",

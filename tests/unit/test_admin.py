@@ -6,23 +6,26 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from html import escape
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 import argon2
 import pytest
 
 from appliance import apply, config, modules, wishes
-from appliance.accounts import manage
+from appliance.accounts import manage, vouchers
 from appliance.accounts.models import Account, Mail, Plan, Registration, Session, core_db
-from appliance.admin import frame, links, people
+from appliance.admin import frame, links, paths, people
 from appliance.admin.models import AdminSession, AdminUser, Audit
 from appliance.config import Config
+from appliance.crypto import load_box
 from appliance.doctor import run as doctor
 from appliance.doctor.findings import Report
 from appliance.errors import UserError
+from appliance.nas.models import GATEWAY, Nas
 from appliance.service import ANSWERED, ASKED
 from portal.look import MAX_LOGO_BYTES
 from portal.module import HOTSPOT
@@ -75,7 +78,7 @@ class Browser:
         path, _, query = url.partition("?")
         environ = {
             "REQUEST_METHOD": method,
-            "PATH_INFO": path,
+            "PATH_INFO": unquote(path, "latin-1"),
             "QUERY_STRING": query,
             "SERVER_NAME": "box",
             "SERVER_PORT": "443",
@@ -461,7 +464,7 @@ def test_settings_become_wishes_and_are_on_record(box: Config, app: Any) -> None
         assert wishes.read(folder, number).settings == {"site.name": "Café", "site.timezone": None}
         wishes.remove(folder, f"{number}.json")
     (box.paths.state / ANSWERED / number).write_text(f"no: {NASTY}")
-    refused = one.get(where).body
+    refused = one.get(one.get(where).headers["Location"]).body
     assert "no: &lt;script&gt;" in refused
     (box.paths.state / ANSWERED / number).write_text("")
     assert one.get(where).headers["Location"] == "/settings/site"
@@ -550,7 +553,64 @@ def test_a_box_without_modules_is_set_up_by_one_wish(box: Config) -> None:
     with wishes.folder(box.paths.state) as folder:
         (number,) = wishes.waiting(folder)
         asked = wishes.read(folder, number)
-    assert (asked.settings, asked.modules) == ({}, {"hotspot": True})
+    assert (asked.settings, asked.modules) == ({"gateway.enabled": False}, {"hotspot": True})
+
+
+def test_a_refused_wish_comes_back_with_what_was_typed(box: Config, app: Any) -> None:
+    one = browser(app, "owner")
+    for path, typed in (
+        ("/settings/portal", {"portal.title": "Café\n<b>", "portal.hostname": "login.example.net"}),
+        ("/setup/site", {"site.name": "Café <b>", "site.contact": "at the bar"}),
+        ("/setup/modules", {"gateway": "no", "module hotspot": "on"}),
+    ):
+        where = one.post(path, typed | {"password": "SECRET", "known": "1"}).headers["Location"].partition("?")[0]
+        assert "goes on by itself" in one.get(where).body
+        number = where.rpartition("/")[2]
+        (box.paths.state / ASKED / f"{number}.json").unlink()
+        (box.paths.state / ANSWERED / number).write_text("a program <refuses> that")
+        form = one.get(where).headers["Location"]
+        assert form == f"{path}?refused={number}"
+        shown = one.get(form)
+        assert (shown.status, "a program &lt;refuses&gt; that" in shown.body) == (400, True)
+        for text in typed.values():
+            assert escape(text) in shown.body or text in ("no", "on")
+        assert path != "/setup/modules" or re.search('name="gateway" value="no" checked', shown.body)
+        assert "SECRET" not in (box.paths.state / "admin/drafts" / number).read_text()
+        assert "&lt;refuses" not in one.get(path).body
+        assert "&lt;refuses" not in one.get(form.replace(path, "/settings/radius")).body
+        with core_db.connection_context():
+            people.add(f"other{number}", PASSWORD, "owner")
+        other = Browser(app)
+        other.post("/login", {"name": f"other{number}", "password": PASSWORD})
+        assert "&lt;refuses" not in other.get(form).body
+        assert "&lt;refuses" in other.get(where).body, "in the plain way"
+        (box.paths.state / ANSWERED / number).write_text("")
+        assert one.get(where).headers["Location"] != form
+        assert one.get(form).status == 200
+    for bad in ("x" * 300, "../users", "%00"):
+        assert one.get(f"/settings/portal?refused={bad}").status == 200
+
+
+def test_a_box_with_routers_only_speaks_of_no_gateway(box: Config) -> None:
+    routers = replace(box, gateway=replace(box.gateway, enabled=False))
+    with apply.open_core(box):
+        manage.add(Nas, "nas", name="gateway", address="127.0.0.1", kind=GATEWAY, secret=b"x", seen_at=1)
+    own, other = browser(frame.Frame(box).app(), "owner"), browser(frame.Frame(routers).app(), "owner")
+    for path, said in (
+        ("/routers", '<a href="/routers/gateway">'),
+        ("/leases", "when they join the network of the guests"),
+        ("/", "<strong>1</strong><span>routers"),
+    ):
+        assert (said in own.get(path).body, said in other.get(path).body) == (True, False), path
+    box.file.write_text(box.file.read_text() + "[gateway]\nenabled = false\n")
+    page = other.get("/setup/modules").body
+    assert re.search(r'value="no" checked', page)
+    assert "Bring a router" in other.get("/setup/done").body
+    titles = {check.title for check in doctor.checks(box)} - {check.title for check in doctor.checks(routers)}
+    assert {"phones", "rules", "network devices", "addresses for guests"} <= titles
+    assert vouchers.login_url(routers, "abc") == "abc"
+    running = {service.name for service in apply.services(routers, [HOTSPOT])}
+    assert {"gateway", "dnsmasq"} == {service.name for service in apply.services(box, [HOTSPOT])} - running
 
 
 def test_a_certificate_is_brought_as_files_and_its_key_is_never_shown(box: Config, app: Any) -> None:
@@ -565,3 +625,59 @@ def test_a_certificate_is_brought_as_files_and_its_key_is_never_shown(box: Confi
     assert (reply.status, "both as PEM text" in reply.body, "SECRET" in reply.body) == (400, True, False)
     with core_db.connection_context():
         assert not Audit.select().where(Audit.subject.contains("certificate")).exists()
+
+
+def test_words_of_paths_are_escaped_in_names(box: Config) -> None:
+    """Each page that has a word where another has a name."""
+    every = [page.path.split("/") for page in frame.pages(box) if not frame.is_api(page.path)]
+    beside = {
+        word[place]
+        for named in every
+        for place, one in enumerate(named)
+        if one.startswith("<")
+        for word in every
+        if len(word) > place and word[:place] == named[:place] and not word[place].startswith("<")
+    }
+    assert beside == paths.TAKEN - {".", ".."}
+
+
+@pytest.mark.parametrize(
+    "name", ["a/b", "a/switch", "/", "new", "many", "import", "..", "100%", "%2F", "%6Eew", "ž?#&"]
+)
+def test_an_account_of_any_name_has_its_pages(box: Config, app: Any, name: str) -> None:
+    """Found in the list, looked at, changed and removed by the addresses that the pages themselves have."""
+    one = browser(app, "operator")
+    with core_db.connection_context():
+        for taken in ("a", "b", name):
+            Account.create(name=taken, plan=Plan.get(), password=load_box(box.paths.state).seal("x"), created_at=1)
+    (row,) = [
+        row
+        for row in re.findall(r'<a href="(/accounts/[^"]+)">([^<]+)</a>', one.get("/accounts").body)
+        if row[1] == escape(name)
+    ]
+    url = row[0]
+    page = one.get(url)
+    assert (page.status, f"<h1>{escape(name)}" in page.body) == (200, True)
+    forms = set(re.findall(r'action="(/accounts/[^"]+)"', page.body))
+    assert forms == {row[0], f"{row[0]}/switch"}
+    assert one.get(f"{url}/why").status == 200
+    assert one.post(url, {"plan": "home", "down": "3M"}).headers["Location"] == row[0]
+    assert one.post(f"{url}/switch", {"enabled": "no"}).status == 200
+    with core_db.connection_context():
+        found = {account.name: (account.overrides, account.enabled) for account in Account.select()}
+    assert "3000000" in str(found.pop(name))
+    assert all(str(other) == str(("", True)) or "3000000" not in str(other) for other in found.values())
+    assert one.post(f"{url}/switch", {"remove": "1"}).status == 303
+    with core_db.connection_context():
+        assert {account.name for account in Account.select()} == {"a", "b"}
+
+
+def test_a_router_and_a_plan_named_like_a_page(box: Config, app: Any) -> None:
+    one = browser(app, "operator")
+    assert one.post("/plans/new", {"name": "new", "down": "1M"}).headers["Location"] == f"/plans/{paths.part('new')}"
+    assert one.post("/routers/new", {"name": "new", "address": "192.0.2.7", "kind": "other"}).status == 200
+    for room in ("plans", "routers"):
+        (link,) = re.findall(rf'<a href="(/{room}/%[^"]+)">new</a>', one.get(f"/{room}").body)
+        assert one.get(link).status == 200
+        assert one.post(f"{link}/remove").status == 303
+        assert not re.findall(rf'<a href="(/{room}/%[^"]+)">new</a>', one.get(f"/{room}").body)

@@ -2,15 +2,20 @@
 
 import json
 import re
+import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from appliance import first_boot, modules, wishes
 from appliance.accounts.models import Account, Device, Plan, Pool, Session, core_db
+from appliance.admin import way_in
 from appliance.admin.models import Audit
 from appliance.admin.rows import By, Rows
 from appliance.config import Config
+from appliance.service import ASKED
 from portal.dhcp import lease_file
 from tests.unit.test_admin import app, box, browser  # noqa: F401
 
@@ -105,3 +110,106 @@ def test_pools_are_made_and_removed(filled: Config, app: Any) -> None:
     assert one.post("/pools/public/remove", {"sure": "1"}).status == 303
     with core_db.connection_context():
         assert Pool.select().count() == 0
+
+
+# /proc/net of a box with the provider at eth0, an office at eth1 and a management network behind it
+
+ROUTES = """Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
+eth0\t00000000\t016433C6\t0003\t0\t0\t100\t00000000\t0\t0\t0
+eth2\t00000000\t016433C6\t0003\t0\t0\t50\t00000000\t0\t0\t0
+eth0\t006433C6\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
+eth1\t0000A8C0\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0
+eth3\t0005A8C0\t00000000\t0000\t0\t0\t0\t00FFFFFF\t0\t0\t0
+"""
+ARP = """IP address       HW type     Flags       HW address            Mask     Device
+192.168.7.7      0x1         0x2         02:00:00:00:00:01     *        eth4
+192.168.7.8      0x1         0x0         00:00:00:00:00:00     *        eth4
+"""
+
+
+@pytest.mark.parametrize(
+    ("address", "device"),
+    [
+        ("198.51.100.9", "eth0"),
+        ("203.0.113.9", "eth2"),
+        ("192.168.5.9", "eth1"),
+        ("192.168.7.7", "eth4"),
+        ("192.168.7.8", "eth1"),
+        ("127.0.0.1", ""),
+        ("::1", ""),
+        ("", ""),
+    ],
+)
+def test_the_device_that_somebody_has_come_by(tmp_path: Path, address: str, device: str) -> None:
+    (tmp_path / "route").write_text(ROUTES)
+    (tmp_path / "arp").write_text(ARP)
+    assert way_in.device(address, tmp_path / "route", tmp_path / "arp") == device
+    assert way_in.device(address, tmp_path / "no", tmp_path / "no") == ""
+
+
+def test_the_kernel_says_the_same_of_the_way_out() -> None:
+    words = ("ip", "-json", "route", "get", "192.0.2.9")
+    found = subprocess.run(words, capture_output=True, text=True, check=False)
+    if found.returncode:
+        pytest.skip("this machine has no way out")
+    assert way_in.device("192.0.2.9") == json.loads(found.stdout)[0]["dev"]
+
+
+def wished(box: Config) -> list[dict[str, object]]:
+    with wishes.folder(box.paths.state) as folder:
+        return [dict(wishes.read(folder, number).settings) for number in wishes.waiting(folder)]
+
+
+@one_engine
+def test_nobody_makes_their_own_way_the_guests_without_saying_so(
+    box: Config, app: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("eth0", "eth1", "br0", "br0/lower_eth5", "eth5"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(wishes, "DEVICES", tmp_path)
+    monkeypatch.setattr(first_boot, "DEVICES", tmp_path)
+    here = ["eth0"]
+    monkeypatch.setattr(way_in, "device", lambda address: here[0])
+    one = browser(app, "owner")
+    assert "You have come by eth0" in one.get("/settings/network").body
+    assert "come by" not in one.get("/settings/radius").body
+    swapped = {"gateway.lan": "eth0", "gateway.wan": "eth1"}
+    for path, form in (
+        ("/settings/network", swapped),
+        ("/setup/modules", swapped | {"gateway": "yes", "module hotspot": "on"}),
+    ):
+        refused = one.post(path, form)
+        assert (refused.status, wished(box)) == (400, [])
+        assert "which would be the guests’ device" in refused.body
+        assert re.search(r'name="known" value="1"', refused.body)
+        assert re.search(r'(value="|selected>)eth0', refused.body), "what was typed stays"
+        assert one.post(path, form | {"known": "1"}).status == 303
+        assert wished(box).pop() == swapped
+        for file in (box.paths.state / ASKED).iterdir():
+            file.unlink()
+    here[0] = "br0"
+    assert one.post("/settings/network", {"gateway.lan": "eth5"}).status == 400
+    here[0] = ""
+    assert "can’t be told" in one.get("/settings/network").body
+    assert one.post("/settings/network", swapped).status == 303
+    here[0] = "eth1"
+    assert one.post("/settings/network", {"gateway.enabled": "no", "gateway.lan": "eth1"}).status == 303
+
+
+@one_engine
+def test_a_device_that_is_not_there_is_said(
+    box: Config, app: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "eth0").mkdir()
+    monkeypatch.setattr(wishes, "DEVICES", tmp_path)
+    monkeypatch.setattr(first_boot, "DEVICES", tmp_path)
+    modules.set_enabled(box, modules.by_name("hotspot"), False)
+    one, form = browser(app, "owner"), {"module hotspot": "on", "gateway": "yes"}
+    refused = one.post("/setup/modules", form)
+    assert (refused.status, "no network device eth1 now" in refused.body) == (400, True)
+    assert one.post("/setup/modules", form | {"known": "1"}).status == 303
+    assert one.post("/setup/modules", form | {"gateway": "no"}).status == 303
+    refused = one.post("/modules/hotspot", {"on": "yes"})
+    assert (refused.status, 'name="known"' in refused.body) == (400, True)
+    assert one.post("/modules/hotspot", {"on": "yes", "known": "1"}).status == 303
+    assert one.post("/modules/hotspot", {"on": "no"}).status == 303

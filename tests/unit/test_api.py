@@ -14,12 +14,13 @@ from hypothesis import HealthCheck, given, settings, strategies
 from hypothesis.errors import Unsatisfiable
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
-from appliance import config
+from appliance import config, wishes
 from appliance.accounts import manage
 from appliance.accounts.models import Account, AccountUsage, Plan, Registration, Session, core_db
 from appliance.admin import frame, people
 from appliance.admin.models import Audit
 from appliance.config import Config
+from appliance.service import ANSWERED
 from tests.unit import test_admin
 
 box, app = test_admin.box, test_admin.app
@@ -214,7 +215,49 @@ def test_plans_and_routers(program: Program) -> None:
     assert program.refused("POST", "/routers", {"name": "two", "address": "192.0.2.8"})[0] == 409
     assert program.refused("PATCH", "/routers/hall", {"kind": "gateway"})[0] == 400
     assert program.ask("PATCH", "/routers/hall", {"coa": "none"})[1]["coa"] == "none"
-    assert program.ask("DELETE", "/routers/hall")[0] == 204
+    assert program.ask("DELETE", "/routers/hall")[0] == 200
+
+
+def test_a_changed_router_is_applied_by_a_wish_that_tells_its_outcome(
+    box: Config, programs: dict[str, Program], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, steps = programs["operator"], []
+    real = wishes.wish
+
+    def after_the_change(*args: Any) -> str:
+        steps.append(core_db.in_transaction())
+        return real(*args)
+
+    monkeypatch.setattr(wishes, "wish", after_the_change)
+    _, made, _ = program.ask("POST", "/routers", {"name": "attic", "address": "192.0.2.7"})
+    _, changed, _ = program.ask("PATCH", "/routers/attic", {"radsec": True})
+    status, removed, _ = program.ask("DELETE", "/routers/attic")
+    assert status == 200
+    numbers = [answer["wish"] for answer in (made, changed, removed)]
+    with wishes.folder(box.paths.state) as folder:
+        assert wishes.waiting(folder) == numbers
+        asked = [wishes.read(folder, number) for number in numbers]
+        assert {(wish.who, *map(len, (wish.settings, wish.modules, wish.files))) for wish in asked} == {
+            ("token t-operator", 0, 0, 0)
+        }
+        assert steps == [False] * 3, "root would read what isn't there yet"
+        assert program.get(f"/wishes/{numbers[0]}") == {"id": numbers[0], "state": "waiting", "refusal": None}
+        for number, said in zip(numbers, ("", "nginx refuses it"), strict=False):
+            (box.paths.state / ANSWERED / number).write_text(said)
+            wishes.remove(folder, f"{number}.json")
+    assert program.get(f"/wishes/{numbers[0]}")["state"] == "done"
+    assert program.get(f"/wishes/{numbers[1]}") == {
+        "id": numbers[1],
+        "state": "refused",
+        "refusal": "nginx refuses it",
+    }
+    for strange in ("x", "1" * 19 + "-01234567", "..%2Fanswers"):
+        assert program.refused("GET", f"/wishes/{strange}")[0] == 404
+    assert programs["reader"].refused("GET", f"/wishes/{numbers[0]}")[0] == 403
+    assert program.refused("GET", "/wishes")[0] == 404
+    assert program.refused("PATCH", "/routers/none", {"radsec": True})[0] == 404
+    with wishes.folder(box.paths.state) as folder:
+        assert wishes.waiting(folder) == numbers[2:], "what wasn't changed isn't applied"
 
 
 def test_sessions(program: Program) -> None:

@@ -18,12 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.config import parse
+from appliance.config_portal import MIKROTIK_PAGE
 from appliance.errors import UserError
 from appliance.nas.login_page import login_html, page_url
 from portal.languages import NAMES
 from portal.mikrotik.chap import router, unescape
 from tests.unit.test_portal_web import Browser, Page, World
 
+ONLY = "[gateway]\nenabled = false\n"
 LINK = "http://10.5.50.1/login"
 ORIGIN = "http://captive.apple.com/hotspot-detect.html"
 OUTSIDE = "203.0.113.7"  # the router's own address hides its guests'
@@ -250,3 +252,23 @@ class TestLoginHtml:
 def test_the_page_is_there_in_each_language(world: World) -> None:
     for code in NAMES:
         assert f'<html lang="{code}">' in arrive(world, Hotspot(), language=code).text
+
+
+@pytest.mark.parametrize("code", NAMES)
+def test_without_an_own_gateway_only_guests_of_routers_are_served(tmp_path: Path, code: str) -> None:
+    browser = Browser(World(tmp_path, ONLY))
+    lost = [browser.get(f"{path}?lang={code}", OUTSIDE, host) for path, host in (("/", "box"), ("/login", "a.example"))]
+    assert [page.status for page in lost] == [200, 404]
+    assert lost[0].text == lost[1].text
+    assert ("is at its router" in lost[0].text) == (code == "en")
+    assert "<form" not in lost[0].text
+    shown = browser.get(f"{MIKROTIK_PAGE}?{urlencode({'link-login-only': LINK, 'lang': code})}", OUTSIDE)
+    assert Form(shown.text).fields["link-login-only"] == LINK
+
+
+def test_without_an_own_gateway_nobody_asks_it(tmp_path: Path) -> None:
+    world = World(tmp_path, ONLY)
+    browser = Browser(world)
+    for path in ("/", "/status", "/captive", "/login"):
+        browser.get(path)
+    assert not world.asked and not world.logins

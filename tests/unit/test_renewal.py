@@ -244,6 +244,12 @@ def test_the_timer_starts_the_renewal(config: Config) -> None:
     assert systemd_units.RENEWAL not in systemd_units._started(units)
 
 
+def test_without_a_gateway_the_authority_comes_by_any_device(config: Config) -> None:
+    off = dataclasses.replace(config, gateway=dataclasses.replace(config.gateway, enabled=False))
+    assert 'iifname "' in renewal._opened(config)
+    assert "iifname" not in renewal._opened(off)
+
+
 def test_the_internet_reaches_nothing_but_the_challenge(config: Config) -> None:
     block = web_server.challenges(config)
     assert "proxy_pass" not in block

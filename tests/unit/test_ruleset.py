@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
@@ -12,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from appliance.config import Config, Gateway, Tunnel
+from appliance.config import Config, Gateway
+from appliance.nas import tunnel
 from portal import ruleset
 from portal.models import Session
 
@@ -179,14 +179,17 @@ def test_no_packet_passes_because_its_flow_is_established() -> None:
 
 
 def test_a_tunnel_brings_radius_and_nothing_else(nft: Nft) -> None:
-    tunnels = replace(CONFIG, tunnel=Tunnel(enabled=True))
-    nft.run(ruleset.render_anew(tunnels, []))
-    chain = nft.run("", "list", "chain", "inet", "gatehouse", "input")
-    rules = [line.strip() for line in chain.splitlines() if '"gatehouse"' in line]
-    assert rules == [
-        'iifname "gatehouse" ct state established,related accept',
-        'iifname "gatehouse" udp dport { 1812, 1813 } accept',
-        'iifname "gatehouse" icmp type echo-request accept',
-        'iifname "gatehouse" drop',
+    nft.run(tunnel.rules(CONFIG))
+    nft.run(tunnel.rules(CONFIG))  # once more does no harm
+    chain = nft.run("", "list", "chain", *tunnel.TABLE.split(), "input")
+    assert [line.strip() for line in chain.splitlines()[3:-2]] == [
+        'iifname != "gatehouse" accept',
+        "ct state established,related accept",
+        "udp dport { 1812, 1813 } accept",
+        "icmp type echo-request accept",
+        "drop",
     ]
-    assert '"gatehouse"' not in ruleset.render(CONFIG, [])
+    chain = nft.run("", "list", "chain", *tunnel.TABLE.split(), "forward")
+    assert 'iifname "gatehouse" drop' in chain and 'oifname "gatehouse" drop' in chain
+    nft.run(tunnel.no_rules())
+    assert "gatehouse-tunnel" not in nft.run("", "list", "tables")
