@@ -297,6 +297,7 @@ class Gateway:
         until_s = time.monotonic() + CLOSE_PATIENCE_S
         while self._store.waiting(1) and time.monotonic() < until_s:
             time.sleep(0.02)
+        host.stop_forwarding(self._config)
         return protocol.Answer(online=False)
 
     def _obey(self) -> None:

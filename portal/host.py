@@ -13,6 +13,7 @@ from portal.netlink import KernelRefusal
 
 ADDRESS, FORWARDING = "address", "forwarding"
 ROUTE_PROTOCOL = 71  # marks our routes; unassigned in /etc/iproute2/rt_protos
+_SYSCTLS = Path("/proc/sys/net/ipv4")
 _DEVICES = Path("/sys/class/net")
 _SIOCETHTOOL, _ETHTOOL_SGRO = 0x8946, 0x2C  # linux/sockios.h, linux/ethtool.h
 _IFREQ = struct.Struct("16sP16x")
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 
 def set_sysctls(config: Config) -> None:
     """Guests aren't told about each other by redirects, and the neighbour table holds all of them."""
-    base = Path("/proc/sys/net/ipv4")
+    base = _SYSCTLS
     for device in (config.gateway.lan, config.gateway.wan, "all"):
         _sysctl(base / "conf" / device / "send_redirects", 0)
     for name, share in (("gc_thresh1", 2), ("gc_thresh2", 4), ("gc_thresh3", 8)):
@@ -32,6 +33,13 @@ def set_sysctls(config: Config) -> None:
             _sysctl(limit, max(wanted, int(limit.read_text(encoding="ascii"))))
     if _sysctl(base / "ip_forward", 1):
         made(config, FORWARDING).touch()
+
+
+def stop_forwarding(config: Config) -> None:
+    """Unless it was on before us. Raises KernelRefusal."""
+    if made(config, FORWARDING).exists():
+        _sysctl(_SYSCTLS / "ip_forward", 0)
+        made(config, FORWARDING).unlink()
 
 
 def made(config: Config, what: str) -> Path:

@@ -114,6 +114,17 @@ class Pages:
             terms_url=portal.terms_url,
         )
 
+    def router_status(self, path: str, here: dict[str, str], link: str, online: bool) -> str:
+        """`link` is the router's page that ends this, or begins it."""
+        _ = self._language.gettext
+        if online:
+            return self._message(_("You’re online"), "", _("Log out"), where=link, here=here, path=path)
+        return self._message(_("You’re logged out."), "", _("Log in"), where=link, here=here, path=path)
+
+    def router_error(self, path: str, here: dict[str, str], link: str, sentence: str) -> str:
+        _ = self._language.gettext
+        return self._message(_("Something went wrong"), sentence, _("Try again"), where=link, here=here, path=path)
+
     def hand_over(self, link: str, fields: dict[str, str]) -> str:
         """A form that sends itself to the router, where there is JavaScript."""
         return self._filled("hand_over.html", link=link, fields=fields, switch=())
@@ -213,10 +224,14 @@ class Pages:
         where: str = "/",
         facts: Sequence[tuple[str, str]] = (),
         again_s: int = 0,
+        here: dict[str, str] | None = None,
+        path: str = "/",
     ) -> str:
         """`link`, unless empty, leads to `where`; with `again_s` what follows is looked for each so many seconds."""
         return self.render(
             "message.html",
+            here,
+            path,
             heading=heading,
             sentence=sentence,
             link=link,

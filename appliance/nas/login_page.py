@@ -1,4 +1,4 @@
-"""`gatehouse nas login-html`: the login page that a MikroTik router's hotspot gets, which leads to the portal's.
+"""`gatehouse nas login-html`: the pages that a MikroTik router's hotspot gets, which lead to the portal's.
 
 Its variables are those of help.mikrotik.com/docs, "Hotspot customisation"; the router fills them in.
 """
@@ -11,7 +11,13 @@ from appliance.config import Config
 from appliance.config_portal import MIKROTIK_PAGE
 from appliance.nas import reach
 
-_FORWARDED = ("link-login-only", "link-orig", "chap-id", "chap-challenge", "error")
+LOGIN = "login"
+PAGES = {  # what each hands over
+    LOGIN: ("link-login-only", "link-orig", "chap-id", "chap-challenge", "error"),
+    "status": ("link-logout",),
+    "logout": ("link-login-only",),
+    "error": ("link-login-only", "error"),
+}
 _PAGE = """\
 <!doctype html>
 <html>
@@ -39,15 +45,17 @@ def add_parser(verbs: Any) -> None:
         "login-html", help="print the login page for a router's hotspot, which leads to the portal's"
     )
     words.add_argument("--server", type=IPv4Address, metavar="ADDRESS", help="where guests of it reach this machine")
-    words.set_defaults(run=lambda args, config: login_html(config, args.server))
+    words.add_argument("--page", choices=PAGES, default=LOGIN, help="another of its pages, for who is online already")
+    words.set_defaults(run=lambda args, config: login_html(config, args.server, args.page))
 
 
-def login_html(config: Config, server: IPv4Address | None = None) -> str:
-    """To be saved as login.html in the router's folder for its hotspot.
+def login_html(config: Config, server: IPv4Address | None = None, page: str = LOGIN) -> str:
+    """To be saved as PAGE.html in the router's folder for its hotspot.
 
     `server` is where the router's guests reach this machine; raises UserError where that can't be known.
     """
-    fields = "\n".join(f'<input type="hidden" name="{name}" value="$({name})">' for name in _FORWARDED)
+    values = {name: f"$({name})" for name in PAGES[page]} | ({} if page == LOGIN else {"page": page})
+    fields = "\n".join(f'<input type="hidden" name="{name}" value="{value}">' for name, value in values.items())
     return _PAGE.format(url=escape(page_url(config, server)), fields=fields)
 
 

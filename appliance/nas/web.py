@@ -232,11 +232,14 @@ def script_form(ask: Ask, name: str) -> Any:
     return _script_page(ask, manage.get(Nas, name, "nas"), {}, "", "")
 
 
-def login_page_file(ask: Ask, name: str) -> Any:
+def hotspot_file(ask: Ask, name: str, page: str) -> Any:
     """Nothing in it is secret."""
+    if page not in login_page.PAGES:
+        raise UserError(f"there is no {page}.html for a router")
     nas = manage.get(Nas, name, "nas")
     server = reach.endpoint(ask.config) if nas.tunnel_address else reach.server(ask.config, nas)
-    return ask.file(login_page.login_html(ask.config, server).encode(), "login.html", "text/html; charset=utf-8")
+    text = login_page.login_html(ask.config, server, page)
+    return ask.file(text.encode(), f"{page}.html", "text/html; charset=utf-8")
 
 
 def script_shown(ask: Ask, name: str) -> Any:
@@ -269,6 +272,7 @@ def _script_page(ask: Ask, nas: Any, form: Mapping[str, str], text: str, error: 
         typed=typed,
         chosen=ask.all("services") if form else ["hotspot"],
         services=script.SERVICES,
+        files=list(login_page.PAGES),
         versions=[str(number) for number in script.ROUTEROS],
         text=text,
         error=error,
@@ -321,5 +325,5 @@ PAGES = (
     Page("/routers/<name>/check", check, "POST"),
     Page("/routers/<name>/script", script_form, role="operator"),
     Page("/routers/<name>/script", script_shown, "POST"),
-    Page("/routers/<name>/login.html", login_page_file, role="operator"),
+    Page("/routers/<name>/<page>.html", hotspot_file, role="operator"),
 )

@@ -40,14 +40,18 @@ def router(given: Mapping[str, str], known_hosts: Collection[str]) -> Router:
     the operator has written down: else a link in a mail could send what a guest types to anybody.
     """
     link, destination = given.get("link-login-only", ""), given.get("link-orig", "")
-    match = _LINK.fullmatch(link)
-    if not match or len(link) > MAX_LINK or not _is_router(match[2].lower(), known_hosts):
+    if not leads_to_router(link, known_hosts):
         raise UserError("link-login-only leads to no router")
     chap_id, challenge = unescape(given.get("chap-id", "")), unescape(given.get("chap-challenge", ""))
     if (len(chap_id), bool(challenge)) not in ((0, False), (1, True)):
         raise UserError("chap-id and chap-challenge don't fit")
     plain = re.fullmatch(r"https?://[!-~]+", destination) and len(destination) <= MAX_LINK
     return Router(link, destination if plain else "", chap_id, challenge)
+
+
+def leads_to_router(link: str, known_hosts: Collection[str]) -> bool:
+    match = _LINK.fullmatch(link)
+    return match is not None and len(link) <= MAX_LINK and _is_router(match[2].lower(), known_hosts)
 
 
 def _is_router(host: str, known_hosts: Collection[str]) -> bool:

@@ -10,11 +10,12 @@ from typing import Any
 from appliance.config_portal import MIKROTIK_PAGE, Portal
 from appliance.errors import UserError
 from portal import http
-from portal.mikrotik.chap import FIELDS, Router, router
+from portal.mikrotik.chap import FIELDS, Router, leads_to_router, router
 from portal.pages import Pages
 from portal.radius import refuse_text
 from portal.refusals import known, translate
 
+STATUS, LOGOUT, ERROR = "status", "logout", "error"  # other pages of a hotspot that lead here
 _OF_ROUTEROS = {
     "invalid username or password": "Wrong name or password.",
     "invalid password": "Wrong name or password.",
@@ -35,6 +36,8 @@ class RouterPages:
         yield MIKROTIK_PAGE, "POST", self.answer
 
     def show(self) -> Any:
+        if (page := http.query("page")) in (STATUS, LOGOUT, ERROR):
+            return self._told(page, http.query("link-logout" if page == STATUS else "link-login-only"))
         given = {name: http.query(name) for name in FIELDS}
         if not self._fits(given):
             return http.page(self._pages().no_router(), 400)
@@ -53,6 +56,15 @@ class RouterPages:
         if self._asks_terms and not http.field("terms"):
             refusal = http.language().gettext("Please accept the terms of use first.")
         return self._login(403, given, user, refusal) if refusal else self._handed_over(to, user, password)
+
+    def _told(self, page: str, link: str) -> Any:
+        """To who is online already, isn't any more, or can't be."""
+        if not leads_to_router(link, self._hosts):
+            return http.page(self._pages().no_router(), 400)
+        here = {"page": page, "link-logout" if page == STATUS else "link-login-only": link}
+        if page == ERROR:
+            return http.page(self._pages().router_error(MIKROTIK_PAGE, here, link, self._refusal(http.query("error"))))
+        return http.page(self._pages().router_status(MIKROTIK_PAGE, here, link, online=page == STATUS))
 
     def _fits(self, given: Mapping[str, str]) -> bool:
         try:

@@ -634,7 +634,7 @@ def test_words_of_paths_are_escaped_in_names(box: Config) -> None:
         word[place]
         for named in every
         for place, one in enumerate(named)
-        if one.startswith("<")
+        if one.startswith("<") and one.endswith(">")
         for word in every
         if len(word) > place and word[:place] == named[:place] and not word[place].startswith("<")
     }

@@ -272,3 +272,33 @@ def test_without_an_own_gateway_nobody_asks_it(tmp_path: Path) -> None:
     for path in ("/", "/status", "/captive", "/login"):
         browser.get(path)
     assert not world.asked and not world.logins
+
+
+@pytest.mark.parametrize(
+    ("name", "link", "heading", "button"),
+    [
+        ("status", "http://10.5.50.1/logout", "You’re online", "Log out"),
+        ("logout", LINK, "You’re logged out.", "Log in"),
+        ("error", LINK, "Something went wrong", "Try again"),
+    ],
+)
+def test_a_hotspots_other_pages_are_the_portals_too(
+    world: World, name: str, link: str, heading: str, button: str
+) -> None:
+    values = {"link-logout": "http://10.5.50.1/logout", "link-login-only": LINK, "error": "<b>no</b>"}
+    template = login_html(parse(PUBLIC), page=name)
+    form = Form(re.sub(r"\$\(([a-z-]+)\)", lambda found: plain(values[found[1]]), template.replace("<b>", "")))
+    browser = Browser(world)
+    shown = browser.get(f"/mikrotik?{urlencode(form.fields)}", OUTSIDE, "198.51.100.2:8080")
+    assert (shown.status, f"<h1>{heading}</h1>" in shown.text) == (200, True)
+    assert f'<a class="main" href="{link}">{button}</a>' in shown.text
+    assert "<b>" not in shown.text
+    german = re.search(r'href="(/mikrotik[^"]*)"[^>]*lang="de"', shown.text)
+    assert german, shown.text
+    again = browser.get(plain(german[1]), OUTSIDE, "198.51.100.2:8080").text
+    assert f'href="{link}"' in again and f"<h1>{heading}</h1>" not in again
+    for bad in ("javascript:alert(1)", "http://evil.example/", "http://203.0.113.9/", ""):
+        fields = {**form.fields, "link-logout": bad, "link-login-only": bad}
+        refused = browser.get(f"/mikrotik?{urlencode(fields)}", OUTSIDE, "198.51.100.2:8080")
+        assert (refused.status, "evil" in refused.text) == (400, False)
+    assert not world.asked and not world.logins

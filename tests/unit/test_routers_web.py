@@ -176,7 +176,11 @@ def test_a_router_gets_the_portals_login_page(box: Config, app: Any, operator: B
     file = one.get("/routers/attic/login.html")
     assert 'action="http://198.51.100.2:8081/mikrotik"' in file.body
     assert file.headers["Content-Disposition"] == 'attachment; filename="login.html"'
-    assert "/routers/attic/login.html" in one.get("/routers/attic/script").body
+    shown = one.get("/routers/attic/script").body
+    for name in ("login", "status", "logout", "error"):
+        assert f"/routers/attic/{name}.html" in shown
+        assert one.get(f"/routers/attic/{name}.html").body.count('name="page"') == (name != "login")
+    assert one.get("/routers/attic/alogin.html").status == 400
     there = routeros.Router((7, 15), {"/ip hotspot profile": [{"name": "hsprof1"}]})
     there.paste(one.post("/routers/attic/script", {"services": "hotspot", "routeros": "7", "download": "1"}).body)
     (garden,) = there.objects["/ip hotspot walled-garden ip"]
