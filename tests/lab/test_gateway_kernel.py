@@ -422,6 +422,14 @@ class TestClasses:
         assert "rate 2Mbit" in _classes(bench, "wan0")["1:10"]
         assert bench.who().up_octets > used.up_octets + 1_000_000
 
+    def test_the_appliances_own_packets_wait_for_no_guest(self, bench: Bench) -> None:
+        bench.allow(up_bps=0)
+        before = _past_all_classes(bench)
+        assert ask_udp(bench.guest)
+        assert _past_all_classes(bench) == before
+        assert ask_udp(bench.gateway)
+        assert _past_all_classes(bench) > before
+
     def test_not_more_are_kept_than_may_be(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("portal.shaping.SPARE_CLASSES", 2)
         devices = "veth0", "veth1"
@@ -437,6 +445,9 @@ class TestClasses:
                 for minor in range(0x10, 0x15):
                     shaper.release(minor)
                 assert [set(_classes(bench, d)) for d in devices] == [{f"1:{n}", "1:10", "1:11"} for n in (1, 2)]
+            shaper.set_classes([(0x10, 0, 0)])
+            bench.gateway.run("tc", "class", "del", "dev", devices[0], "classid", "1:10")
+            shaper.release(0x10)
             shaper.release(0x20)  # it was never made
         finally:
             shaper.close()
@@ -644,6 +655,11 @@ def test_a_reboot(module_bench: Bench) -> None:
 def _classes(bench: Bench, device: str) -> dict[str, str]:
     lines = bench.gateway.run("tc", "class", "show", "dev", device).stdout.splitlines()
     return {line.split()[2]: line for line in lines}
+
+
+def _past_all_classes(bench: Bench) -> int:
+    (root,) = json.loads(bench.gateway.run("tc", "-s", "-j", "qdisc", "show", "dev", "wan0", "root").stdout)
+    return int(root["options"]["direct_packets_stat"])
 
 
 def _forget_classes(bench: Bench) -> None:
