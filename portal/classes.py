@@ -1,4 +1,4 @@
-"""What has to be quick of traffic control: looking at classes and removing them."""
+"""What has to be quick of traffic control: looking at classes, emptying and removing them."""
 
 import socket
 import struct
@@ -9,7 +9,7 @@ from portal import netlink
 from portal.netlink import Netlink, Reply
 
 _TCMSG = struct.Struct("=BBHiIII")  # family, two pads, index, handle, parent, info
-_GET_QDISC, _NEW_QDISC, _GET_CLASS, _NEW_CLASS, _DELETE_CLASS = 38, 36, 42, 40, 41
+_NEW_QDISC, _DELETE_QDISC, _GET_QDISC, _NEW_CLASS, _DELETE_CLASS, _GET_CLASS = 36, 37, 38, 40, 41, 42
 _ONE = netlink.ACK | netlink.ECHO  # without ECHO the answer to a single question goes to multicast listeners only
 _ROOT = 0xFFFFFFFF
 _KIND, _OPTIONS, _STATS2 = 1, 2, 7
@@ -49,6 +49,10 @@ class Classes:
     def remove(self, index: int, handle: int) -> None:
         """It may have gone already."""
         self._ask(_DELETE_CLASS, netlink.ACK, index, handle)
+
+    def drop_queue(self, index: int, handle: int) -> None:
+        """With all that waits in it; the class gets the kernel's plain one, which has no handle."""
+        self._ask(_DELETE_QDISC, netlink.ACK, index, parent=handle)
 
     def root(self, index: int) -> tuple[int, str]:
         """Handle and kind of the device's root qdisc; 0 and nothing where it has none of its own."""

@@ -86,7 +86,7 @@ class Kernel:
         host.set_sysctls(self._config)  # forwarding only now: after a boot nobody passes before the table is there
         waiting = iter([one for one in online if one[0].minor in missing])
         while some := list(islice(waiting, ADMITTED_AT_ONCE)):
-            self._shaper.add_classes(_rates(session) for session, _ in some)
+            self._shaper.set_classes(_rates(session) for session, _ in some)
             left = _left(some, time.monotonic() - began_s)
             nft.load("".join(ruleset.add(session, left_s) for session, left_s in left))
 
@@ -98,7 +98,7 @@ class Kernel:
             nft.load(ruleset.render_anew(self._config, online))
 
     def admit(self, session: Session, remaining_s: float | None) -> None:
-        self._shaper.add_classes([_rates(session)])
+        self._shaper.set_classes([_rates(session)])
         self._forget_flows(session)
         nft.load(ruleset.add(session, remaining_s))
 
@@ -106,7 +106,7 @@ class Kernel:
         nft.load(ruleset.retime(session, remaining_s))
 
     def reshape(self, session: Session) -> None:
-        self._shaper.change_classes([_rates(session)])
+        self._shaper.set_classes([_rates(session)])
 
     def withdraw(self, sessions: Sequence[Session]) -> None:
         nft.load("".join(ruleset.remove(session) for session in sessions))
@@ -126,7 +126,7 @@ class Kernel:
     def release(self, sessions: Sequence[Session]) -> None:
         nft.load("".join(ruleset.forget(session) for session in sessions))
         for session in sessions:
-            self._shaper.remove_class(session.minor)
+            self._shaper.release(session.minor)
 
     def check(self) -> None:
         """Raises KernelRefusal when somebody took away the table or a device (a modem that was plugged anew)."""

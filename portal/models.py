@@ -61,9 +61,9 @@ ZERO = Counters()
 class Session:
     """One guest online. `*_boot_s` are seconds of CLOCK_BOOTTIME within the boot named by `boot_id`.
 
-    `minor` is the number of its HTB classes. `used` is the last total that was read, `base` what was used
-    before the kernel's counters began. `quota_bytes` is the total at which the session ends, or
-    with `quota_reports` is only reported: the server then says what becomes of it.
+    `minor` is the number of its HTB classes. `used` is the last total that was read, `base` what was used before
+    the kernel's counters began, below 0 where they go on from another session. `quota_bytes` is the total at which
+    the session ends, or with `quota_reports` is only reported: the server then says what becomes of it.
     """
 
     id: str

@@ -197,6 +197,7 @@ def _rules(config: Config) -> str:
 		oifname {wan} ip saddr {network} masquerade
 	}}
 	chain output {{
+		oifname {wan} meta priority set 1:0
 		oifname {lan} meta nfproto ipv6 drop
 	}}
 }}

@@ -257,6 +257,7 @@ class Sessions:
             deadline_boot_s=None if timeout_s is None else now_s + timeout_s,
             boot_id=self._clock.boot_id,
         )
+        session.base = ZERO.minus(self._enforcer.counters(session))  # a class may have had another session
         self._stamp(session)
         self._store.begin(session, self._record(session, "Start"))
         self._enter(now_s, Live(session, now_s + session.interim_interval_s, now_s, 0))
@@ -279,7 +280,7 @@ class Sessions:
                 self._store.end(session, stop.event_at, cause, stop)
         self._enforcer.release([session for session, _ in endings])
         for session, _ in endings:
-            self._free_minors.append(session.minor)
+            self._free_minors.appendleft(session.minor)  # its classes are still there
             self._online.remove(session)
 
     def _end_all(self, at: int) -> None:

@@ -1,7 +1,11 @@
-"""HTB classes on the LAN device (download) and the WAN device (upload), one of each a session; those on the LAN
-device also count what reached the guest.
+"""HTB classes on the LAN device (download) and the WAN device (upload); those on the LAN device also count what
+reached the guest, so every session has one there. On the WAN device only a limit needs one: nftables counts uploads.
 
-The kernel finds a packet's class by its priority, which nftables sets, so there are no tc filters.
+The kernel finds a packet's class by its priority, which nftables sets, so there are no tc filters. Whose class isn't
+there is in the device's default class.
+
+The kernel looks at all classes of a device when one is made or removed (4 ms with 10,000), but not when one changes.
+So the class of a session that ended stays, without its queue, for the next one: its counter goes on.
 """
 
 import logging
@@ -30,7 +34,8 @@ from portal.classes import Class, Classes
 from portal.models import FIRST_MINOR, LAST_MINOR, Amount
 from portal.netlink import KernelRefusal, attribute
 
-DEFAULT_MINOR = 1
+DEFAULT_MINOR, SHARED_MINOR = 1, 2
+SPARE_CLASSES = 1000  # at most, on each device
 DEFAULT_DOWN_BPS = 20_000_000  # of the LAN's default class: portal pages and DNS for all guests together
 _ROOT = 0x10000  # 1:0
 _UNLIMITED_BYTES_S = 2**32 - 1  # what the classic field of HTB can hold, 34 Gbit/s
@@ -74,12 +79,15 @@ class _Device:
 
 
 class Shaper:
-    """Both devices. After `prepare` classes of an earlier run are still there, with their counters."""
+    """Both devices. After `prepare` classes of an earlier run are still there, with their counters; `reconcile` says
+    whose they are."""
 
     def __init__(self, lan: str, wan: str) -> None:
         self._names = {"lan": lan, "wan": wan}
         self._classes = Classes()
         self._fq_codel = True
+        self._used: dict[int, set[int]] = {}
+        self._spare: dict[int, set[int]] = {}
 
     def open(self) -> None:
         """Raises KernelRefusal when a device is missing."""
@@ -92,21 +100,48 @@ class Shaper:
         self._netlink.close()
 
     def prepare(self) -> None:
-        """Roots where there are none. WAN traffic without a class, the appliance's own, isn't held up."""
-        for device, default in ((self._lan, DEFAULT_MINOR), (self._wan, 0)):
+        """Roots where there are none, and the default classes."""
+        for device, default in ((self._lan, DEFAULT_MINOR), (self._wan, SHARED_MINOR)):
             if self._classes.root(device.index) != (_ROOT, "htb"):
                 self._set_root(device, default)
+            self._used[device.index], self._spare[device.index] = set(), set()
         self._fq_codel = self._has_fq_codel()
+        self._netlink.nlm_request_batch(_class(self._wan, SHARED_MINOR, 0, self._leaf, new=False))
 
-    def add_classes(self, rates: Iterable[Rates]) -> None:
-        self._send_classes(rates, new=True)
+    def set_classes(self, rates: Iterable[Rates]) -> None:
+        """Makes them or changes them; counters go on, also those of a spare one."""
+        waiting = iter(rates)
+        while some := list(islice(waiting, _BATCH)):
+            down = self._messages(self._lan, [(minor, bps) for minor, bps, _ in some])
+            up = self._messages(self._wan, [(m, bps) for m, _, bps in some if bps or self._exists(self._wan, m)])
+            try:
+                self._netlink.nlm_request_batch(down + up)
+            except NetlinkError as error:
+                raise KernelRefusal(f"the kernel refuses HTB class 1:{some[0][0]:x} or a later one: {error}") from None
 
-    def change_classes(self, rates: Iterable[Rates]) -> None:
-        """Their counters go on."""
-        self._send_classes(rates, new=False)
-
-    def remove_class(self, minor: int) -> None:
+    def release(self, minor: int) -> None:
+        """What waits for the guest is dropped; the class stays for another session, unless there are plenty."""
         for device in (self._lan, self._wan):
+            if minor in self._used[device.index]:
+                self._used[device.index].discard(minor)
+                self._put_aside(device, minor)
+
+    def _messages(self, device: _Device, rates: Iterable[tuple[int, int]]) -> list[nlmsg]:
+        used = self._used[device.index]
+        made = [m for minor, bps in rates for m in _class(device, minor, bps, self._leaf, new=minor not in used)]
+        used.update(minor for minor, _ in rates)
+        self._spare[device.index].difference_update(used)
+        return made
+
+    def _exists(self, device: _Device, minor: int) -> bool:
+        return minor in self._used[device.index] or minor in self._spare[device.index]
+
+    def _put_aside(self, device: _Device, minor: int) -> None:
+        spare = self._spare[device.index]
+        if len(spare) < SPARE_CLASSES:
+            self._classes.drop_queue(device.index, _ROOT | minor)
+            spare.add(minor)
+        else:
             self._classes.remove(device.index, _ROOT | minor)
 
     def received(self, minor: int) -> Amount:
@@ -119,14 +154,15 @@ class Shaper:
         return {minor: self._amount(found) for minor, found in self._sessions(self._lan).items()}
 
     def reconcile(self, rates: Iterable[Rates]) -> list[Rates]:
-        """Classes of an earlier run: removes those not wanted, gives the others their rates; returns the missing."""
+        """Classes of an earlier run: puts those not wanted aside, gives the others their rates; returns the missing."""
         down, up = self._sessions(self._lan), self._sessions(self._wan)
         wanted = {rate[0]: rate for rate in rates}
-        kept = wanted.keys() & down.keys() & up.keys()
-        for minor in (down.keys() | up.keys()) - kept:
-            self.remove_class(minor)
-        had = {minor: (down[minor].rate_bytes_s, up[minor].rate_bytes_s) for minor in kept}
-        self.change_classes(wanted[m] for m in kept if had[m] != tuple(map(_bytes_per_s, wanted[m][1:])))
+        kept = {m for m in wanted.keys() & down.keys() if m in up or not wanted[m][2]}
+        for device, present in ((self._lan, down), (self._wan, up)):
+            self._used[device.index] = kept & present.keys()
+            for minor in present.keys() - kept:
+                self._put_aside(device, minor)
+        self.set_classes(wanted[m] for m in kept if _differ(wanted[m], down[m], up.get(m)))
         return [rate for minor, rate in wanted.items() if minor not in kept]
 
     def _sessions(self, device: _Device) -> dict[int, Class]:
@@ -163,16 +199,9 @@ class Shaper:
             return False
         return True
 
-    def _send_classes(self, rates: Iterable[Rates], new: bool) -> None:
-        leaf = "fq_codel" if self._fq_codel else "bfifo"
-        waiting = iter(rates)
-        while some := list(islice(waiting, _BATCH)):
-            down = [m for minor, bps, _ in some for m in _class(self._lan, minor, bps, leaf, new)]
-            up = [m for minor, _, bps in some for m in _class(self._wan, minor, bps, leaf, new)]
-            try:
-                self._netlink.nlm_request_batch(down + up)
-            except NetlinkError as error:
-                raise KernelRefusal(f"the kernel refuses HTB class 1:{some[0][0]:x} or a later one: {error}") from None
+    @property
+    def _leaf(self) -> str:
+        return "fq_codel" if self._fq_codel else "bfifo"
 
     def _send(self, device: _Device, command: int, flags: int, *rest: Any) -> None:
         self._netlink.nlm_request_batch([_message(device, command, flags, *rest)])
@@ -205,6 +234,11 @@ def _class(device: _Device, minor: int, rate_bps: int, leaf: str, new: bool) -> 
     ]
 
 
+def _differ(wanted: Rates, down: Class, up: Class | None) -> bool:
+    _, down_bps, up_bps = wanted
+    return down.rate_bytes_s != _bytes_per_s(down_bps) or (up is not None and up.rate_bytes_s != _bytes_per_s(up_bps))
+
+
 def _bytes_per_s(rate_bps: int) -> int:
     return min(rate_bps // 8, _UNLIMITED_BYTES_S) or _UNLIMITED_BYTES_S
 
@@ -227,7 +261,7 @@ def _bfifo(rate_bps: int) -> bytes:
 def _fq_codel(rate_bps: int, new: bool) -> bytes:
     """Little memory; where a frame takes longer than CoDel's target of 5 ms, a longer target.
 
-    The number of flows can be told only once.
+    The number of flows can be told only once: few for a new session, the kernel's own for what many share.
     """
     target_us = max(5_000, int(1.5 * _FRAME_BYTES / _bytes_per_s(rate_bps) * 1e6))
     values = {1: target_us, 2: 1000, 3: 100_000 + target_us, 4: 1, 9: 4 << 20}

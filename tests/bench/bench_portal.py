@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from statistics import mean, median
 from types import FrameType
+from typing import TypeVar
 
 from tests.bench import admin_lists
 from tests.bench.portal_sites import Remote
@@ -21,6 +22,7 @@ FORWARD_ROUNDS = 11
 PAGE_BOUND_BYTES = 15_000
 
 Sites = Mapping[str, Remote]
+Of = TypeVar("Of")
 
 
 def main() -> None:
@@ -33,7 +35,7 @@ def main() -> None:
         sites = {"many": many, "few": few}
         for site in sites.values():
             site.ready()
-        found += [*_forwarding(sites), *_logins(sites), _page(many)]
+        found += [*_forwarding(sites), *_logins(sites), _page(many), _kernel_alone(many)]
     show(found)
 
 
@@ -42,13 +44,21 @@ def _end(signum: int, frame: FrameType | None) -> None:
 
 
 def _forwarding(sites: Sites) -> list[Comparison]:
-    """Both directions, one after the other."""
-
-    def mbit_s(site: Remote) -> float:
-        return mean(float(site.ask("forward_mbit_s", direction)) for direction in ("up", "down"))
-
-    got = _rounds(sites, FORWARD_ROUNDS, "Mbit/s", mbit_s)
+    got = _rounds(sites, FORWARD_ROUNDS, "Mbit/s", lambda site: _mbit_s(site, ACTIVE if site is sites["many"] else 1))
     return [_against("forward_mbit_s", "Mbit/s", got, FORWARD_ROUNDS)]
+
+
+def _kernel_alone(site: Remote) -> Comparison:
+    """What a thousand senders cost where nothing of ours is looked up: no gateway can do better."""
+    site.ask("bare")
+    got = _rounds({"many": ACTIVE, "few": 1}, FORWARD_ROUNDS, "Mbit/s", lambda senders: _mbit_s(site, senders))
+    ours, theirs = "kernel_alone_mbit_s_1k_senders", "kernel_alone_mbit_s_1_sender"
+    return Comparison(ours, theirs, "Mbit/s", got["many"], got["few"], FORWARD_ROUNDS)
+
+
+def _mbit_s(site: Remote, senders: int) -> float:
+    """Both directions, one after the other."""
+    return mean(float(site.ask("forward_mbit_s", direction, senders)) for direction in ("up", "down"))
 
 
 def _logins(sites: Sites) -> list[Comparison]:
@@ -61,12 +71,12 @@ def _p99(values: list[float]) -> float:
     return sorted(values)[int(len(values) * 0.99) - 1]
 
 
-def _rounds(sites: Sites, rounds: int, unit: str, measure: Callable[[Remote], float]) -> dict[str, float]:
+def _rounds(those: Mapping[str, Of], rounds: int, unit: str, measure: Callable[[Of], float]) -> dict[str, float]:
     """Medians; who begins changes with each round."""
-    found: dict[str, list[float]] = {name: [] for name in sites}
+    found: dict[str, list[float]] = {name: [] for name in those}
     for number in range(rounds):
-        for name in list(sites)[:: 1 if number % 2 else -1]:
-            found[name].append(measure(sites[name]))
+        for name in list(those)[:: 1 if number % 2 else -1]:
+            found[name].append(measure(those[name]))
             progress(f"round {number + 1}/{rounds}  {name:5}  {found[name][-1]:9,.1f} {unit}")
     return {name: median(values) for name, values in found.items()}
 

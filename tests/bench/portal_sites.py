@@ -48,11 +48,14 @@ address = "{GATEWAY}/{PREFIX}"
 [dhcp]
 dns = ["{PROVIDER}"]
 """
+_BARE = """flush ruleset
+table ip bare { chain postrouting { type nat hook postrouting priority srcnat; oifname "wan0" masquerade; }; }
+"""
 _ACCOUNT = "INSERT INTO account (id, name, password, plan_id, enabled, created_at) VALUES (?, ?, ?, 1, 1, ?)"
 
 
 class Site:
-    """`sessions` guests are online; as many more as LOGGING_IN may come. The first `active` send packets."""
+    """`sessions` guests are online; as many more as LOGGING_IN may come. The first `active` may send packets."""
 
     def __init__(self, world: World, sessions: int, active: int) -> None:
         self._world = world
@@ -146,25 +149,32 @@ class Site:
 
     # Packets
 
-    def forward_mbit_s(self, direction: str) -> float:
-        """Of the smallest frames, what comes out at the other side: `up` from the active guests, `down` to them."""
-        return float(getattr(self, f"_{direction}")())
+    def forward_mbit_s(self, direction: str, senders: int) -> float:
+        """Of the smallest frames, what comes out at the other side: `up` from the first guests, `down` to them."""
+        return float(getattr(self, f"_{direction}")(senders))
 
-    def _up(self) -> float:
-        return self._measured(self._world.lan, "gw", self._frames(), self._world.net, "wan0")
+    def bare(self) -> None:
+        """Leaves the kernel alone with its connection tracking and masquerading; for the end."""
+        self.appliance.stop()
+        self._world.gw.run("nft", "-f", "-", stdin=_BARE)
+        for device in ("lan0", "wan0"):
+            self._world.gw.run("tc", "qdisc", "del", "dev", device, "root")
 
-    def _down(self) -> float:
+    def _up(self, senders: int) -> float:
+        return self._measured(self._world.lan, "gw", self._frames(senders), self._world.net, "wan0")
+
+    def _down(self, senders: int) -> float:
         """As answers to what they have sent just before."""
-        flood.send(self._flood, self._world.lan, "gw", self._frames(), 0)
+        flood.send(self._flood, self._world.lan, "gw", self._frames(senders), 0)
         far, near = (self._world.net, "wan0"), (self._world.gw, "wan0")
         far_mac, near_mac = (_mac_of(*end) for end in (far, near))
         source = far_mac, WEB, SINK_PORT
-        frames = [flood.frame(source, (near_mac, WAN.ip, FIRST_PORT + n)) for n in range(self._active)]
+        frames = [flood.frame(source, (near_mac, WAN.ip, FIRST_PORT + n)) for n in range(senders)]
         return self._measured(*far, frames, self._world.lan, "gw")
 
-    def _frames(self) -> list[bytes]:
+    def _frames(self, senders: int) -> list[bytes]:
         to = _mac_of(self._world.gw, "lan0"), WEB, SINK_PORT
-        return [flood.frame((mac(n), address(n), FIRST_PORT + n), to) for n in range(self._active)]
+        return [flood.frame((mac(n), address(n), FIRST_PORT + n), to) for n in range(senders)]
 
     def _measured(self, at: Namespace, device: str, frames: list[bytes], to: Namespace, to_device: str) -> float:
         before = flood.arrived(to, to_device)

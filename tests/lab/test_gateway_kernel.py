@@ -18,6 +18,7 @@ from portal import radius
 from portal.limits import Cause
 from portal.ruleset import PORTAL_CONNECTIONS
 from portal.sessions import ErrorCause
+from portal.shaping import Shaper
 from tests.lab.gateway_bench import (
     GATEWAY,
     GUEST,
@@ -364,6 +365,95 @@ class TestLimits:
         assert stopped(bench, "gero")["Acct-Input-Octets"] == pytest.approx(sent, rel=0.01)
 
 
+class TestClasses:
+    """Made once, for one session after the other."""
+
+    def test_the_next_session_gets_the_class_without_what_was_counted(self, bench: Bench) -> None:
+        bench.allow(account="hana")
+        ask_udp(bench.guest, data=b"x" * 1000)
+        bench.logout()
+        before = {device: _classes(bench, device) for device in ("lan0", "wan0")}
+        bench.allow(OTHER, OTHER_MAC, "ivan", down_bps=1_000_000, up_bps=2_000_000)
+        assert ask_udp(bench.other)
+        assert bench.who(OTHER).down_octets == 20 + 8 + len(f"{WAN} hello")
+        after = {device: _classes(bench, device) for device in ("lan0", "wan0")}
+        assert {device: found.keys() for device, found in after.items()} == {d: f.keys() for d, f in before.items()}
+        assert ("rate 1Mbit" in after["lan0"]["1:10"], "rate 2Mbit" in after["wan0"]["1:10"]) == (True, True)
+
+    def test_a_restart_knows_the_classes_that_nobody_has(self, bench: Bench) -> None:
+        bench.allow()
+        ask_udp(bench.guest)
+        bench.logout()
+        before = _classes(bench, "lan0")
+        _restart(bench, 1)
+        bench.allow(account="jiri")
+        assert ask_udp(bench.guest)
+        assert bench.who().down_octets == 20 + 8 + len(f"{WAN} hello")
+        assert _classes(bench, "lan0").keys() == before.keys()
+
+    def test_what_waits_for_a_guest_ends_with_the_session(self, bench: Bench) -> None:
+        bench.allow(down_bps=100_000, up_bps=0)
+        with inside(bench.guest):
+            asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with asking:
+            for _ in range(40):
+                asking.sendto(bytes(1200), (OUTSIDE, UDP_PORT))
+            asking.settimeout(5)
+            asking.recv(2000)
+            bench.logout()
+            asking.settimeout(0.5)
+            came = 0
+            with pytest.raises(TimeoutError):
+                while asking.recv(2000):
+                    came += 1
+        assert came <= 20  # of some 35
+
+    def test_an_upload_without_a_limit_has_none_until_it_gets_one(self, bench: Bench) -> None:
+        _forget_classes(bench)
+        bench.allow(account="kata", down_bps=8_000_000, up_bps=0)
+        assert ask_udp(bench.guest)
+        assert (set(_classes(bench, "lan0")), set(_classes(bench, "wan0"))) == ({"1:1", "1:10"}, {"1:2"})
+        used = bench.who()
+        assert bench.order(COA, User_Name="kata", Mikrotik_Rate_Limit="2M/3M").code == COA_ACK
+        assert "rate 2Mbit" in _classes(bench, "wan0")["1:10"]
+        with iperf_server(bench):
+            keeps_to(2e6, partial(_iperf, bench.guest))
+        _restart(bench, 1)
+        assert "rate 2Mbit" in _classes(bench, "wan0")["1:10"]
+        assert bench.who().up_octets > used.up_octets + 1_000_000
+
+    def test_the_appliances_own_packets_wait_for_no_guest(self, bench: Bench) -> None:
+        bench.allow(up_bps=0)
+        before = _past_all_classes(bench)
+        assert ask_udp(bench.guest)
+        assert _past_all_classes(bench) == before
+        assert ask_udp(bench.gateway)
+        assert _past_all_classes(bench) > before
+
+    def test_not_more_are_kept_than_may_be(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("portal.shaping.SPARE_CLASSES", 2)
+        devices = "veth0", "veth1"
+        bench.gateway.iproute("link", "add", devices[0], "type", "veth", "peer", "name", devices[1])
+        with inside(bench.gateway):
+            shaper = Shaper(*devices)
+            shaper.open()
+        try:
+            shaper.prepare()
+            for _ in range(2):
+                shaper.set_classes((minor, 0, 1_000_000) for minor in range(0x10, 0x15))
+                assert [len(_classes(bench, device)) for device in devices] == [1 + 5, 1 + 5]
+                for minor in range(0x10, 0x15):
+                    shaper.release(minor)
+                assert [set(_classes(bench, d)) for d in devices] == [{f"1:{n}", "1:10", "1:11"} for n in (1, 2)]
+            shaper.set_classes([(0x10, 0, 0)])
+            bench.gateway.run("tc", "class", "del", "dev", devices[0], "classid", "1:10")
+            shaper.release(0x10)
+            shaper.release(0x20)  # it was never made
+        finally:
+            shaper.close()
+            bench.gateway.iproute("link", "del", devices[0])
+
+
 class TestOrders:
     def test_disconnect(self, bench: Bench) -> None:
         bench.allow(account="jana")
@@ -560,6 +650,23 @@ def test_a_reboot(module_bench: Bench) -> None:
         assert after.remaining_s is not None and 80 < after.remaining_s < 100
         assert after.up_octets > used.up_octets > 0
         assert stopped(bench, "sven")["Acct-Terminate-Cause"] == Cause.SESSION_TIMEOUT
+
+
+def _classes(bench: Bench, device: str) -> dict[str, str]:
+    lines = bench.gateway.run("tc", "class", "show", "dev", device).stdout.splitlines()
+    return {line.split()[2]: line for line in lines}
+
+
+def _past_all_classes(bench: Bench) -> int:
+    (root,) = json.loads(bench.gateway.run("tc", "-s", "-j", "qdisc", "show", "dev", "wan0", "root").stdout)
+    return int(root["options"]["direct_packets_stat"])
+
+
+def _forget_classes(bench: Bench) -> None:
+    bench.kill()
+    for device in ("lan0", "wan0"):
+        bench.gateway.run("tc", "qdisc", "del", "dev", device, "root")
+    bench.start()
 
 
 def _public(address: str = PUBLIC) -> object:

@@ -52,10 +52,11 @@ class FakeClock(Clock):
 
 
 class FakeKernel:
-    """Remembers what it was told; `classes` are the counters by minor."""
+    """Remembers what it was told; `classes` are the counters by minor, which go on from one session to the next."""
 
     def __init__(self) -> None:
         self.classes: dict[int, Counters] = {}
+        self.used: set[int] = set()
         self.online: dict[IPv4Address, float | None] = {}
         self.told: list[str] = []
         self.refuses = ""
@@ -67,12 +68,14 @@ class FakeKernel:
 
     def rebuild(self, online: Sequence[tuple[Session, float | None]]) -> None:
         self.online = {session.ip: left_s for session, left_s in online if left_s is None or left_s > 0}
-        self.classes = {s.minor: self.classes.get(s.minor, Counters()) for s, _ in online}
+        self.used = {s.minor for s, _ in online}
+        self.classes |= {minor: self.classes.get(minor, Counters()) for minor in self.used}
 
     def admit(self, session: Session, remaining_s: float | None) -> None:
         self._tell("admit")
-        assert session.minor not in self.classes
-        self.classes[session.minor] = Counters()
+        assert session.minor not in self.used
+        self.used.add(session.minor)
+        self.classes.setdefault(session.minor, Counters())
         self.online[session.ip] = remaining_s
 
     def retime(self, session: Session, remaining_s: float | None) -> None:
@@ -96,7 +99,7 @@ class FakeKernel:
 
     def release(self, sessions: Sequence[Session]) -> None:
         for session in sessions:
-            self.classes.pop(session.minor, None)
+            self.used.discard(session.minor)
 
 
 class Rig:
@@ -203,7 +206,25 @@ class TestAllow:
         rig.allow()
         rig.sessions.logout(IP)
         assert len(rig.sessions._free_minors) == free
-        assert rig.kernel.classes == {}
+        assert rig.kernel.used == set()
+
+    def test_the_next_session_of_a_class_pays_only_for_itself(self, rig: Rig) -> None:
+        rig.allow()
+        rig.use(5000)
+        rig.allow(mac=OTHER_MAC, account="boris")
+        assert len(rig.kernel.classes) == 1
+        assert rig.sessions.who(IP).down_octets == 0
+        rig.use(300)
+        rig.restart()
+        assert rig.sessions.who(IP).down_octets == 300
+        rig.sessions.change(order(account="boris", idle_timeout_s=60))  # writes the counters
+        rig.kernel.classes.clear()
+        rig.kernel.used.clear()
+        rig.restart()
+        rig.use(20)
+        rig.sessions.logout(IP)
+        used = [(record.account, record.down_octets) for record in rig.records() if record.status == "Stop"]
+        assert used == [("anna", 5000), ("boris", 320)]
 
     def test_a_full_gateway_says_so(self, rig: Rig) -> None:
         rig.allow()
@@ -396,7 +417,7 @@ class TestClosing:
         rig.use(1000)
         rig.sessions.close()
         assert rig.kernel.online == {}
-        assert rig.kernel.classes == {}
+        assert rig.kernel.used == set()
         stops = [(r.account, r.terminate_cause, r.up_octets) for r in rig.records() if r.status == "Stop"]
         assert stops == [("anna", Cause.ADMIN_RESET, 1000), ("boris", Cause.ADMIN_RESET, 0)]
         with pytest.raises(UserError, match="closed"):
