@@ -79,10 +79,10 @@ def test_a_second_run_changes_nothing(appliance: Appliance) -> None:
 
 def test_only_what_reads_a_changed_file_is_restarted(appliance: Appliance, toml: Path) -> None:
     toml.write_text(toml.read_text() + "[radius]\nauthentication_port = 11812\n")
-    changed = "changed: radius-authentication, radius-accounting, gateway, portal, jobs"  # portal and gateway ask there
+    changed = "changed: radius-authentication, radius-accounting, gateway, portal, jobs, admin"  # all ask there
     assert appliance.cli("apply").strip() == changed
     toml.write_text(toml.read_text() + '[dhcp]\ndns = ["192.0.2.53"]\n')
-    assert appliance.cli("apply").strip() == "changed: dnsmasq"
+    assert appliance.cli("apply").strip() == "changed: admin, dnsmasq"  # the doctor's page tells whom it asks
     toml.write_text(toml.read_text() + "[admin]\nport = 18090\n")
     assert appliance.cli("apply").strip() == "changed: web"
 
