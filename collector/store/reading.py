@@ -1,0 +1,220 @@
+"""Reading what is kept: which segments can matter, their flows as a relation of DuckDB, and how complete they are."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import duckdb
+import numpy as np
+
+from collector.flows import FLOW
+from collector.store import duck, packing, segments, sets, tail
+from collector.store.catalog import Catalog
+from collector.store.models import CATALOG, SEGMENTS, Certificate, Lost, SegmentFile
+from collector.store.models import Range as Range
+from collector.store.tail import Tail
+from collector.store.unpacking import TYPES, File
+
+Client = tuple[int, int, int]  # upper half, and the lowest and highest lower half of a range of addresses
+
+
+class Reading:
+    """What is kept in a folder `flows/`, as of its opening. `con` runs the SQL that it gives."""
+
+    def __init__(self, folder: Path, memory_mb: int = duck.MEMORY_MB, temporary: Path | None = None) -> None:
+        self.folder = folder
+        self._memory_mb, self._temporary = memory_mb, temporary
+        self._damaged: dict[str, str] = {}
+        self._read_tail: Tail | None = None
+
+    def __enter__(self) -> "Reading":
+        with ExitStack() as stack:
+            self.catalog = stack.enter_context(Catalog(self.folder / CATALOG))
+            stack.enter_context(self.catalog.as_of_now())
+            self.con: duckdb.DuckDBPyConnection = duck.reader(self._temporary, self._memory_mb)
+            stack.callback(self.con.close)
+            self.exporters = self.catalog.exporters()  # first of all, as it fixes what the catalogue is as of
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def relation(
+        self, range: Range, clients: Sequence[Client] | None = None, exporters: Iterable[int] | None = None
+    ) -> str:
+        """SQL of FLOW's columns, one row per flow as exported, of all flows that overlap a range of time.
+
+        With `clients` flows are left out of which neither end is in one of those ranges of addresses; what stands
+        behind the destination's address counts as that end. So may flows of exporters that aren't asked for.
+        """
+        wanted = None if exporters is None else list(exporters)
+        parts = [part for file in self.files(range, clients) for part in self._parts(file, range, clients, wanted)]
+        if self._reaches_tail(range):
+            parts.append(self._of_tail(range, wanted))
+        return "\nUNION ALL\n".join(parts) or _nothing()
+
+    def who(self, range: Range, hi: int, lo: int, port: int) -> str:
+        """SQL of the flows of a time that may have had a public address and port at the client's end.
+
+        It is behind NAT, or has that address itself. There are others beside them where ports were translated.
+        """
+        parts = []
+        for segment in self.files(range):
+            file = File(self.folder / SEGMENTS / segment.path, segment.columns)
+            when = self._when(segment, file, range)
+            inner, outer = (file.within(name, port, port) or "true" for name in ("client_port", "nat_client_port"))
+            natted = file.between("nat_client", hi, lo, lo)
+            other = f"{file.raw('client_port', 'INTEGER')} <> {port}"
+            for where in ([natted, inner], [natted, outer, other], [file.between("client", hi, lo, lo), inner]):
+                if "false" not in (*where, *when):
+                    parts.append(file.relation(" AND ".join([*when, *where])))
+        if self._reaches_tail(range):
+            parts.append(self._of_tail(range, None))
+        return "\nUNION ALL\n".join(parts) or _nothing()
+
+    @property
+    def tail(self) -> Tail:
+        """What has come but isn't sealed yet; read once."""
+        if self._read_tail is None:
+            self._read_tail = tail.read(self.folder, self.catalog, self.exporters)
+            flows = self._read_tail.flows
+            self.con.register("tail", {name: np.ascontiguousarray(flows[name]) for name in FLOW.names or ()})
+        return self._read_tail
+
+    def _reaches_tail(self, range: Range) -> bool:
+        """Whether what isn't sealed can have flows of that time: decoding it is the slow part of a small question."""
+        if self._read_tail is None:
+            begins_ms = tail.begins_ms(self.folder, self.catalog)
+            return begins_ms is not None and range.until_ms > begins_ms - packing.ODD_MS
+        return True
+
+    def _of_tail(self, range: Range, exporters: list[int] | None) -> str:
+        if not len(self.tail.flows):
+            return _nothing()
+        among = "" if exporters is None else " AND " + _any(f"exporter = {number}" for number in exporters)
+        return f"SELECT * FROM tail WHERE first < {range.until_ms} AND last >= {range.since_ms}{among}"  # noqa: S608
+
+    def files(self, range: Range, clients: Sequence[Client] | None = None) -> list[SegmentFile]:
+        """The segments that can have such flows, and are as they were written."""
+        found = self.catalog.segments(range.since_ms, range.until_ms)
+        return [s for s in found if (clients is None or _may_have(s, clients)) and self._sound(s)]
+
+    def doubt(self, range: Range) -> bool:
+        """Looks whether the segments of a time are as they were written, when DuckDB couldn't read one.
+
+        Those that aren't are left out from now on, and lost in certificates; whether there were any. Then ask anew.
+        """
+        found = False
+        for segment in self.files(range):
+            try:
+                whole = segments.digest(self.folder / SEGMENTS / segment.path) == segment.sha256
+            except OSError:
+                whole = False
+            if not whole:
+                self._damaged[segment.path] = "it isn't as it was written"
+                found = True
+        return found
+
+    def certificate(self, range: Range, exporters: Iterable[int] | None = None) -> Certificate:
+        wanted = None if exporters is None else {0, *exporters}
+        present, losses = 0, []
+        for segment in self.catalog.segments(range.since_ms, range.until_ms):
+            share = _share(segment.received_from_ms, segment.received_until_ms, range, segment.rows)
+            if self._sound(segment):
+                present += share
+            elif share:
+                losses.append(Lost(0, segment.received_from_ms, segment.received_until_ms, share, "damaged"))
+        tail = self.tail if self._reaches_tail(range) else Tail()
+        received = tail.flows["received"]
+        present += int(((received >= range.since_ms) & (received < range.until_ms)).sum())
+        for loss in [*self.catalog.losses(range.since_ms, range.until_ms), *tail.losses]:
+            if wanted is None or loss.exporter in wanted:
+                losses.append(loss._replace(flows=_share(loss.since_ms, loss.until_ms, range, loss.flows)))
+        lost = sum(loss.flows for loss in losses)
+        notes = [f"{path}: {why}" for path, why in self._damaged.items()]
+        if tail.more:
+            notes.append("what came last isn't read yet")
+        return Certificate(present, lost, losses, max(self._sealed_until_ms(), tail.until_ms), notes)
+
+    def _sealed_until_ms(self) -> int:
+        (until_ms,) = self.catalog.one("SELECT max(received_until_ms) FROM segment")
+        return int(until_ms or 0)
+
+    def _sound(self, segment: SegmentFile) -> bool:
+        """Whether the file is there, whole by its size, and not known to be damaged; remembers why not."""
+        why = segment.damaged or self._damaged.get(segment.path)
+        try:
+            size = (self.folder / SEGMENTS / segment.path).stat().st_size
+            if size != segment.size_bytes:
+                why = f"it has {size} bytes, {segment.size_bytes} were written"
+        except OSError as error:
+            why = str(error.strerror)
+        if why:
+            self._damaged[segment.path] = why
+        return not why
+
+    def _parts(
+        self, segment: SegmentFile, range: Range, clients: Sequence[Client] | None, exporters: list[int] | None
+    ) -> Iterator[str]:
+        file = File(self.folder / SEGMENTS / segment.path, segment.columns)
+        common = self._when(segment, file, range)
+        low, high = segment.columns["exporter"]
+        if exporters is not None and not (low == high and low in exporters):
+            common.append(_any(f"{file.raw('exporter', 'UINTEGER')} = {number}" for number in exporters))
+        for where in [""] if clients is None else _ends(file, clients):
+            if where != "false" and "false" not in common:
+                yield file.relation(" AND ".join([*common, *([where] if where else [])]))
+
+    @staticmethod
+    def _when(segment: SegmentFile, file: File, range: Range) -> list[str]:
+        """Conditions that a flow overlaps a time, none where all do."""
+        conditions = []
+        if segment.odd_first_ms is not None or segment.first_ms < range.since_ms or segment.last_ms >= range.until_ms:
+            longest = segment.columns["duration"].high
+            began = file.began(range.since_ms - max(0, longest), range.until_ms - 1)
+            conditions += [began] if began else []
+            conditions.append(f"{file.last()} >= {range.since_ms}")
+        return conditions
+
+
+def _ends(file: File, clients: Sequence[Client]) -> Iterator[str]:
+    """Conditions that exclude each other: the first can be asked of the file's order, the second looks at few rows."""
+    low, high = file.bounds["twin"]
+    client = _any(f"({file.between('client', *range)})" for range in clients)
+    peer = _any(f"({file.between('peer', *range)})" for range in clients)
+    outer = _any(f"({file.between('nat_client', *range)})" for range in clients)
+    outside = [f"(via AND {outer})"] if file.bounds["via"].high and outer != "false" else []
+    if all(packing.is_local(4 if hi == 0 else 6, hi, a, b) for hi, a, b in clients):
+        yield client
+        others = _any((peer, *outside))
+        if high and others != "false":
+            yield f"{'' if low == high else 'twin AND '}{others} AND NOT {client}"
+    else:
+        yield _any((client, peer, *outside))
+
+
+def _any(conditions: Iterable[str]) -> str:
+    parts = [condition for condition in conditions if condition not in ("false", "(false)")]
+    return "(" + " OR ".join(parts) + ")" if parts else "false"
+
+
+def _may_have(segment: SegmentFile, clients: Sequence[Client]) -> bool:
+    for hi, low, high in clients:
+        family = 4 if hi == 0 and high < 2**32 else 6
+        if not packing.is_local(family, hi, low, high):
+            return True
+        if sets.may_have(segment.clients, family, *((low, high) if family == 4 else (hi, hi))):
+            return True
+    return False
+
+
+def _share(since_ms: int, until_ms: int, range: Range, count: int) -> int:
+    """Of something spread over a time, what falls into a range of it."""
+    within = min(until_ms + 1, range.until_ms) - max(since_ms, range.since_ms)
+    return round(count * max(0, within) / max(1, until_ms + 1 - since_ms))
+
+
+def _nothing() -> str:
+    chosen = ", ".join(f"NULL::{TYPES[name]} AS {name}" for name in FLOW.names or ())
+    return f"SELECT {chosen} WHERE false"
