@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from appliance import certificates, db, launch, modules, supervise, systemd_units, web_server
+from appliance import certificates, data_disk, db, launch, modules, supervise, systemd_units, web_server
 from appliance import config as configuration
 from appliance.accounts.models import core_db
 from appliance.config import Config
@@ -119,7 +119,8 @@ def prepare(config: Config, active: Sequence[Module]) -> None:
     make_users()
     for base in (config.paths.state, config.paths.run, config.paths.log):
         base.mkdir(parents=True, exist_ok=True, mode=0o755)
-    _make_directories(config, [*COMMON, *(d for module in active for d in module.directories)])
+    _make_directories(config, [*COMMON, *(d for d in _directories(active) if d.base != "data")])
+    make_on_disk(config, active)
     _make_key(key_file(config.paths.state))
     certificates.ensure(config)
     sqlite, steps = db.sqlite_path(config.database_url), db.migrations("appliance.migrations")
@@ -130,6 +131,20 @@ def prepare(config: Config, active: Sequence[Module]) -> None:
     if sqlite is not None:
         os.chown(sqlite, 0, grp.getgrnam("gatehouse-core").gr_gid)
         sqlite.chmod(0o660)  # -wal and -shm take the database's mode
+
+
+def _directories(active: Iterable[Module]) -> list[Directory]:
+    return [directory for module in active for directory in module.directories]
+
+
+def make_on_disk(config: Config, active: Iterable[Module]) -> None:
+    """The folders on the data disk, which only root can make there; none while it is away."""
+    make_users()
+    try:
+        data_disk.ready(config)
+    except UserError:
+        return
+    _make_directories(config, (d for d in _directories(active) if d.base == "data"))
 
 
 def make_users() -> None:
@@ -179,7 +194,7 @@ def _verify(config: Config, active: Sequence[Module]) -> None:
     with tempfile.TemporaryDirectory(prefix="verify-", dir=config.paths.run) as folder:
         Path(folder).chmod(0o755)
         staged = replace(config, paths=replace(config.paths, run=Path(folder)))
-        _make_directories(staged, (d for module in active for d in module.directories if d.base == "run"))
+        _make_directories(staged, (d for d in _directories(active) if d.base == "run"))
         install(staged, _rendered(staged, active))
         for module in active:
             module.verify(staged)

@@ -35,6 +35,7 @@ from appliance.errors import UserError
 from appliance.nas import cli as nas_cli
 from appliance.nas import watch
 from appliance.tables import show
+from collector import cli as flows_cli
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -98,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor_cli.add_parser(commands)
     backup_cli.add_parsers(commands)
     disk_cli.add_parser(commands)
+    flows_cli.add_parser(commands)
     return parser
 
 
@@ -174,7 +176,11 @@ def _status(args: argparse.Namespace, config: Config) -> str:
             state = states.get(service.name, "stopped")
             rows.append({"module": module.name, "service": service.name, "state": state, "user": service.user})
     table = show(rows, ("module", "service", "state", "user"), args.json)
-    return table if args.json else "\n".join([table, *_silent_routers(config), *_data_disk(config)])
+    return table if args.json else "\n".join([table, *_silent_routers(config), *_data_disk(config), *_lines(config)])
+
+
+def _lines(config: Config) -> list[str]:
+    return [line for module in modules.running(config) for line in module.lines(config)]
 
 
 def _silent_routers(config: Config) -> list[str]:

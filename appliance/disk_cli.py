@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from appliance import apply, data_disk, launch, systemd_units
+from appliance import apply, data_disk, launch, modules, systemd_units
 from appliance.config import Config
 from appliance.data_disk import Device
 from appliance.errors import UserError
@@ -80,6 +80,7 @@ def _init(args: argparse.Namespace, config: Config) -> str:
     name = make(Path(device.path))
     data_disk.remember(config, name)
     _mount(Path(device.path), config.paths.data)
+    apply.make_on_disk(config, modules.running(config))
     return data_disk.line(data_disk.state(config))
 
 
@@ -94,6 +95,7 @@ def _use(args: argparse.Namespace, config: Config) -> str:
     if seen is None or (seen.number, seen.marker) != (device.number, device.uuid):
         raise UserError(f"what is mounted at {config.paths.data} isn't the data disk {device.path}: unmount it")
     data_disk.remember(config, device.uuid)
+    apply.make_on_disk(config, modules.running(config))
     return data_disk.line(data_disk.state(config))
 
 

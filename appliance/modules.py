@@ -1,15 +1,15 @@
 """The parts of the product, each activated on its own. None is active until it is enabled."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from appliance.config import Config
 from appliance.core import CORE
 from appliance.errors import UserError
-from appliance.service import Module
+from appliance.service import Module, is_enabled, marker
+from collector.module import NETFLOW
 from portal.module import HOTSPOT
 
-MODULES: tuple[Module, ...] = (HOTSPOT,)
+MODULES: tuple[Module, ...] = (HOTSPOT, NETFLOW)
 
 
 def by_name(name: str) -> Module:
@@ -20,7 +20,7 @@ def by_name(name: str) -> Module:
 
 
 def enabled(config: Config) -> Sequence[Module]:
-    return [module for module in MODULES if _marker(config, module).exists()]
+    return [module for module in MODULES if is_enabled(config, module.name)]
 
 
 def running(config: Config) -> Sequence[Module]:
@@ -30,13 +30,9 @@ def running(config: Config) -> Sequence[Module]:
 
 def set_enabled(config: Config, module: Module, on: bool) -> None:
     """Only a marker: what runs changes with the next apply, and data stays in either case."""
-    marker = _marker(config, module)
-    marker.parent.mkdir(parents=True, exist_ok=True)
+    path = marker(config, module.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
     if on:
-        marker.touch(mode=0o644)
+        path.touch(mode=0o644)
     else:
-        marker.unlink(missing_ok=True)
-
-
-def _marker(config: Config, module: Module) -> Path:
-    return config.paths.state / "enabled" / module.name
+        path.unlink(missing_ok=True)

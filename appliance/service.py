@@ -16,7 +16,8 @@ class Service:
 
     `command` is given the configuration; capabilities are names without `CAP_`; `groups` are supplementary.
     `reads` names the sections of the configuration that the process itself reads: it is restarted when they
-    change. `forks` marks a program whose workers outlive a killed parent. A service that isn't `wanted` isn't run:
+    change. `forks` marks a program whose workers outlive a killed parent. `disk` is for who works on the data disk, as
+    it comes and goes. A service that isn't `wanted` isn't run:
     one that ran until now is asked by `close` to end what users have going on, and once it is stopped `clear` takes
     away what it leaves in the kernel. Both are root's, and given the configuration that it ran by.
     """
@@ -33,6 +34,7 @@ class Service:
     environment: tuple[tuple[str, str], ...] = ()
     umask: int = 0o007
     forks: bool = False
+    disk: bool = False
     wanted: Callable[[Config], bool] = lambda config: True
     close: Callable[[Config], None] | None = None
     clear: Callable[[Config], None] | None = None
@@ -56,9 +58,9 @@ class File:
 
 @dataclass(frozen=True)
 class Directory:
-    """A directory that services share or own, below `paths.state` or `paths.run`."""
+    """A directory that services share or own, below `paths.state`, `paths.run` or on the data disk, if it is there."""
 
-    base: Literal["state", "run"]
+    base: Literal["state", "run", "data"]
     path: str
     owner: str
     group: str
@@ -170,7 +172,8 @@ class Module:
     """A part of the product that is activated on its own.
 
     `render` reads the open core database; `verify` raises UserError before anything is installed: the rendered
-    files lie below the `paths.run` that it is given. `problems` are lines about what doesn't answer now. `sites` are
+    files lie below the `paths.run` that it is given. `problems` are lines about what doesn't answer now, `lines` what
+    `gatehouse status` says, at once. `sites` are
     server blocks for nginx.conf. `web` names the Python modules whose PAGES join the admin's, `checks` those whose
     CHECKS join the doctor's;
     `attention` and `tiles` are on its first page. Both read the open core database, at a time in UTC seconds.
@@ -190,6 +193,7 @@ class Module:
     render: Callable[[Config], list[File]]
     verify: Callable[[Config], None]
     problems: Callable[[Config], Iterable[str]]
+    lines: Callable[[Config], Iterable[str]] = lambda config: ()
     sites: Callable[[Config], Iterable[str]] = lambda config: ()
     web: tuple[str, ...] = ()
     beside_pages: tuple[str, ...] = ()
@@ -204,3 +208,12 @@ class Module:
     steps: tuple[Step, ...] = ()
     after_setup: tuple[tuple[str, str], ...] = ()
     keeps: tuple[str, ...] = ()
+
+
+def marker(config: Config, module: str) -> Path:
+    return config.paths.state / "enabled" / module
+
+
+def is_enabled(config: Config, module: str) -> bool:
+    """For those that mustn't know the module itself."""
+    return marker(config, module).exists()

@@ -14,6 +14,7 @@ from appliance.service import ASKED, Service
 UNITS = Path("/run/systemd/system")
 BOOT_UNITS = Path("/usr/local/lib/systemd/system")  # systemd.unit(5); read-only in an image
 BOOT = "gatehouse-apply.service"
+_NOT_SYSTEM = ("/home", "/media", "/mnt", "/opt", "/root", "/var")  # what ProtectSystem=full leaves to be written to
 WISHES, WISHES_PATH = "gatehouse-wishes.service", "gatehouse-wishes.path"
 RENEWAL, RENEWAL_TIMER = "gatehouse-renewal.service", "gatehouse-renewal.timer"
 
@@ -39,6 +40,7 @@ def render(config: Config, services: Iterable[Service]) -> dict[str, str]:
             environment=launch.environment(config, service),
             families=" ".join(families),
             writes=[str(path) for path in service.writes(config)],
+            read_only=[f"-{path}" for path in _NOT_SYSTEM if not config.paths.data.is_relative_to(path)],
         )
     return units
 

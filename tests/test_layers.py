@@ -28,7 +28,7 @@ ONLY_IMPORTERS = {
     "requests": ("appliance/acme_client.py",),
     "pyrage": ("appliance/age.py",),
     "pyftpdlib": ("appliance/vault/server.py",),
-    "duckdb": ("collector/*.py",),
+    "duckdb": ("collector/*.py", "collector/store/*.py"),
     "fpdf": ("appliance/accounts/sheets.py",),
     "segno": ("appliance/accounts/sheets.py",),
     "radiusd": ("rlm_python/hotspot.py",),

@@ -3,14 +3,16 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import segno
-from fpdf import FPDF
 
 from appliance.accounts import vouchers, wording
 from appliance.config import Config
 from appliance.errors import UserError
+
+if TYPE_CHECKING:
+    from fpdf import FPDF
 
 FONTS = Path("/usr/share/fonts/truetype/dejavu")  # Debian: fonts-dejavu-core; Latin, Cyrillic, Greek
 QUIET_MODULES = 4  # ISO/IEC 18004, 6.3.8: the light margin that a reader needs
@@ -86,7 +88,9 @@ def roll(sheet: Sheet, vouchers: Iterable[Voucher], paper_mm: int) -> bytes:
     return bytes(pdf.output())
 
 
-def _document(site: str, page: str | tuple[float, float]) -> FPDF:
+def _document(site: str, page: str | tuple[float, float]) -> "FPDF":
+    from fpdf import FPDF  # it loads numpy where there is one, which the pages needn't carry until a sheet is asked for
+
     pdf = FPDF(format=page)
     pdf.set_auto_page_break(False)
     pdf.set_margin(0)
@@ -98,14 +102,14 @@ def _document(site: str, page: str | tuple[float, float]) -> FPDF:
     return pdf
 
 
-def _add_font(pdf: FPDF, family: str, style: str, file: str) -> None:
+def _add_font(pdf: "FPDF", family: str, style: str, file: str) -> None:
     try:
         pdf.add_font(family, style, FONTS / file)
     except FileNotFoundError:
         raise UserError(f"{FONTS / file} is missing: install the Debian package fonts-dejavu-core") from None
 
 
-def _cut_lines(pdf: FPDF, xs: list[float], ys: list[float]) -> None:
+def _cut_lines(pdf: "FPDF", xs: list[float], ys: list[float]) -> None:
     pdf.set_draw_color(HAIR)
     pdf.set_line_width(0.15)
     pdf.set_dash_pattern(dash=1.2, gap=1.2)
@@ -116,7 +120,7 @@ def _cut_lines(pdf: FPDF, xs: list[float], ys: list[float]) -> None:
     pdf.set_dash_pattern()
 
 
-def _card(pdf: FPDF, box: _Box, sheet: Sheet, voucher: Voucher) -> None:
+def _card(pdf: "FPDF", box: _Box, sheet: Sheet, voucher: Voucher) -> None:
     """Words on the left, the QR code on the right, the code to type below them over the whole width."""
     qr, panel = 28.0, 10.5
     _qr(pdf, box.x + box.width - qr + 2, box.y - 3, qr, voucher.url)
@@ -131,7 +135,7 @@ def _card(pdf: FPDF, box: _Box, sheet: Sheet, voucher: Voucher) -> None:
     _panel(pdf, _Box(box.x - 1, box.y + box.height - panel + 1, box.width + 2, panel), sheet, voucher)
 
 
-def _panel(pdf: FPDF, box: _Box, sheet: Sheet, voucher: Voucher) -> None:
+def _panel(pdf: "FPDF", box: _Box, sheet: Sheet, voucher: Voucher) -> None:
     pdf.set_fill_color(PAPER)
     pdf.rect(*box, style="F", round_corners=True, corner_radius=1.5)
     inner = _Box(box.x + 3, box.y, box.width - 6, box.height)
@@ -143,7 +147,7 @@ def _panel(pdf: FPDF, box: _Box, sheet: Sheet, voucher: Voucher) -> None:
         )
 
 
-def _slip(pdf: FPDF, box: _Box, qr: float, sheet: Sheet, voucher: Voucher) -> None:
+def _slip(pdf: "FPDF", box: _Box, qr: float, sheet: Sheet, voucher: Voucher) -> None:
     """All centred, one thing below the other."""
     x, y, width, _ = box
     y = _line(pdf, _Box(x, y, width, 7), sheet.site, "B", 13, align="C") + 1
@@ -162,7 +166,7 @@ def _use_by(sheet: Sheet) -> str:
 
 
 def _line(
-    pdf: FPDF, box: _Box, text: str, style: str, size: float, grey: int = INK, align: str = "L", family: str = "sans"
+    pdf: "FPDF", box: _Box, text: str, style: str, size: float, grey: int = INK, align: str = "L", family: str = "sans"
 ) -> float:
     """Writes one line, smaller where it wouldn't fit; returns where the next one begins."""
     pdf.set_text_color(grey)
@@ -175,7 +179,7 @@ def _line(
     return box.y + box.height
 
 
-def _qr(pdf: FPDF, x: float, y: float, side: float, url: str) -> None:
+def _qr(pdf: "FPDF", x: float, y: float, side: float, url: str) -> None:
     """Dark modules of a row that touch are one rectangle: no hairlines between them, and a small file."""
     runs, modules = _runs(url)
     module = side / (modules + 2 * QUIET_MODULES)

@@ -10,7 +10,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -101,8 +101,13 @@ class Ask:
     def query(self) -> dict[str, str]:
         return {key: bottle.request.query.getunicode(key, "") for key in bottle.request.query}
 
-    def file(self, content: bytes, name: str, kind: str) -> bytes:
-        """What the browser keeps as a file; `kind` is its media type."""
+    def queries(self) -> dict[str, list[str]]:
+        """As `query`, with all values of what may stand in the URL several times."""
+        asked = bottle.request.query.decode()
+        return {key: asked.getall(key) for key in asked}
+
+    def file(self, content: bytes | Iterator[bytes], name: str, kind: str) -> bytes | Iterator[bytes]:
+        """What the browser keeps as a file, perhaps piece by piece; `kind` is its media type."""
         bottle.response.content_type = kind
         bottle.response.set_header("Content-Disposition", f'attachment; filename="{name}"')
         return content
@@ -242,8 +247,15 @@ class Section:
 
 
 def sections(config: Config) -> Sequence[Section]:
-    """In the navigation's order: the first page, one a module that is enabled, the appliance itself."""
-    enabled = [Section(module.title, (*module.web, *module.api)) for module in modules.enabled(config) if module.web]
+    """In the navigation's order: the first page, one a module that is enabled, the appliance itself.
+
+    What two modules need stands below the first of them that is enabled.
+    """
+    enabled: list[Section] = []
+    for module in modules.enabled(config):
+        shown = {room for section in enabled for room in section.rooms}
+        if rooms := [room for room in (*module.web, *module.api) if room not in shown]:
+            enabled.append(Section(module.title, rooms))
     return [Section("Start", OWN[:1]), *enabled, Section("Appliance", OWN[1:])]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-from appliance.api.resources import ROOT, Resource
+from appliance.api.resources import ROOT, Report, Resource
 from appliance.api.shapes import Object, Part
 from appliance.config import Config
 
@@ -22,12 +22,17 @@ ERRORS = {
 }
 
 
-def document(config: Config, of: Sequence[Resource], paging: Sequence[Part]) -> Document:
+def document(
+    config: Config, of: Sequence[Resource], paging: Sequence[Part], reports: Sequence[Report] = ()
+) -> Document:
     paths: Document = {}
     schemas: Document = {"Error": Object((Part("error", _Plain(), "a sentence for people"),), ("error",)).schema()}
     for resource in of:
         paths |= _paths(resource, paging)
         schemas |= _schemas(resource)
+    for report in reports:
+        paths[f"{ROOT}/{report.name}"] = {"get": _report(report)}
+        schemas[_title(report)] = report.item().schema()
     return {
         "openapi": "3.1.0",
         "info": {
@@ -56,7 +61,7 @@ class _Plain:
         return {"type": "string"}
 
 
-def _title(of: Resource) -> str:
+def _title(of: Resource | Report) -> str:
     return "".join(word.capitalize() for word in of.one.split())
 
 
@@ -96,9 +101,9 @@ def _paths(of: Resource, paging: Sequence[Part]) -> Document:
     return {path: methods for path, methods in found.items() if methods}
 
 
-def _operation(of: Resource, verb: str, summary: str, role: str) -> Document:
+def _operation(of: Resource | Report, verb: str, summary: str, role: str) -> Document:
     return {
-        "operationId": f"{verb}-{of.name}",
+        "operationId": f"{verb}-{of.name.replace('/', '-')}",
         "tags": [of.name],
         "summary": summary,
         "description": f"{of.about} Role: {role}.",
@@ -113,12 +118,27 @@ def _list(of: Resource, paging: Sequence[Part]) -> Document:
         "required": ["items", "next"],
         "additionalProperties": False,
     }
-    parameters = [
-        {"name": part.name, "in": "query", "description": part.about, "schema": part.shape.schema()}
-        for part in (*paging, *of.filters)
-    ]
     found = _operation(of, "list", f"List {of.name}, in pages", of.reads)
-    return found | {"parameters": parameters} | _answers(of, 200, whole)
+    return found | {"parameters": _parameters((*paging, *of.filters))} | _answers(of, 200, whole)
+
+
+def _parameters(parts: Sequence[Part]) -> list[Document]:
+    return [
+        {"name": part.name, "in": "query", "description": part.about, "schema": part.shape.schema()} for part in parts
+    ]
+
+
+def _report(of: Report) -> Document:
+    items = {"type": "array", "items": _ref(_title(of))}
+    beside = {part.name: part.shape.schema() | {"description": part.about} for part in of.beside}
+    whole = {
+        "type": "object",
+        "properties": {"items": items, **beside},
+        "required": ["items", *beside],
+        "additionalProperties": False,
+    }
+    found = _operation(of, "ask", f"Ask for {of.name}", of.reads)
+    return found | {"parameters": _parameters(of.parts)} | _answers(of, 200, whole)
 
 
 def _writing(of: Resource, verb: str, sent: str, summary: str, status: int, *errors: int) -> Document:
@@ -128,7 +148,7 @@ def _writing(of: Resource, verb: str, sent: str, summary: str, status: int, *err
     return found | _answers(of, status, _ref(f"{_title(of)}{once}"), 409, 413, 415, *errors)
 
 
-def _answers(of: Resource, status: int, schema: Document | None, *errors: int) -> Document:
+def _answers(of: Resource | Report, status: int, schema: Document | None, *errors: int) -> Document:
     good: Document = {"description": "Done"}
     if schema is not None:
         good["content"] = {"application/json": {"schema": schema}}

@@ -8,7 +8,7 @@ from typing import Any
 
 from appliance import modules
 from appliance.admin import audit
-from appliance.api.shapes import BODY, Object, Part, Shape
+from appliance.api.shapes import BODY, Maybe, Object, Part, Shape
 from appliance.config import Config
 from appliance.errors import UserError
 
@@ -104,10 +104,40 @@ class Resource:
         return flat
 
 
+@dataclass(frozen=True)
+class Report:
+    """An answer that is made for a question and kept nowhere, at /api/v1/NAME.
+
+    `parts` are what the URL may ask and `read` is given; each of the answer's `items` has all of `fields`, or null.
+    `beside` them stands what is about all of it.
+    """
+
+    name: str
+    one: str
+    about: str
+    parts: tuple[Part, ...]
+    fields: tuple[Part, ...]
+    read: Callable[[Call, Values], Values]
+    beside: tuple[Part, ...] = ()
+    reads: str = "reader"
+
+    def item(self) -> Object:
+        shapes = (Part(part.name, Maybe(part.shape), part.about) for part in self.fields)
+        return Object(tuple(shapes), tuple(part.name for part in self.fields))
+
+
 def resources(config: Config) -> list[Resource]:
     """Of the modules that are enabled."""
-    names = [name for module in modules.enabled(config) for name in module.api]
-    return [resource for name in names for resource in importlib.import_module(name).RESOURCES]
+    return [resource for name in _names(config) for resource in importlib.import_module(name).RESOURCES]
+
+
+def reports(config: Config) -> list[Report]:
+    """A file of a room needn't have any."""
+    return [one for name in _names(config) for one in getattr(importlib.import_module(name), "REPORTS", ())]
+
+
+def _names(config: Config) -> list[str]:
+    return list(dict.fromkeys(name for module in modules.enabled(config) for name in module.api))
 
 
 # Reading what was sent

@@ -139,6 +139,21 @@ class Maybe:
 
 
 @dataclass(frozen=True)
+class Many:
+    """A list, in answers only."""
+
+    of: Shape
+
+    def read(self, value: object, where: str) -> Any:
+        raise UserError(f"{where}: it can't be given")
+
+    parse = read
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "array", "items": self.of.schema()}
+
+
+@dataclass(frozen=True)
 class Part:
     """One member of an object."""
 

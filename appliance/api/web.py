@@ -14,7 +14,7 @@ import peewee
 from appliance.accounts.models import core_db
 from appliance.admin.frame import Ask, Page
 from appliance.api import metrics, openapi
-from appliance.api.resources import MAX_BODY_BYTES, ROOT, Call, Resource, Values, read_body, resources
+from appliance.api.resources import MAX_BODY_BYTES, ROOT, Call, Report, Resource, Values, read_body, reports, resources
 from appliance.api.shapes import Number, Object, Part, Text, refuse_unknown
 from appliance.errors import Conflict, Unavailable, UserError
 
@@ -35,8 +35,12 @@ class Failure(Exception):
         self.status = status
 
 
-def routes(*of: Resource) -> tuple[Page, ...]:
-    return tuple(page for resource in of for page in _routes(resource))
+def routes(*of: Resource | Report) -> tuple[Page, ...]:
+    return tuple(page for one in of for page in (_routes(one) if isinstance(one, Resource) else _report(one)))
+
+
+def _report(of: Report) -> Iterator[Page]:
+    yield Page(f"{ROOT}/{of.name}", _answered(lambda call: of.read(call, _query(of.parts))), role=of.reads)
 
 
 def _routes(of: Resource) -> Iterator[Page]:
@@ -141,10 +145,10 @@ def _add(of: Resource, add: Callable[[Call, Values], tuple[str, Values]], call: 
             call.record("added", f"{of.one} {key}", {}, of.audited(shown))
     bottle.response.status = 201
     bottle.response.set_header("Location", f"{ROOT}/{of.name}/{quote(key, safe='')}")
-    return shown | once | _asked(of, call)
+    return shown | once | _applying(of, call)
 
 
-def _asked(of: Resource, call: Call) -> Values:
+def _applying(of: Resource, call: Call) -> Values:
     """After the transaction, as root reads what was written."""
     return {"wish": of.applies(call)} if of.applies else {}
 
@@ -159,7 +163,7 @@ def _change(of: Resource, change: Callable[[Call, Any, Values], Values], call: C
         after = of.audited(shown) | hidden
         if not of.records and before != after:
             call.record("changed", f"{of.one} {key}", before, after)
-    return shown | once | _asked(of, call)
+    return shown | once | _applying(of, call)
 
 
 def _remove(of: Resource, remove: Callable[[Call, Any], Values], call: Call, key: str) -> Values | None:
@@ -169,7 +173,7 @@ def _remove(of: Resource, remove: Callable[[Call, Any], Values], call: Call, key
         told = remove(call, row)
         if not of.records:
             call.record("removed", f"{of.one} {key}", before, {})
-    return told | _asked(of, call) or None
+    return told | _applying(of, call) or None
 
 
 def _whole(of: Resource) -> Any:
@@ -208,7 +212,7 @@ def _body(shape: Object) -> Values:
 
 
 def document(ask: Ask) -> str:
-    return _json(openapi.document(ask.config, resources(ask.config), PAGING))
+    return _json(openapi.document(ask.config, resources(ask.config), PAGING, reports(ask.config)))
 
 
 def scrape(ask: Ask) -> str:
@@ -225,7 +229,7 @@ def scrape(ask: Ask) -> str:
 def page(ask: Ask) -> Any:
     scheme = "https" if ask.config.admin.tls else "http"
     root = f"{scheme}://{bottle.request.get_header('Host', '')}{ROOT}"
-    return ask.page("api.html", resources=resources(ask.config), root=root, base=ROOT)
+    return ask.page("api.html", resources=resources(ask.config), reports=reports(ask.config), root=root, base=ROOT)
 
 
 PAGES = (

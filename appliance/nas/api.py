@@ -30,6 +30,8 @@ def _show(call: Call, rows: Sequence[Any]) -> list[Values]:
             "coa_port": row.coa_port,
             "radsec": bool(row.radsec),
             "tunnel": row.tunnel_address is not None,
+            "netflow": bool(row.netflow),
+            "netflow_from": row.netflow_from,
             "seen_at": row.seen_at,
         }
         for row in rows
@@ -91,6 +93,14 @@ ROUTERS = Resource(
         Field("coa_port", Number(1, 65_535), "where it takes that", new=True, change=True),
         Field("radsec", Flag(), "it asks over TLS", new=True, change=True),
         Field("tunnel", Flag(), "it is reached through its WireGuard tunnel", new=True, change=True),
+        Field("netflow", Flag(), "its flows are kept", new=True, change=True),
+        Field(
+            "netflow_from",
+            Text(max=800, min=0),
+            "addresses and networks that they come from, parted by spaces; empty: its address",
+            new=True,
+            change=True,
+        ),
         Field("seen_at", Maybe(TIME), "when accounting last heard of it"),
         Field(
             "secret",

@@ -26,6 +26,7 @@ COLUMNS = (
     "coa_port",
     "radsec",
     "tunnel",
+    "netflow",
     "seen",
     "silent",
 )
@@ -61,6 +62,8 @@ def _add_options(words: argparse.ArgumentParser) -> None:
     words.add_argument("--address", metavar="IP[/PREFIX]", help="where its requests come from; not with --tunnel")
     words.add_argument("--kind", choices=routers.GIVEN_KINDS)
     words.add_argument("--secret-stdin", action="store_true", help="read the shared secret from the first input line")
+    words.add_argument("--netflow", choices=("on", "off"), help="whether its flows are kept")
+    words.add_argument("--netflow-from", metavar="LIST", help="where they come from, if not from its address")
     words.add_argument("--coa", choices=COA, help="what it takes: changes, only Disconnect, or nothing")
     words.add_argument("--coa-port", type=int, metavar="PORT", help="1700 on RouterOS, 3799 by RFC 5176")
     _switch(words, "--radsec", "it asks over TLS (RFC 6614)")
@@ -85,6 +88,8 @@ def _wanted(args: argparse.Namespace) -> Wanted:
         radsec=args.radsec,
         tunnel=args.tunnel,
         message_authenticator=args.message_authenticator,
+        netflow=None if args.netflow is None else args.netflow == "on",
+        netflow_from=args.netflow_from,
     )
 
 
@@ -140,6 +145,8 @@ def _row(nas: Nas) -> dict[str, Any]:
         "coa_port": nas.coa_port,
         "radsec": bool(nas.radsec),
         "tunnel": nas.tunnel_address is not None,
+        "netflow": bool(nas.netflow),
+        "netflow_from": nas.netflow_from.split(),
         "seen_at": nas.seen_at,
     }
 

@@ -13,7 +13,8 @@ class Nas(CoreModel):
     """`address` is an IP address or network, `secret` is sealed (appliance/crypto.py).
 
     `seen_at` (UTC seconds) is when accounting last heard of it. `tunnel_key` is the router's WireGuard public key,
-    `tunnel_address` its address inside the tunnel.
+    `tunnel_address` its address inside the tunnel. `netflow` is whether its flows are kept; `netflow_from` are the
+    addresses and networks that they come from, parted by spaces, none where that is `address`.
     """
 
     id = peewee.AutoField()
@@ -28,3 +29,5 @@ class Nas(CoreModel):
     seen_at = peewee.BigIntegerField(null=True)
     tunnel_key = peewee.TextField(null=True)
     tunnel_address = peewee.TextField(null=True, unique=True)
+    netflow = peewee.BooleanField(default=False)
+    netflow_from = peewee.TextField(default="")

@@ -5,7 +5,7 @@ came of it after the next `apply`, which pages and API ask root for.
 """
 
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, ip_network
 from typing import Any
 
 from appliance import wishes
@@ -18,13 +18,17 @@ from appliance.nas.models import COA, GATEWAY, KINDS, Nas
 
 MIKROTIK = "mikrotik"
 GIVEN_KINDS = tuple(kind for kind in KINDS if kind != GATEWAY)
+MAX_FLOWS_FROM = 16
 RFC_COA_PORT = 3799  # RFC 5176, 2
 FORGEABLE = "without Message-Authenticator its logins can be forged (CVE-2024-3596); update its firmware"
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a router is to be; None leaves it as it is, or as a new one begins."""
+    """What a router is to be; None leaves it as it is, or as a new one begins.
+
+    `netflow_from` are addresses and networks parted by spaces or commas.
+    """
 
     address: str | None = None
     kind: str | None = None
@@ -33,6 +37,8 @@ class Wanted:
     radsec: bool | None = None
     tunnel: bool | None = None
     message_authenticator: bool | None = None
+    netflow: bool | None = None
+    netflow_from: str | None = None
 
 
 def apply(config: Config, who: str) -> str:
@@ -82,6 +88,8 @@ def _values(config: Config, wanted: Wanted, nas: Any) -> dict[str, Any]:
         "coa_port": wanted.coa_port,
         "radsec": wanted.radsec,
         "require_message_authenticator": wanted.message_authenticator,
+        "netflow": wanted.netflow,
+        "netflow_from": None if wanted.netflow_from is None else _flows_from(wanted.netflow_from),
     }
     values |= {key: value for key, value in given.items() if value is not None}
     if nas is None and wanted.coa_port is None and wanted.kind in ("chilli", "other"):
@@ -121,6 +129,20 @@ def _address(text: str) -> str:
     except ValueError as error:
         raise UserError(f"address: {error}; write 192.0.2.7 or 192.0.2.0/24") from None
     return str(network.network_address) if network.num_addresses == 1 else str(network)
+
+
+def _flows_from(text: str) -> str:
+    """Of both families, unlike what RADIUS is asked from."""
+    networks = []
+    for word in text.replace(",", " ").split():
+        try:
+            network = ip_network(word)
+        except ValueError as error:
+            raise UserError(f"flows come from: {error}; write 192.0.2.7, 2001:db8::7 or 192.0.2.0/24") from None
+        networks.append(str(network.network_address) if network.num_addresses == 1 else str(network))
+    if len(networks) > MAX_FLOWS_FROM:
+        raise UserError(f"flows come from: {MAX_FLOWS_FROM} addresses and networks are possible for a router")
+    return " ".join(networks)
 
 
 def _secret(text: str) -> str:

@@ -14,6 +14,7 @@ from appliance.errors import UserError
 MARK = "gatehouse"
 ROUTEROS = (6, 7)
 SERVICES = ("hotspot", "pppoe", "dhcp", "wireless")
+FLOW_FORMATS = ("ipfix", "9")
 RADSEC_SECRET = "radsec"  # noqa: S105 (RFC 6614, 2.3: the same for everybody, TLS protects)
 _RADIUS_SERVICE = {"pppoe": "ppp"}
 _BARE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.,:/-]*")
@@ -37,7 +38,8 @@ class Script:
     """What the script is made of; secrets are in plain.
 
     `server` answers RADIUS, `portal` has the guest's pages. `radsec_certificate` is the router's own name for the
-    certificate that it shows over TLS; without one it asks over UDP.
+    certificate that it shows over TLS; without one it asks over UDP. Without `flows_port` no flows are sent to
+    `flows_off_port` any more.
     """
 
     router: str
@@ -58,6 +60,9 @@ class Script:
     message_authenticator: bool = True
     ntp: str | None = None
     flows_port: int | None = None
+    flows_version: str = "ipfix"
+    flows_interfaces: str = ""
+    flows_off_port: int | None = None
     tunnel: Tunnel | None = None
 
 
@@ -240,12 +245,24 @@ def _time(script: Script) -> Iterator[str]:
 
 
 def _flows(script: Script) -> Iterator[str]:
+    """Traffic Flow sees packets as they are before source NAT, unless the operator has told it otherwise."""
+    menu = "/ip traffic-flow target"
     if script.flows_port is None:
+        if script.flows_off_port is not None:
+            ours = f"find dst-address={script.server} port={script.flows_off_port}"
+            alone = f"([:len [{menu} {ours}]] > 0) and ([:len [{menu} find]] = 1)"
+            yield f":if ({alone}) do={{/ip traffic-flow set enabled=no}}"
+            yield f"{menu} remove [{ours}]"
         return
-    yield "/ip traffic-flow set enabled=yes"
+    times = {"active-flow-timeout": "1m", "inactive-flow-timeout": "15s"}
+    which = {"interfaces": script.flows_interfaces} if script.flows_interfaces else {}
+    yield f"/ip traffic-flow set {_properties({'enabled': 'yes', **times, **which})}"
     target = {"dst-address": script.server}
-    values = {"port": script.flows_port, "version": 9}
-    yield from _ours("/ip traffic-flow target", {**target, **values}, values, by=f"dst-address={script.server}")
+    values: dict[str, object] = {"port": script.flows_port, "version": script.flows_version}
+    values |= {"v9-template-refresh": 20, "v9-template-timeout": "1m"}
+    if script.tunnel:
+        values["src-address"] = script.tunnel.address
+    yield from _ours(menu, {**target, **values}, values, by=f"dst-address={script.server}")
 
 
 SECTIONS: Mapping[str, Callable[[Script], Iterator[str]]] = {

@@ -11,6 +11,7 @@ from appliance.crypto import load_box
 from appliance.errors import UserError
 from appliance.nas import reach, script, tunnel
 from appliance.nas.models import Nas
+from appliance.service import is_enabled
 
 HIDDEN = "SECRET"  # stands for the router's secret in lines that anybody may see
 
@@ -31,6 +32,8 @@ class Wishes:
     mac_login: bool = True
     ntp: IPv4Address | None = None
     traffic_flow: int | None = None
+    flows: str = script.FLOW_FORMATS[0]
+    flow_interfaces: str = ""
     new_key: bool = False
 
 
@@ -50,7 +53,9 @@ def add_parser(verbs: Any) -> None:
         help="devices that are known by their MAC address needn't see the login page",
     )
     words.add_argument("--ntp", type=IPv4Address, metavar="ADDRESS", help="a time server for the router's clock")
-    words.add_argument("--traffic-flow", type=int, metavar="PORT", help="send NetFlow 9 to this port of the appliance")
+    words.add_argument("--traffic-flow", type=int, metavar="PORT", help="send flows to this port of the appliance")
+    words.add_argument("--flows", choices=script.FLOW_FORMATS, default=script.FLOW_FORMATS[0], help="how it sends them")
+    words.add_argument("--flow-interfaces", default="", metavar="LIST", help="whose flows; as the router has it")
     words.add_argument("--new-key", action="store_true", help="a new key for its tunnel, when the router lost its own")
     words.set_defaults(run=_script)
 
@@ -66,6 +71,8 @@ def _script(args: argparse.Namespace, config: Config) -> str:
         mac_login=args.mac_login,
         ntp=args.ntp,
         traffic_flow=port(args.traffic_flow),
+        flows=args.flows,
+        flow_interfaces=args.flow_interfaces,
         new_key=args.new_key,
     )
     return text(config, manage.get(Nas, args.name, "nas"), wishes)
@@ -101,7 +108,7 @@ def server(config: Config, nas: Nas) -> IPv4Address:
 
 
 def _collected(config: Config, nas: Nas, wishes: Wishes, private: str | None) -> script.Script:
-    portal, end = wishes.server, None
+    portal, end, collects = wishes.server, None, is_enabled(config, "netflow")
     if nas.tunnel_address:
         tunnel.must_be_on(config)
         portal = portal or reach.endpoint(config)
@@ -127,7 +134,10 @@ def _collected(config: Config, nas: Nas, wishes: Wishes, private: str | None) ->
         radsec_port=_radsec_port(config) if nas.radsec else 0,
         message_authenticator=bool(nas.require_message_authenticator),
         ntp=str(wishes.ntp) if wishes.ntp else None,
-        flows_port=wishes.traffic_flow,
+        flows_port=wishes.traffic_flow or (config.netflow.port if collects and nas.netflow else None),
+        flows_version=wishes.flows,
+        flows_interfaces=wishes.flow_interfaces,
+        flows_off_port=config.netflow.port if collects else None,
         tunnel=end,
     )
 

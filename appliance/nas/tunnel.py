@@ -27,7 +27,7 @@ TUNNEL = Service(
     user=USER,
     capabilities=("net_admin",),
     command=lambda config: [sys.executable, "-m", "appliance.nas.wireguard"],
-    reads=("paths", "radius", "tunnel"),
+    reads=("paths", "radius", "tunnel", "netflow"),
     wanted=lambda config: config.tunnel.enabled,
 )
 
@@ -100,9 +100,9 @@ def wg_conf(private_key: str, port: int, peers: Collection[Peer]) -> str:
 
 
 def rules(config: Config) -> str:
-    """For nft(8). A router in a tunnel asks RADIUS and answers CoA, and reaches nothing else, here or behind this
-    machine; in a table of its own, as there may be no gateway with rules here."""
-    ports = f"{config.radius.authentication_port}, {config.radius.accounting_port}"
+    """For nft(8). A router in a tunnel asks RADIUS, answers CoA and sends flows, and reaches nothing else, here or
+    behind this machine; in a table of its own, as there may be no gateway with rules here."""
+    ports = f"{config.radius.authentication_port}, {config.radius.accounting_port}, {config.netflow.port}"
     return f"""{no_rules()}table {TABLE} {{
 	chain input {{
 		type filter hook input priority filter; policy accept;

@@ -23,10 +23,21 @@ from appliance.nas import checks, login_page, reach, routers, script, setup, wat
 from appliance.nas.models import COA, GATEWAY, Nas
 from appliance.nas.routers import Wanted
 from appliance.nas.setup import Wishes
+from appliance.service import is_enabled
 from appliance.units import format_ago
 
 LOOK_AGAIN_S = 2
-RECORDED = ("address", "kind", "coa", "coa_port", "radsec", "require_message_authenticator", "tunnel_address")
+RECORDED = (
+    "address",
+    "kind",
+    "coa",
+    "coa_port",
+    "radsec",
+    "require_message_authenticator",
+    "tunnel_address",
+    "netflow",
+    "netflow_from",
+)
 
 
 def url(name: str) -> str:
@@ -49,6 +60,7 @@ def listed(ask: Ask) -> Any:
             Nas.kind,
             Nas.coa,
             Nas.require_message_authenticator,
+            Nas.netflow,
             Nas.seen_at,
             online.alias("online"),
         ).where(Nas.kind.in_(routers.shown_kinds(ask.config))),
@@ -61,6 +73,7 @@ def listed(ask: Ask) -> Any:
             Column("wrong", "Wrong secrets", number=True),
             Column("require_message_authenticator", "Proves requests", show=lambda must: "yes" if must else "no"),
             Column("coa", "Told by"),
+            Column("netflow", "Flows", Nas.netflow, show=lambda kept: "kept" if kept else "no"),
             Column("doctor", "Doctor"),
         ),
         order="name",
@@ -133,7 +146,12 @@ def _router_page(
 
 
 def _choices(ask: Ask) -> dict[str, Any]:
-    return {"kinds": routers.GIVEN_KINDS, "takes": COA, "tunnels": ask.config.tunnel.enabled}
+    return {"kinds": routers.GIVEN_KINDS, "takes": COA, "tunnels": ask.config.tunnel.enabled, "flows": _flows(ask)}
+
+
+def _flows(ask: Ask) -> bool:
+    """Whether there is anybody to keep them."""
+    return is_enabled(ask.config, "netflow")
 
 
 def _typed(nas: Any) -> dict[str, str]:
@@ -142,8 +160,10 @@ def _typed(nas: Any) -> dict[str, str]:
         "radsec": nas.radsec,
         "message_authenticator": nas.require_message_authenticator,
         "tunnel": nas.tunnel_address is not None,
+        "netflow": nas.netflow,
     }
     values = {"address": nas.address, "kind": nas.kind, "coa": nas.coa, "coa_port": str(nas.coa_port)}
+    values["netflow_from"] = nas.netflow_from
     return values | {name: "1" for name, is_so in flags.items() if is_so}
 
 
@@ -156,7 +176,9 @@ def add(ask: Ask) -> Any:
     form = ask.form()
     try:
         with core_db.atomic():
-            nas = routers.add(ask.config, form.get("name", "").strip(), _wanted(form), form.get("secret", "").strip())
+            nas = routers.add(
+                ask.config, form.get("name", "").strip(), _wanted(ask, form), form.get("secret", "").strip()
+            )
             audit.record(ask.person.name, "added", f"router {nas.name}", {}, _recorded(nas) | {"secret": "…"})
     except UserError as error:
         typed = form | {"secret": ""}
@@ -170,15 +192,15 @@ def change(ask: Ask, name: str) -> Any:
     before = _recorded(nas)
     try:
         with core_db.atomic():
-            routers.change(ask.config, nas, _wanted(form))
+            routers.change(ask.config, nas, _wanted(ask, form))
             audit.record(ask.person.name, "changed", f"router {name}", before, _recorded(nas))
     except UserError as error:
         return _router_page(ask, manage.get(Nas, name, "nas"), form, str(error))
     return ask.done(f"{url(name)}?wish={_apply(ask)}", f"Router {name} is changed.")
 
 
-def _wanted(form: Mapping[str, str]) -> Wanted:
-    """A switch that isn't sent is off. The address of a tunnel isn't for the form to say."""
+def _wanted(ask: Ask, form: Mapping[str, str]) -> Wanted:
+    """A switch that isn't sent is off, if it was shown. The address of a tunnel isn't for the form to say."""
     port, has_tunnel = form.get("coa_port", "").strip(), "tunnel" in form
     if port and not port.isdecimal():
         raise UserError(f"CoA port {port!r}: a port is between 1 and 65535")
@@ -190,6 +212,8 @@ def _wanted(form: Mapping[str, str]) -> Wanted:
         radsec="radsec" in form,
         tunnel=has_tunnel,
         message_authenticator="message_authenticator" in form,
+        netflow="netflow" in form if _flows(ask) else None,
+        netflow_from=form.get("netflow_from"),
     )
 
 
@@ -272,6 +296,7 @@ def _script_page(ask: Ask, nas: Any, form: Mapping[str, str], text: str, error: 
         typed=typed,
         chosen=ask.all("services") if form else ["hotspot"],
         services=script.SERVICES,
+        formats=script.FLOW_FORMATS,
         files=list(login_page.PAGES),
         versions=[str(number) for number in script.ROUTEROS],
         text=text,
@@ -291,7 +316,7 @@ def _wishes(ask: Ask, form: Mapping[str, str]) -> Wishes:
     if form.get("routeros", "7") not in [str(number) for number in script.ROUTEROS]:
         raise UserError(f"RouterOS {form['routeros']!r}: there are {', '.join(map(str, script.ROUTEROS))}")
     if flow and not flow.isdecimal():
-        raise UserError(f"NetFlow port {flow!r}: a port is between 1 and 65535")
+        raise UserError(f"port for flows {flow!r}: a port is between 1 and 65535")
     return Wishes(
         routeros=int(form.get("routeros", "7")),
         server=_address(form, "server"),
@@ -302,8 +327,16 @@ def _wishes(ask: Ask, form: Mapping[str, str]) -> Wishes:
         mac_login="mac_login" in form,
         ntp=_address(form, "ntp"),
         traffic_flow=setup.port(int(flow)) if flow else None,
+        flows=_format(form.get("flows") or begin.flows),
+        flow_interfaces=form.get("flow_interfaces", "").strip(),
         new_key="new_key" in form,
     )
+
+
+def _format(name: str) -> str:
+    if name not in script.FLOW_FORMATS:
+        raise UserError(f"flows are sent as {', '.join(script.FLOW_FORMATS)}, not as {name!r}")
+    return name
 
 
 def _address(form: Mapping[str, str], name: str) -> IPv4Address | None:

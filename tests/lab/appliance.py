@@ -15,10 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from appliance import data_disk
 from appliance.config import Config, load
-from tests.lab.namespace import CommandFailed, Namespace, wait_until
+from tests.lab.namespace import CommandFailed, Namespace, run, wait_until
 
 _TREE = Path(__file__).resolve().parents[2]
+_DISK_MB = 256
 _INSIDE = """
 set -e
 mount --bind "$1" "$2"
@@ -42,7 +44,7 @@ class Appliance:
 
     def prepare(self, config_toml: str = "", config_toml_extra: str = "") -> None:
         """Makes directories and the configuration; keys of `config_toml_extra` win."""
-        paths = {name: self.directory / name for name in ("state", "run", "log")}
+        paths = {name: self.directory / name for name in ("state", "run", "log", "data")}
         for path in (self.directory, self.app, *paths.values()):
             path.mkdir()
             path.chmod(0o755)
@@ -55,10 +57,20 @@ class Appliance:
     def config(self) -> Config:
         return load(self.config_file)
 
-    def start(self, config_toml: str = "", config_toml_extra: str = "") -> None:
+    def start(self, config_toml: str = "", config_toml_extra: str = "", netflow: bool = False) -> None:
         self.prepare(config_toml, config_toml_extra)
+        if netflow:
+            self.plug_disk()
         self.cli("enable", "hotspot")
+        if netflow:
+            self.cli("enable", "netflow")
         self.up()
+
+    def plug_disk(self) -> None:
+        """Memory that stands for a data disk: a file system of its own, with the marker of one."""
+        disk = self.config().paths.data
+        run("mount", "-t", "tmpfs", "-o", f"size={_DISK_MB}m,mode=755", "data", str(disk))
+        (disk / data_disk.MARKER).write_text("00000000-0000-4000-8000-000000000000\n", encoding="ascii")
 
     def start_fresh(self) -> None:
         """As a box comes: nothing is enabled, it isn't told which device is which; the admin's pages are up."""

@@ -205,8 +205,17 @@ def _sweep_owner(pid: int, names: list[str]) -> list[str]:
         return _remove_all(pid, names) if dead else []
 
 
+def unmount_below(path: Path) -> None:
+    """What was mounted there by us, used or not."""
+    mounts = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+    for place in reversed([line.split()[1] for line in mounts]):
+        if Path(place).is_relative_to(path):
+            run("umount", "--lazy", place)
+
+
 def _remove_all(pid: int, names: list[str]) -> list[str]:
     remove({name for name in names if "-" in name})
+    unmount_below(spool(pid))
     shutil.rmtree(spool(pid), ignore_errors=True)
     return names
 

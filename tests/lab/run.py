@@ -4,6 +4,7 @@ Needs root; leaves nothing behind. With --once it ends after the journey, with s
 """
 
 import argparse
+import json
 import re
 import signal
 import socket
@@ -12,16 +13,19 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from urllib.parse import urlsplit
 
 from tests.lab import journey
 from tests.lab.addresses import LAN, POOL, PROVIDER, WAN, WEB
 from tests.lab.appliance import Appliance
 from tests.lab.guest import Guest
+from tests.lab.namespace import wait_until
 from tests.lab.world import World
 
 DOWN_BPS = 20e6
 UP_BPS = 5e6
+FLOWS_WITHIN_S = 20
 USERNAME = "guest"
 _FAILURES = (AssertionError, TimeoutError, subprocess.TimeoutExpired)
 
@@ -55,11 +59,11 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
 
 def _run(world: World, with_guest: bool, once: bool, started: float) -> int:
     _say("starting", "the appliance between an Internet and a switch, in network namespaces")
-    appliance = world.appliance()
+    appliance = world.appliance(netflow=True)
     login = set_up(appliance)
     guest = world.guest()
     _describe(login)
-    closing = _walk(world, guest, login, started) if with_guest else f"{guest.lease().ip} is a guest's"
+    closing = _walk(world, appliance, guest, login, started) if with_guest else f"{guest.lease().ip} is a guest's"
     if once:
         print(closing or "the journey ended early", flush=True)
         return 0 if closing else 1
@@ -85,7 +89,7 @@ def _describe(login: Login) -> None:
     print()
 
 
-def _walk(world: World, guest: Guest, login: Login, started: float) -> str | None:
+def _walk(world: World, appliance: Appliance, guest: Guest, login: Login, started: float) -> str | None:
     """The closing line, None when a step failed; the world is left as it was then."""
     try:
         _held(journey.lease(guest))
@@ -101,10 +105,28 @@ def _walk(world: World, guest: Guest, login: Login, started: float) -> str | Non
         speeds = journey.measure(guest)
         _held(journey.keep_to_plan(speeds, DOWN_BPS, UP_BPS))
         _held(journey.see_status(guest, portal))
-        return f"guest online: {journey.surf(guest)} {speeds} in {online_s:.1f} s"
+        address = journey.surf(guest)
+        _held(find_flows(appliance, guest.ip))
+        return f"guest online: {address} {speeds} in {online_s:.1f} s"
     except _FAILURES as error:
         _failed(error)
         return None
+
+
+def find_flows(appliance: Appliance, guest: IPv4Address) -> str:
+    """What softflowd told of the guest, asked as an operator does."""
+
+    found: list[str] = []
+
+    def came() -> bool:
+        found[:] = appliance.cli(
+            "flows", "search", "host", str(guest), "--sort", "bytes", "--limit", "1", "--json"
+        ).splitlines()
+        return bool(found)
+
+    wait_until(came, FLOWS_WITHIN_S, "the guest's flows")
+    flow = json.loads(found[0])
+    return f"the guest's flows are found: {flow['src']} to {flow['dst']}, {flow['bytes']:,} bytes"
 
 
 def _held(note: str) -> None:

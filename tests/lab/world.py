@@ -16,7 +16,18 @@ from typing import Self
 from tests.lab.addresses import CARRIER, GARDEN, GARDEN_NETWORK, LAN, POOL, PROVIDER, WAN, WEB
 from tests.lab.appliance import Appliance
 from tests.lab.guest import Guest
-from tests.lab.namespace import Namespace, cable, claim, remove, run, spool, start, sweep, wait_until
+from tests.lab.namespace import (
+    Namespace,
+    cable,
+    claim,
+    remove,
+    run,
+    spool,
+    start,
+    sweep,
+    unmount_below,
+    wait_until,
+)
 
 _INTERNET = Path(__file__).with_name("internet.py")
 _CONFIG = f"""
@@ -160,11 +171,14 @@ class World:
         self.net.run("nft", "-f", "-", stdin=_CARRIER_NAT)
         return router
 
-    def appliance(self, config_toml_extra: str = "") -> Appliance:
-        """The appliance, running in `gw` and ready; keys of `config_toml_extra` win over the lab's own."""
+    def appliance(self, config_toml_extra: str = "", netflow: bool = False) -> Appliance:
+        """The appliance, running in `gw` and ready; keys of `config_toml_extra` win over the lab's own.
+
+        With `netflow` it has a data disk and keeps the flows of its guests.
+        """
         appliance = Appliance(self.gw, self.directory / "appliance")
         self._exits.callback(appliance.stop)
-        appliance.start(_CONFIG, config_toml_extra)
+        appliance.start(_CONFIG, config_toml_extra, netflow)
         return appliance
 
     def fresh_appliance(self) -> Appliance:
@@ -210,6 +224,7 @@ class World:
         remove([namespace.name for namespace in self._namespaces])
         for namespace in self._namespaces:
             namespace.reap()
+        unmount_below(self.directory)
         shutil.rmtree(self.directory, ignore_errors=True)
 
 

@@ -44,7 +44,7 @@ def world() -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def appliance(world: World) -> Appliance:
-    return world.appliance()
+    return world.appliance(netflow=True)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def codes(appliance: Appliance, owner: str) -> list[str]:
     appliance.cli("pool", "add", "public", "198.51.100.17-198.51.100.30")
     appliance.cli("plan", "add", "nights", "--down", "20M", "--up", "5M", "--windows", "daily 22:00-06:00 @50M/10M")
     appliance.cli("account", "add", "anna", "--plan", "day", "--down", "30M", "--password-stdin", stdin="secret-anna\n")
-    appliance.cli("nas", "add", "hill", "--kind", "mikrotik", "--address", "192.0.2.7")
+    appliance.cli("nas", "add", "hill", "--kind", "mikrotik", "--address", "192.0.2.7", "--netflow", "on")
     return [str(voucher["code"]) for voucher in appliance.json("voucher", "list", "first")]
 
 

@@ -203,7 +203,7 @@ class Router:
     def _command(self, items: list[Any]) -> Any:
         words: list[str] = []
         rest = list(items)
-        while rest and not isinstance(rest[0], Text | Group) and rest[0] not in ("add", "set", "find"):
+        while rest and not isinstance(rest[0], Text | Group) and rest[0] not in ("add", "set", "find", "remove"):
             words.append(rest.pop(0))
         menu = " ".join(words)
         if not rest or menu not in menus(self.version):
@@ -218,7 +218,9 @@ class Router:
         if verb == "add":
             return self._add(menu, values)
         if menu not in _SINGLE and found[0] is self.objects[menu]:
-            raise Refused(f"set without saying which: {menu}")
+            raise Refused(f"{verb} without saying which: {menu}")
+        if verb == "remove":
+            self.objects[menu] = [one for one in self.objects[menu] if all(one is not gone for gone in found[0])]
         for one in found[0]:
             one.update(values)
         return None

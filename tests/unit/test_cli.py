@@ -119,6 +119,8 @@ def test_nas(run: Run) -> None:
         "coa_port": 1700,
         "radsec": False,
         "tunnel": False,
+        "netflow": False,
+        "netflow_from": [],
         "seen_at": None,
         "silent": False,
     }

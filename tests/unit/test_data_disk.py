@@ -281,3 +281,35 @@ def test_ready_means_that_what_is_written_lands_on_the_disk(
         check=True,
     )
     assert done.stdout.startswith(said.replace("$DATA", str(data)))
+
+
+MADE = """
+import pathlib, sys
+from appliance import apply
+from appliance.config import Config, Paths
+from collector.module import NETFLOW
+state, data = map(pathlib.Path, sys.argv[1:])
+apply.make_on_disk(Config(paths=Paths(state=state, data=data)), [NETFLOW])
+for path in data.iterdir():
+    print(path.name, path.owner(), path.group(), oct(path.stat().st_mode & 0o7777)) if path.is_dir() else None
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+@pytest.mark.parametrize(
+    ("mounting", "said"),
+    [
+        ("mount -t tmpfs -o size=1g x $DATA; MARK", "flows gatehouse-collector gatehouse-collector 0o2750\n"),
+        ("MARK", ""),  # nothing is made in the empty mount point
+    ],
+)
+def test_folders_are_made_on_the_disk_and_nowhere_else(tmp_path: Path, mounting: str, said: str) -> None:
+    state, data = tmp_path / "state", tmp_path / "data"
+    state.mkdir()
+    data.mkdir()
+    mark = f"echo {OURS} >$DATA/{data_disk.MARKER}"
+    script = f'set -e; {mounting.replace("MARK", mark)}\nexec {sys.executable} -c "$ASK" {state} $DATA'
+    environment = {**os.environ, "DATA": str(data), "ASK": MADE}
+    words = ("unshare", "--mount", "sh", "-c", script)
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == said

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from appliance import config, wishes
+from appliance import config, modules, wishes
 from appliance.accounts.models import Session, core_db
 from appliance.admin import frame
 from appliance.admin.models import Audit
@@ -21,6 +21,9 @@ from appliance.nas import coa
 from appliance.nas.clients import gateway_secret
 from appliance.nas.models import GATEWAY, Nas
 from appliance.service import ANSWERED
+from collector import exporters
+from collector.module import NETFLOW
+from portal.module import HOTSPOT
 from tests.unit import routeros
 from tests.unit.test_admin import NASTY, Browser, app, box, browser  # noqa: F401 (fixtures)
 from tests.unit.test_doctor import SECRET, Router, router  # noqa: F401 (fixture)
@@ -250,3 +253,34 @@ def test_the_list_shows_how_routers_are_doing(
     assert (rows["barn"]["online"], rows["barn"]["doctor"], rows["barn"]["wrong"]) == (0, None, None)
     silent = json.loads(operator.get("/routers?format=json&silence=silent").body)
     assert [row["name"] for row in silent] == ["attic"]
+
+
+def rendered(box: Config) -> list[exporters.Exporter]:  # noqa: F811
+    with core_db.connection_context():
+        return exporters.parse(NETFLOW.render(box)[0].text)
+
+
+@pytest.mark.parametrize("hotspot", [True, False], ids=["with the hotspot", "without"])
+def test_flows_are_switched_on_where_somebody_keeps_them(box: Config, hotspot: bool) -> None:  # noqa: F811
+    one = browser(frame.Frame(box).app(), "operator")
+    assert 'name="netflow"' not in one.get("/routers/new").body
+    modules.set_enabled(box, HOTSPOT, hotspot)
+    modules.set_enabled(box, NETFLOW, True)
+    one = browser(frame.Frame(box).app(), "operator")
+    assert one.get("/routers").body.count('href="/routers"') == 1, "shared by two modules, there once"
+    made = one.post("/routers/new", FORM | {"name": "attic", "netflow": "1", "netflow_from": "192.0.2.7, 2001:DB8::7"})
+    assert "kept, from 192.0.2.7 2001:db8::7" in made.body
+    (attic,) = [e for e in rendered(box) if e.name == "attic" and e.network.version == 6]
+    assert (str(attic.network), attic.collected) == ("2001:db8::7/128", True)
+    wrong = one.post("/routers/attic", FORM | {"netflow": "1", "netflow_from": NASTY})
+    assert (wrong.status, "<script>alert" in wrong.body) == (400, False)
+    one.post("/routers/attic", FORM | {"netflow_from": ""})
+    assert (of("attic").netflow, of("attic").netflow_from) == (False, "")
+
+
+def test_what_no_form_shows_stays(box: Config, operator: Browser) -> None:  # noqa: F811
+    operator.post("/routers/new", FORM | {"name": "attic"})
+    with core_db.connection_context():
+        Nas.update(netflow=True, netflow_from="192.0.2.8").execute()
+    operator.post("/routers/attic", FORM | {"coa": "none"})
+    assert (of("attic").coa, of("attic").netflow, of("attic").netflow_from) == ("none", True, "192.0.2.8")

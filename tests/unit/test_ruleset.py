@@ -185,7 +185,7 @@ def test_a_tunnel_brings_radius_and_nothing_else(nft: Nft) -> None:
     assert [line.strip() for line in chain.splitlines()[3:-2]] == [
         'iifname != "gatehouse" accept',
         "ct state established,related accept",
-        "udp dport { 1812, 1813 } accept",
+        "udp dport { 1812, 1813, 2055 } accept",
         "icmp type echo-request accept",
         "drop",
     ]

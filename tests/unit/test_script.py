@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance import apply, config
+from appliance import apply, config, modules
 from appliance.errors import UserError
 from appliance.nas import reach, tunnel
 from appliance.nas.models import Nas
 from appliance.nas.script import SERVICES, Script, Tunnel, quoted, render
+from collector.module import NETFLOW
 from tests.unit.routeros import Refused, Router, literal, parse
 from tests.unit.test_cli import Run, file, run  # noqa: F401 (fixtures)
 
@@ -105,7 +106,16 @@ def test_everything_on_version_7() -> None:
     assert router.objects["/ip dhcp-server"][0]["use-radius"] == "yes"
     assert router.objects["/system ntp client servers"] == [{"address": "192.0.2.123"}]
     (flows,) = router.objects["/ip traffic-flow target"]
-    assert flows == {"dst-address": "10.99.0.1", "port": "2055", "version": "9"}
+    assert flows == {
+        "dst-address": "10.99.0.1",
+        "port": "2055",
+        "version": "ipfix",
+        "v9-template-refresh": "20",
+        "v9-template-timeout": "1m",
+        "src-address": "10.99.0.2",
+    }
+    times = {"active-flow-timeout": "1m", "inactive-flow-timeout": "15s"}
+    assert router.objects["/ip traffic-flow"] == [{"enabled": "yes", **times}]
 
 
 def test_the_tunnel() -> None:
@@ -187,6 +197,30 @@ def test_a_router_that_takes_no_coa_is_left_closed() -> None:
     assert "/ip firewall" not in text
 
 
+OFF = replace(PLAIN, flows_off_port=2055)
+TARGET = {"dst-address": "192.0.2.1", "port": "2055"}
+
+
+def test_a_router_that_is_switched_off_sends_no_flows_any_more() -> None:
+    router = fresh((7, 16))
+    router.paste(render(replace(PLAIN, flows_port=2055, flows_version="9", flows_interfaces="bridge,ether1")))
+    assert router.objects["/ip traffic-flow"][0]["interfaces"] == "bridge,ether1"
+    router.paste(render(OFF))
+    assert (router.objects["/ip traffic-flow target"], router.objects["/ip traffic-flow"][0]["enabled"]) == ([], "no")
+    router.objects["/ip traffic-flow"][0]["enabled"] = "yes"
+    router.paste(render(OFF))
+    assert router.objects["/ip traffic-flow"][0]["enabled"] == "yes", "done once, it is nothing of ours any more"
+
+
+def test_flows_to_others_go_on() -> None:
+    router, theirs = fresh((7, 16)), {"dst-address": "203.0.113.9", "port": "2055"}
+    router.objects["/ip traffic-flow target"] = [theirs, dict(TARGET), TARGET | {"port": "9995"}]
+    router.objects["/ip traffic-flow"] = [{"enabled": "yes"}]
+    router.paste(render(OFF))
+    assert router.objects["/ip traffic-flow target"] == [theirs, TARGET | {"port": "9995"}]
+    assert router.objects["/ip traffic-flow"] == [{"enabled": "yes"}]
+
+
 @given(st.text())
 def test_any_text_comes_back_from_its_literal(text: str) -> None:
     try:
@@ -244,6 +278,26 @@ def test_a_script_is_printed_with_the_secret(run: Run) -> None:  # noqa: F811
     router = fresh((7, 16))
     router.paste(out)
     assert (router.objects["/radius"][1]["secret"], router.objects["/radius"][1]["service"]) == (secret, "hotspot,ppp")
+
+
+def test_flows_are_sent_by_routers_that_are_switched_on(run: Run, file: Path) -> None:  # noqa: F811
+    def targets() -> list[dict[str, str]]:
+        router = fresh((7, 16))
+        router.paste(run("nas", "script", "attic", "--server", "192.0.2.1")[1])
+        return router.objects.get("/ip traffic-flow target", [])
+
+    run(
+        "nas", "add", "attic", "--address", "192.0.2.7", "--netflow", "on", "--netflow-from", "2001:db8::7,192.0.2.7/32"
+    )
+    (nas,) = json.loads(run("nas", "list", "--json")[1])
+    assert (nas["netflow"], nas["netflow_from"]) == (True, ["2001:db8::7", "192.0.2.7"])
+    assert targets() == [], "nobody listens"
+    modules.set_enabled(config.load(file), NETFLOW, True)
+    assert [target["port"] for target in targets()] == ["2055"]
+    run("nas", "set", "attic", "--netflow", "off")
+    assert targets() == []
+    assert "flows come from: 'x' does not appear" in run("nas", "set", "attic", "--netflow-from", "x")[2]
+    assert "16 addresses and networks are possible" in run("nas", "set", "attic", "--netflow-from", "::1 " * 17)[2]
 
 
 def test_the_key_of_a_tunnel_is_printed_once(run: Run, file: Path) -> None:  # noqa: F811

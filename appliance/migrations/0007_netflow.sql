@@ -1,0 +1,2 @@
+ALTER TABLE nas ADD COLUMN netflow {flag} NOT NULL DEFAULT {false};
+ALTER TABLE nas ADD COLUMN netflow_from TEXT NOT NULL DEFAULT '';

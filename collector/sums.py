@@ -1,0 +1,119 @@
+"""Sums of a period from rollups, by what people ask for: rows with `key`, `flows`, `packets` and `bytes`.
+
+Neither a flow nor numpy is opened for them, so the pages read them in their own process.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from collector import whose
+from collector.filters.names import PROTOCOLS, SERVICES, name_of
+from collector.periods import Period
+from collector.store import rollups
+from collector.store.catalog import Catalog
+from collector.store.models import Certificate, Range
+from collector.store.rollups import Total
+
+MEASURES = ("bytes", "flows", "packets")
+BY = ("service", "protocol", "client", "destination", "exporter", "interface")
+REST = "other"
+_ALL = 2**31  # services are few
+_WITH_INTERFACES = 20  # exporters
+
+Row = Mapping[str, Any]
+
+
+class Sums:
+    """Of one open catalogue and one period."""
+
+    def __init__(self, catalog: Catalog, period: Period) -> None:
+        self._catalog = catalog
+        self._range = Range(period.since_ms, period.until_ms)
+        self.exporters = whose.exporters(catalog.exporters())
+
+    def top(self, by: str, order: str = "bytes", limit: int = 10) -> list[Row]:
+        """The largest first; what is below the bound of the rollups comes last, as `other`."""
+        if by in ("client", "destination"):
+            totals = rollups.top(self._catalog, self._range, by, order, limit)
+            return [_row(rollups.label(by, total.key) or REST, total) for total in totals]
+        found = {
+            "service": self._services,
+            "protocol": self._protocols,
+            "exporter": self._each,
+            "interface": self._ways,
+        }
+        rows = sorted(found[by](), key=lambda row: (row["key"] == REST, -row[order], str(row["key"])))
+        return [row for row in rows if row["flows"]][:limit]
+
+    def over_time(self, step_ms: int, by: str | None = None) -> list[Row]:
+        """Rows with `at_ms` too, in order; `key` is None where it isn't asked by what."""
+        if by == "exporter":
+            parts = [(name, number) for number, name in self.exporters.items()]
+            rows = [row for name, number in parts for row in self._steps(step_ms, None, [number], name)]
+            return sorted(rows, key=lambda row: (row["at_ms"], row["key"]))
+        if by == "protocol":
+            return list(_added(self._steps(step_ms, "service"), lambda key: key.partition("/")[0]))
+        return list(self._steps(step_ms, by))
+
+    def _steps(
+        self, step_ms: int, by: str | None, exporters: Sequence[int] | None = None, name: str | None = None
+    ) -> Iterator[Row]:
+        for point in rollups.over_time(self._catalog, self._range, step_ms, by, exporters=exporters):
+            key = name if by is None else service(point.total.key)
+            yield {"at_ms": point.at_ms, **_row(key, point.total)}
+
+    def _services(self) -> list[Row]:
+        totals = rollups.top(self._catalog, self._range, "service", limit=_ALL)
+        return [_row(service(total.key), total) for total in totals]
+
+    def _protocols(self) -> list[Row]:
+        rows = ({"at_ms": 0, **row} for row in self._services())
+        return [
+            {name: row[name] for name in ("key", *MEASURES)} for row in _added(rows, lambda key: key.partition("/")[0])
+        ]
+
+    def _each(self) -> list[Row]:
+        return [
+            _row(name, rollups.whole(self._catalog, self._range, [number])) for number, name in self.exporters.items()
+        ]
+
+    def _ways(self) -> list[Row]:
+        """An interface's number means something with its router only."""
+        found = []
+        for number, name in list(self.exporters.items())[:_WITH_INTERFACES]:
+            for total in rollups.top(self._catalog, self._range, "interface", limit=_ALL, exporters=[number]):
+                if total.key:
+                    found.append(_row(f"{name}, {rollups.label('interface', total.key)}", total))
+        return found
+
+    def certificate(self) -> Certificate:
+        """Of all flows of the period, by when they were received."""
+        losses = self._catalog.losses(self._range.since_ms, self._range.until_ms)
+        (until_ms,) = self._catalog.one("SELECT max(received_until_ms) FROM segment")
+        present = rollups.whole(self._catalog, self._range).flows
+        return Certificate(present, sum(loss.flows for loss in losses), losses, int(until_ms or 0))
+
+
+def service(key: bytes) -> str:
+    """`tcp/https`: a protocol, and the name or number of its port where it has ports."""
+    if not key:
+        return REST
+    protocol, port = map(int, rollups.label("service", key).split("/"))
+    title = name_of(PROTOCOLS, protocol) or f"protocol {protocol}"
+    return f"{title}/{name_of(SERVICES, port) or port}" if protocol in (6, 17, 33, 132, 136) else title
+
+
+def _row(key: object, total: Total) -> Row:
+    return {"key": key, "flows": total.flows, "packets": total.packets, "bytes": total.bytes}
+
+
+def _added(rows: Iterable[Row], of: Any) -> Iterator[Row]:
+    """Rows of one step whose keys are the same in the end, as one."""
+    sums: dict[tuple[int, str], dict[str, int]] = defaultdict(lambda: dict.fromkeys(MEASURES, 0))
+    for row in rows:
+        sums[row["at_ms"], of(str(row["key"]))] = {
+            name: sums[row["at_ms"], of(str(row["key"]))][name] + row[name] for name in MEASURES
+        }
+    for (at_ms, key), values in sums.items():
+        yield {"at_ms": at_ms, "key": key, **values}
