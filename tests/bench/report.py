@@ -20,7 +20,7 @@ class Comparison:
 
     @property
     def ratio(self) -> float:
-        return self.ours / self.theirs
+        return self.ours / (self.theirs or 1)  # where none is allowed, how many there are
 
 
 def show(comparisons: Sequence[Comparison]) -> None:
