@@ -69,17 +69,17 @@ def full(box: Config) -> Config:
 
 @pytest.fixture
 def reader(box: Config) -> Browser:
-    return browser(frame.Frame(box).app(), "reader")
+    return browser(frame.Frame(box, lambda: NOW).app(), "reader")
 
 
 @pytest.fixture
 def operator(box: Config) -> Browser:
-    return browser(frame.Frame(box).app(), "operator")
+    return browser(frame.Frame(box, lambda: NOW).app(), "operator")
 
 
 @pytest.fixture
 def owner(box: Config) -> Browser:
-    return browser(frame.Frame(box).app(), "owner")
+    return browser(frame.Frame(box, lambda: NOW).app(), "owner")
 
 
 class Answers:
@@ -394,7 +394,7 @@ def test_flows_are_held_and_released(full: Config, owner: Browser, operator: Bro
 def program(full: Config) -> Program:
     with core_db.connection_context():
         token = people.add_token("billing", "reader")
-    return Program(frame.Frame(full).app(), token)
+    return Program(frame.Frame(full, lambda: NOW).app(), token)
 
 
 def test_programs_search_and_sum_too(program: Program, answers: Answers) -> None:
@@ -548,7 +548,7 @@ def test_what_was_noticed_is_of_today_and_yesterday() -> None:
 
 
 def test_who_may_what(full: Config, answers: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
-    app, every = frame.Frame(full).app(), test_admin.routes(full)
+    app, every = frame.Frame(full, lambda: NOW).app(), test_admin.routes(full)
     ours = [page for page in every if page.path.startswith(("/flows", "/api/v1/flows", "/api/v1/exporters"))]
     assert len(ours) > 10
     monkeypatch.setattr(test_admin, "routes", lambda box: ours)
@@ -560,7 +560,7 @@ def test_who_may_what(full: Config, answers: Answers, monkeypatch: pytest.Monkey
 
 def test_answers_are_as_described(full: Config, answers: Answers) -> None:
     """Whatever fits the document."""
-    app = frame.Frame(full).app()
+    app = frame.Frame(full, lambda: NOW).app()
     with core_db.connection_context():
         program = Program(app, people.add_token("tester", "owner"))
     schema = schemathesis.openapi.from_wsgi(f"{test_api.ROOT}/openapi.json", test_api.let_in(app, program))
@@ -607,7 +607,7 @@ def test_from_a_datagram_to_the_page(box: Config, reader: Browser) -> None:
 
 def test_without_the_hotspot_all_of_it_is_there(full: Config, answers: Answers) -> None:
     modules.set_enabled(full, HOTSPOT, False)
-    alone = browser(frame.Frame(full).app(), "owner")
+    alone = browser(frame.Frame(full, lambda: NOW).app(), "owner")
     for url in ("/", *PAGES, "/flows/who", "/flows/exporters/attic", "/routers", "/api"):
         assert alone.get(url).status == 200, url
     assert alone.get("/flows/statistics?from=1h+ago").status == 200
