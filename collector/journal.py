@@ -54,6 +54,9 @@ class Row(NamedTuple):
     packed: bytes
 
 
+OTHERS = "others"  # heard too, but too many to be named
+
+
 class Heard(NamedTuple):
     """What came of an address so far. It is `collected` where its router is switched on."""
 
