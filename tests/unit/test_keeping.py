@@ -125,6 +125,7 @@ def test_a_flow_is_found_before_it_is_sealed(folder: Path) -> None:
         told = reading.certificate(EVER)
         assert (told.present, told.lost) == (1100, 100)
         assert told.complete_until_ms >= int(second["received"][0])
+        assert reading.certificate(Range(START_MS + DAY_MS, START_MS + 2 * DAY_MS)).losses == [], "of another time"
         assert len(rows(reading, reading.relation(Range(0, START_MS - DAY_MS)))) == 0
         assert len(rows(reading, reading.relation(EVER, exporters=[99]))) == 0
     seal(folder)
