@@ -20,6 +20,7 @@ MAX_RAW_BYTES = 4 * 2**20  # of a row before it is packed
 MAX_SPAN_MS = 3_600_000  # of a row: a clock that was set begins a new one
 READ_BYTES = 32 * 2**20
 KEEP_DROPS = 100_000
+KEEP_OTHERS = 1000  # senders that aren't collected, the last that were heard: anybody can forge addresses
 
 _HEAD = struct.Struct("<IH")  # ms after the row's `since_ms`, length
 _LEVEL = 1
@@ -52,6 +53,9 @@ class Row(NamedTuple):
     until_ms: int
     datagrams: int
     packed: bytes
+
+
+OTHERS = "others"  # heard too, but too many to be named
 
 
 class Heard(NamedTuple):
@@ -242,6 +246,12 @@ class Journal:
                     " collected = excluded.collected, datagrams = datagrams + excluded.datagrams,"
                     " bytes = bytes + excluded.bytes, last_ms = excluded.last_ms",
                     *heard,
+                )
+            if others:
+                self.run(
+                    "DELETE FROM heard WHERE NOT collected AND exporter NOT IN"
+                    " (SELECT exporter FROM heard WHERE NOT collected ORDER BY last_ms DESC LIMIT ?)",
+                    KEEP_OTHERS,
                 )
         return True
 

@@ -7,6 +7,7 @@ from appliance.errors import UserError
 from appliance.units import parse_duration
 
 MAX_DAYS = 3700  # of one question
+_LATEST_MS = 2**37 * 1000  # in the year 6325, as of the API: far enough from what calendars can't write
 USUAL_FROM, USUAL_TO = "1h ago", "now"
 PRESETS = (
     ("last hour", "1h ago", "now"),
@@ -39,9 +40,14 @@ def period(begin: str, end: str, zone: tzinfo, now: int) -> Period:
     since, until = _named("From", begin, zone, now), _named("To", end, zone, now)
     if since >= until:
         raise UserError("From: that is not before the end of the period")
-    if until - since > MAX_DAYS * 86_400_000:
-        raise UserError(f"From: a period of at most {MAX_DAYS} days can be asked for")
+    bound("From", since, until)
     return Period(since, until, begin, end)
+
+
+def bound(field: str, since_ms: int, until_ms: int) -> None:
+    """A longer one has so many changes of a zone's clock that only telling them takes seconds."""
+    if until_ms - since_ms > MAX_DAYS * 86_400_000:
+        raise UserError(f"{field}: a period of at most {MAX_DAYS} days can be asked for")
 
 
 def _named(field: str, text: str, zone: tzinfo, now: int) -> int:
@@ -52,7 +58,14 @@ def _named(field: str, text: str, zone: tzinfo, now: int) -> int:
 
 
 def moment(text: str, zone: tzinfo, now: int) -> int:
-    """Ms since 1970; without a zone it is the site's wall clock."""
+    """Ms since 1970, and not before; without a zone it is the site's wall clock."""
+    at = max(0, _moment(text, zone, now))
+    if at > _LATEST_MS:
+        raise UserError(f"{text.strip()[:60]!r} is no time that flows are of")
+    return at
+
+
+def _moment(text: str, zone: tzinfo, now: int) -> int:
     words = text.strip().lower()
     if words == "now":
         return now * 1000
@@ -69,7 +82,7 @@ def _clock(text: str, zone: tzinfo) -> int:
     try:
         at = datetime.fromisoformat(text)
         at = at if at.tzinfo is not None else at.replace(tzinfo=zone)
-        return max(0, round(at.timestamp() * 1000))
+        return round(at.timestamp() * 1000)
     except (ValueError, OverflowError):
         raise UserError(f"{text[:60]!r} is no time: {_HELP}") from None
 

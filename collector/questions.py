@@ -24,7 +24,7 @@ from appliance.accounts.models import core_db
 from appliance.admin import audit
 from appliance.config import Config
 from appliance.errors import UserError
-from collector import certifying, export, places, search, who, whose
+from collector import certifying, export, periods, places, search, who, whose
 from collector.filters.language import parse
 from collector.search import Known, Query
 from collector.store.models import CATALOG, Certificate, Range
@@ -80,6 +80,7 @@ def query(request: Request) -> Query:
     since, until, limit = (_number(request, name) for name in ("since_ms", "until_ms", "limit"))
     if since is None or until is None or since >= until:
         raise UserError("a period has a beginning and an end after it")
+    periods.bound("since_ms", since, until)
     return Query(
         parse(_text(request, "filter")),
         since,

@@ -24,13 +24,12 @@ from appliance.config import Config
 from appliance.errors import Unavailable, UserError
 from collector import intake, places, spool
 from collector.exporters import Followed, plain
-from collector.journal import Datagram, Heard
+from collector.journal import OTHERS, Datagram, Heard
 from collector.spool import Batch, Store
 
 MAX_WAITING_BYTES = 48 * 2**20  # received and not on disk yet
 MAX_SENDERS = 4096  # looked up and remembered
 MAX_OTHERS = 256  # senders that aren't collected, named in a second
-OTHERS = "others"  # the name of those beyond
 
 _TICK_S = 1.0
 _REST_S = 0.005  # between two looks at a busy socket: a wake for each datagram costs more than the datagram

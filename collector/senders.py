@@ -18,6 +18,7 @@ from appliance.units import format_ago
 from collector import facts, module, noted
 from collector.exporters import Exporter, Exporters
 from collector.facts import Heard
+from collector.journal import OTHERS
 from collector.noted import Doubt, Noted
 
 _DAY_S = 86_400
@@ -65,7 +66,7 @@ def every(config: Config, now: int) -> list[Sender]:
     known = Exporters(_known(config, named))
     counted, found = _counted(now), []
     for one in facts.heard(config, now):
-        of = known.find(one.address)
+        of = None if one.address == OTHERS else known.find(one.address)
         kind = str(named[of.name].kind) if of and of.name in named else ""
         router, on = (of.name, of.collected) if of else ("", False)
         found.append(Sender(one.address, router, kind, on, one, counted.get(router, 0)))

@@ -128,7 +128,8 @@ class Reading:
         tail = self.tail if self._reaches_tail(range) else Tail()
         received = tail.flows["received"]
         present += int(((received >= range.since_ms) & (received < range.until_ms)).sum())
-        for loss in [*self.catalog.losses(range.since_ms, range.until_ms), *tail.losses]:
+        late = [loss for loss in tail.losses if loss.until_ms >= range.since_ms and loss.since_ms < range.until_ms]
+        for loss in [*self.catalog.losses(range.since_ms, range.until_ms), *late]:
             if wanted is None or loss.exporter in wanted:
                 losses.append(loss._replace(flows=_share(loss.since_ms, loss.until_ms, range, loss.flows)))
         lost = sum(loss.flows for loss in losses)

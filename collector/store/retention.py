@@ -16,6 +16,7 @@ DAY_MS = 86_400_000
 FREE_SHARE, FREE_BYTES = 30, 256 * 2**20  # of the disk at least this stays free: a thirtieth, or so many
 BALLAST, BALLAST_BYTES = "ballast", 32 * 2**20
 _TREND_DAYS = 7
+AGEING_MS = 3_600_000  # at most, from one look at what is too old to the next, a minute later
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def to_go(
 
 def apply(config: Config, folder: Path, catalog: Catalog, now_ms: int) -> list[SegmentFile]:
     """Takes from the catalogue what may go; its files go when nobody reads them. Totals stay."""
-    settings = config.netflow
+    settings, now_ms = config.netflow, _ageing(catalog, now_ms)
     going = to_go(catalog.segments(), catalog.holds(), settings.keep_days, settings.keep_gb * GB, room(folder), now_ms)
     with catalog.transaction():
         catalog.remove(going, now_ms)
@@ -79,6 +80,15 @@ def apply(config: Config, folder: Path, catalog: Catalog, now_ms: int) -> list[S
     finally:
         journal.close()
     return going
+
+
+def _ageing(catalog: Catalog, now_ms: int) -> int:
+    """The time by which ages are told: it runs after the machine's clock, so that one that is wrong for an hour, as
+    without a battery before it is set, takes days of flows away and not all of them."""
+    before_ms = int(catalog.kept("ageing") or now_ms)
+    at_ms = min(now_ms, before_ms + AGEING_MS)
+    catalog.keep("ageing", b"%d" % at_ms)
+    return at_ms
 
 
 def room(folder: Path) -> Room:

@@ -22,12 +22,12 @@ PYTHON = f"{VENV}/bin/python"
 
 _CACHE = Path("/var/cache/gatehouse-tests")
 _TREE = Path(__file__).resolve().parents[2]
-_PRODUCT = ("appliance", "rlm_python", "portal", "setup.cfg", "pyproject.toml")
+_PRODUCT = ("appliance", "rlm_python", "portal", "collector", "setup.cfg", "pyproject.toml")
 _MADE_FROM = ("appliance/packages.txt", "setup.cfg", "images/debian.py", "tests/system/debian13.py")
 _SYSTEM = ("systemd-sysv", "dbus")  # to boot it, and to ask it how it is
-_ASKING = ("eapoltest", "poppler-utils", "zbar-tools")  # of tests/packages.txt, what the tests need inside
+_ASKING = ("eapoltest", "nfdump", "poppler-utils", "zbar-tools")  # of tests/packages.txt, what the tests need inside
 # Debian starts these by itself, with configurations of its own and on our ports.
-_PACKAGED_SERVICES = ("freeradius.service", "nginx.service")
+_PACKAGED_SERVICES = ("freeradius.service", "nginx.service", "softflowd.service", "nfdump.service")
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PIP = """

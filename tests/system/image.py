@@ -15,7 +15,17 @@ from tests.lab.namespace import run
 TREE = Path(__file__).resolve().parents[2]
 BUILD = (sys.executable, "-m", "images.build")
 _CACHE = Path("/var/cache/gatehouse-tests")
-_INPUTS = ("appliance", "rlm_python", "portal", "ansible", "images", "setup.cfg", "pyproject.toml", "README.md")
+_INPUTS = (
+    "appliance",
+    "rlm_python",
+    "portal",
+    "collector",
+    "ansible",
+    "images",
+    "setup.cfg",
+    "pyproject.toml",
+    "README.md",
+)
 
 
 def built() -> Path:

@@ -24,6 +24,7 @@ CONFIG = {
 }
 VARIABLES = {"gatehouse_config": CONFIG, "gatehouse_modules": ["hotspot"]}
 SERVICES = {service.name for service in (*CORE.services, *HOTSPOT.services) if service.wanted(Config())}
+DISTRIBUTIONS = ("freeradius", "nginx", "dnsmasq", "softflowd")
 LISTENING = {"udp": {53, 67, 1812, 1813, 3799, 18121, 18122}, "tcp": {22, 53, 8080, 8090}}
 FROM_OUTSIDE = {22}  # of TCP; 8090 is let through, but [admin] listen is 127.0.0.1
 STRANGER = 9999
@@ -86,8 +87,9 @@ def test_the_second_run_changes_nothing(host: Host) -> None:
 def test_all_runs_and_nothing_has_failed(host: Host) -> None:
     assert states(host) == dict.fromkeys(SERVICES, "active")
     assert host.machine.run("systemctl", "--failed", "--plain", "--no-legend") == ""
-    masked = host.machine.run("systemctl", "is-enabled", "freeradius", "nginx", "dnsmasq", check=False)
-    assert masked.split() == ["masked"] * 3
+    masked = host.machine.run("systemctl", "is-enabled", *DISTRIBUTIONS, check=False)
+    assert masked.split() == ["masked"] * len(DISTRIBUTIONS)
+    assert host.machine.run("ps", "-C", "softflowd", "-o", "pid=", check=False) == ""
 
 
 def test_radius_answers(host: Host, password: str) -> None:

@@ -37,8 +37,8 @@ def test_the_product_is_the_installed_one(root: Path) -> None:
 
 RADIUS = tuple(f"tests/lab/test_radius{name}.py" for name in ("", "_limits", "_eap", "_radsec"))
 
-# What builds and provisions is not on a box, nor are disks and GRUB in a container.
-ELSEWHERE = ("ansible_files", "data_disk", "flash_image", "images", "slots")
+# What builds and provisions is not on a box, nor are disks, GRUB and recordings of routers in a container.
+ELSEWHERE = ("ansible_files", "data_disk", "flash_image", "images", "recordings", "slots")
 UNIT = ("tests/unit", "-k", "not postgresql", *(f"--ignore=tests/unit/test_{name}.py" for name in ELSEWHERE))
 
 

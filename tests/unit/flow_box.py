@@ -17,7 +17,7 @@ from appliance.errors import UserError
 from appliance.listener import Listener
 from appliance.nas.models import Nas
 from collector import holding, noted, places
-from collector.journal import Datagram, Heard, Journal
+from collector.journal import OTHERS, Datagram, Heard, Journal
 from collector.store import keeping, rollups
 from collector.store.catalog import Catalog
 from collector.store.models import CATALOG, JOURNAL, SEALED, Column, Lost, SegmentFile
@@ -39,7 +39,8 @@ def fill(config: Config) -> None:
     journal = Journal(here / JOURNAL)
     journal.append([Datagram((NOW - 5) * 1000, ROUTER, b"x" * 400) for _ in range(30)], drops=3)
     stranger = Heard(STRANGER, False, 12, 9000, (NOW - 900) * 1000, (NOW - 5) * 1000)
-    journal.append([], others=[stranger])
+    forged = Heard(OTHERS, False, 30_000, 9_000_000, (NOW - 800) * 1000, (NOW - 700) * 1000)
+    journal.append([], others=[stranger, forged])
     journal.close()
     with Catalog(here / CATALOG, write=True) as catalog, catalog.transaction():
         number = catalog.exporter(ROUTER)

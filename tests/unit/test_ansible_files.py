@@ -63,6 +63,7 @@ def test_the_firewall_lets_in_what_is_for_the_outside() -> None:
         default.radius.authentication_port,
         default.radius.accounting_port,
         default.tunnel.listen_port,
+        default.netflow.port,
         default.admin.port,
         2083,  # RadSec, as docs/configuration.md proposes
     }

@@ -18,7 +18,7 @@ from appliance import apply, cli, config, db
 from appliance.accounts.models import Session, core_db
 from appliance.config import Config
 from appliance.errors import Unavailable, UserError
-from collector import export, search, worker
+from collector import export, questions, search, worker
 from collector.filters.language import parse
 from collector.search import Known, Query
 from collector.store.models import Lost
@@ -144,6 +144,9 @@ def test_totals_over_time_and_what_is_kept(gatehouse: Any) -> None:
         (("search", "prt", "80"), "filter, position 1: a condition is expected here"),
         (("search", "--columns", "nothing"), "there is no column 'nothing'"),
         (("search", "--from", "soon"), "From: 'soon' is no time"),
+        (("search", "--from", "1970-01-01"), "From: a period of at most 3700 days can be asked for"),
+        (("search", "--from", "9000000000000s ago", "--to", "8999999999999s ago"), "not before the end"),
+        (("search", "--from", "now", "--to", "9999-12-31T23:59:59-23:59"), "To: '9999-12-31T23:59:59-23:59' is no"),
         (("search", "account", "nobody"), "no session of account 'nobody' is known in this period"),
         (("top", "nothing"), "there is no column 'nothing'"),
     ],
@@ -178,6 +181,11 @@ def test_csv_ends_when_nobody_takes_it_and_the_next_question_is_answered() -> No
         assert reading.con.execute("SELECT 42").fetchall() == [(42,)]
         with pytest.raises(Exception, match="nothing_there"):
             list(export.csv(replace(prepared, sql="SELECT first FROM nothing_there", columns=prepared.columns[:1])))
+
+
+def test_who_asks_the_worker_itself_asks_no_endless_period() -> None:
+    with pytest.raises(UserError, match="since_ms: a period of at most 3700 days"):
+        questions.query({"since_ms": 0, "until_ms": 2**52})
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@x", "\tx", "\rx", 'a,"b"\nc', "plain"])

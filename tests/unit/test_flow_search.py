@@ -335,6 +335,7 @@ def test_ipv6_addresses_are_written_as_rfc_5952_says(reading: InMemory) -> None:
     chance = random.Random(1)
     groups = [[chance.choice((0, 0, 0, 1, 0xAB, 0xFFFF)) for _ in range(8)] for _ in range(2000)]
     numbers = [0, 1, 2**127, 2**128 - 1, *(int.from_bytes(struct.pack(">8H", *eight)) for eight in groups)]
+    numbers = [one for one in numbers if one >> 32 != 0xFFFF]  # Python writes these in two ways, by its version
     halves = [[one >> 64 for one in numbers], [one & (2**64 - 1) for one in numbers]]
     source = "(SELECT 6 AS family, unnest(?::UBIGINT[]) AS a_hi, unnest(?::UBIGINT[]) AS a_lo)"
     rows = reading.con.execute(f"SELECT {showing.address('a')} FROM {source}", halves).fetchall()

@@ -70,6 +70,18 @@ def test_a_row_that_no_journal_wrote_is_refused(raw: bytes) -> None:
         unpack(Row(7, "192.0.2.1", 0, 0, 1, zstandard.ZstdCompressor().compress(raw)))
 
 
+def test_senders_that_nobody_knows_are_remembered_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "KEEP_OTHERS", 3)
+    book = Journal(tmp_path / "journal.db")
+    book.append([Datagram(1, "192.0.2.1", b"x")])
+    for number in range(9):
+        book.append([], others=[Heard(f"198.51.100.{number}", False, 1, 1, number, 5 + number)])
+    assert [one.exporter for one in book.heard()] == [
+        "192.0.2.1", "198.51.100.6", "198.51.100.7", "198.51.100.8"
+    ]  # fmt: skip
+    book.close()
+
+
 def test_who_was_heard_is_counted_whether_collected_or_not(tmp_path: Path) -> None:
     book = Journal(tmp_path / journal.NAME)
     book.append(sent(2), others=[Heard("198.51.100.9", False, 5, 700, AT_MS, AT_MS + 9)])

@@ -71,7 +71,25 @@ def test_a_hold_is_written_down_and_released_once(folder: Path) -> None:
         holding.Held(5, 9, " ", "ann")
 
 
-def test_retention_takes_segments_and_leaves_totals(folder: Path, tmp_path: Path) -> None:
+def test_a_clock_that_is_wrong_for_a_while_takes_little_away(folder: Path) -> None:
+    send(folder, flows_of(800))
+    seal(folder)
+    config = Config(netflow=Netflow(keep_days=2))
+    with Catalog(folder / CATALOG, write=True) as catalog:
+        keeping.keep_room(config, folder, catalog, START_MS)
+        for _ in range(20):
+            keeping.keep_room(config, folder, catalog, START_MS + 20_000 * DAY_MS)
+        keeping.keep_room(config, folder, catalog, START_MS + 1000)
+        for hour in range(25, 48):
+            keeping.keep_room(config, folder, catalog, START_MS + hour * 3_600_000)
+            assert len(catalog.segments()) == 1
+        for hour in range(48, 80):
+            keeping.keep_room(config, folder, catalog, START_MS + hour * 3_600_000)
+        assert catalog.segments() == []
+
+
+def test_retention_takes_segments_and_leaves_totals(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "AGEING_MS", 9 * DAY_MS)
     send(folder, flows_of(800))
     seal(folder)
     config = Config(netflow=Netflow(keep_days=5))
@@ -107,6 +125,7 @@ def test_a_flow_is_found_before_it_is_sealed(folder: Path) -> None:
         told = reading.certificate(EVER)
         assert (told.present, told.lost) == (1100, 100)
         assert told.complete_until_ms >= int(second["received"][0])
+        assert reading.certificate(Range(START_MS + DAY_MS, START_MS + 2 * DAY_MS)).losses == [], "of another time"
         assert len(rows(reading, reading.relation(Range(0, START_MS - DAY_MS)))) == 0
         assert len(rows(reading, reading.relation(EVER, exporters=[99]))) == 0
     seal(folder)

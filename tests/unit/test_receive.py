@@ -17,7 +17,7 @@ from appliance.errors import Unavailable, UserError
 from collector import exporters, receive, spool
 from collector.exporters import Exporter, Exporters, Followed, plain
 from collector.intake import Intake
-from collector.journal import Datagram, Journal, unpack
+from collector.journal import OTHERS, Datagram, Journal, unpack
 from collector.receive import Receiver, Status
 from collector.spool import Batch, Store
 
@@ -96,7 +96,7 @@ def test_a_flood_of_forged_senders_takes_no_memory(tmp_path: Path) -> None:
     batch, _ = sorted_out.take(0)
     assert len(batch.others) == receive.MAX_OTHERS + 1
     assert sum(heard.datagrams for heard in batch.others) == 20_000
-    assert batch.others[-1].exporter == receive.OTHERS
+    assert batch.others[-1].exporter == OTHERS
     status = Status(tmp_path / "status.json", 2055, 0)
     for number in range(3):
         status.note(Batch(others=[heard._replace(exporter=f"{number}") for heard in batch.others[:200]]), "", 0)
