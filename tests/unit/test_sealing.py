@@ -135,9 +135,9 @@ def test_hours_and_days_are_made_of_minutes_without_losing_or_doubling_any(folde
             pass
         assert [s.level for s in sealer.catalog.segments()] == [DAY]
         keeping.take_away_files(sealer.catalog, folder / SEGMENTS, now_ms + 1000)
-        assert len(list((folder / SEGMENTS).iterdir())) > 1, "a reader may still have them"
+        assert len(list((folder / SEGMENTS).iterdir())) > 2, "a reader may still have them"
         keeping.take_away_files(sealer.catalog, folder / SEGMENTS, now_ms + 2 * keeping.READERS_MS)
-        assert len(list((folder / SEGMENTS).iterdir())) == 1
+        assert len(list((folder / SEGMENTS).glob("*.parquet"))) == 1
     after = kept(folder)
     assert (np.sort(before, order=before.dtype.names) == np.sort(after, order=after.dtype.names)).all()
 
@@ -217,9 +217,9 @@ def test_a_crash_before_the_catalogue_knows_leaves_nothing(folder: Path, monkeyp
         broken.setattr(Catalog, "add", crash)
         with pytest.raises(Crash):
             seal(folder)
-    assert len(list((folder / SEGMENTS).iterdir())) == 1
+    assert len(list((folder / SEGMENTS).glob("*.parquet"))) == 1
     assert seal(folder) == 1
-    assert len(list((folder / SEGMENTS).iterdir())) == 1
+    assert len(list((folder / SEGMENTS).glob("*.parquet"))) == 1
     assert len(kept(folder)) == 900
     assert not list((folder / SEGMENTS).glob(f"{segments.UNFINISHED}*"))
 
