@@ -139,7 +139,7 @@ def _sums(opened: Catalog, now: int) -> _Sums:
     by = "FROM {} WHERE kind = ? AND at >= ?"
     minutes, hours = (by.format(grain.table) for grain in rollups.GRAINS[:2])
     flows = dict(opened.run(f"SELECT exporter, sum(flows) {minutes} GROUP BY 1", service, lately))
-    octets = dict(opened.run(f"SELECT exporter, sum(bytes) {hours} GROUP BY 1", service, day))
+    octets = dict(opened.run(f"SELECT exporter, CAST(total(bytes) AS INTEGER) {hours} GROUP BY 1", service, day))
     of: dict[int, list[int]] = defaultdict(lambda: [0, 0])
     ipv4 = f"SELECT exporter, thing, sum(flows) {hours} AND length(thing) = 4 GROUP BY 1, 2"
     for exporter, address, count in opened.run(ipv4, client, day):
