@@ -116,14 +116,17 @@ def _search(args: argparse.Namespace, config: Config) -> str:
     }
     with _until_interrupted(args), questions.opened(config) as reading:
         known = questions.known(config, reading)
-        prepared = search.prepare(reading, questions.query(request), known, zone)
+        query = questions.query(request)
         if args.csv:
+            prepared = search.prepare(reading, query, known, zone)
             _write_csv(prepared)
+            found = prepared.certificate
         else:
-            result = search.Result(prepared.columns, search.rows(prepared), prepared.certificate)
+            result = search.run(reading, query, known, zone)
             for line in export.json_lines(result) if args.json else export.table(result):
                 print(line)
-        _certify(questions.certified(reading, known, prepared.certificate, zone), to_file)
+            found = result.certificate
+        _certify(questions.certified(reading, known, found, zone), to_file)
     return ""
 
 

@@ -139,7 +139,7 @@ def _sums(opened: Catalog, now: int) -> _Sums:
     by = "FROM {} WHERE kind = ? AND at >= ?"
     minutes, hours = (by.format(grain.table) for grain in rollups.GRAINS[:2])
     flows = dict(opened.run(f"SELECT exporter, sum(flows) {minutes} GROUP BY 1", service, lately))
-    octets = dict(opened.run(f"SELECT exporter, sum(bytes) {hours} GROUP BY 1", service, day))
+    octets = dict(opened.run(f"SELECT exporter, CAST(total(bytes) AS INTEGER) {hours} GROUP BY 1", service, day))
     of: dict[int, list[int]] = defaultdict(lambda: [0, 0])
     ipv4 = f"SELECT exporter, thing, sum(flows) {hours} AND length(thing) = 4 GROUP BY 1, 2"
     for exporter, address, count in opened.run(ipv4, client, day):
@@ -202,10 +202,13 @@ def storage(config: Config, now: int) -> Storage:
     """Raises Unavailable where the disk is away."""
     since = now * 1000 - TREND_DAYS * DAY_MS
     with catalog(config) as opened:
-        levels = opened.rows("SELECT level, count(*), sum(rows), sum(bytes) FROM segment GROUP BY level ORDER BY level")
+        levels = opened.rows(
+            "SELECT level, count(*), sum(rows), sum(bytes + ends_bytes) FROM segment GROUP BY level ORDER BY level"
+        )
         first, last = opened.one("SELECT min(received_from_ms), max(received_until_ms) FROM segment")
         took, rows, began = opened.one(
-            "SELECT sum(bytes), sum(rows), min(received_from_ms) FROM segment WHERE received_from_ms >= ?", since
+            "SELECT sum(bytes + ends_bytes), sum(rows), min(received_from_ms) FROM segment WHERE received_from_ms >= ?",
+            since,
         )
         damaged = opened.rows("SELECT path, damaged FROM segment WHERE damaged IS NOT NULL")
     days = max(1 / 24, (now * 1000 - began) / DAY_MS) if began else 1.0
@@ -255,7 +258,7 @@ class Flow:
 def flow(config: Config, now: int) -> Flow:
     since = now * 1000 - DAY_MS
     with catalog(config) as opened:
-        files, rows, size = opened.one("SELECT count(*), sum(rows), sum(bytes) FROM segment")
+        files, rows, size = opened.one("SELECT count(*), sum(rows), sum(bytes + ends_bytes) FROM segment")
         sealed = opened.sealed_until()
         lost = dict(opened.run("SELECT cause, sum(flows) FROM loss WHERE until_ms >= ? GROUP BY 1", since))
     with journal(config) as kept:

@@ -104,15 +104,17 @@ def answer(config: Config, request: Request) -> Iterator[Piece | bytes]:
         raise UserError(f"{kind!r} can't be asked: search, csv, who")
     with applying.open_core(config), opened(config) as reading:
         asked, others, zone = query(request), known(config, reading), config.site.timezone
-        prepared = search.prepare(reading, asked, others, zone)
         if kind == "csv":
+            prepared = search.prepare(reading, asked, others, zone)
             yield from export.csv(prepared)
+            found = prepared.certificate
         else:
-            yield {"columns": [{"name": c.name, "title": c.title, "kind": c.kind} for c in prepared.columns]}
-            rows = search.rows(prepared)
+            result = search.run(reading, asked, others, zone)
+            yield {"columns": [{"name": c.name, "title": c.title, "kind": c.kind} for c in result.columns]}
+            rows = iter(result.rows)
             while piece := list(islice(rows, _AT_ONCE)):
                 yield {"rows": piece}
-        found = prepared.certificate
+            found = result.certificate
         yield {"certificate": asdict(found), "lines": certified(reading, others, found, zone)}
 
 
@@ -127,7 +129,7 @@ def told(config: Config, request: Request) -> Piece:
         raise UserError("a reason is needed, such as the number of the request: it stands in the record")
     zone = config.site.timezone
     with opened(config) as reading:
-        found = who.ask(reading, asked)
+        found = reading.sure(who.reach(asked), lambda: who.ask(reading, asked))
         at = datetime.fromtimestamp(asked.at_ms / 1000, zone).isoformat(timespec="milliseconds")
         subject = f"address {asked.address}" + (f" port {asked.port}" if asked.port is not None else "") + f" at {at}"
         names = ", ".join(found.accounts) or "nobody"

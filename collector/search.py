@@ -6,6 +6,7 @@ A flow belongs to each period in which it was going on at any moment.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -90,11 +91,17 @@ def prepare(reading: Reading, query: Query, known: Known = UNKNOWN, zone: tzinfo
 
 def run(reading: Reading, query: Query, known: Known = UNKNOWN, zone: tzinfo = UTC) -> Result:
     """Raises UserError. Rows are read as they are taken, so `reading` stays open as long."""
-    prepared = prepare(reading, query, known, zone)
-    return Result(prepared.columns, rows(prepared), prepared.certificate)
+
+    def begun() -> Result:
+        prepared = prepare(reading, query, known, zone)
+        rows = _rows(prepared)
+        first = list(islice(rows, 1))
+        return Result(prepared.columns, chain(first, rows), prepared.certificate)
+
+    return reading.sure(Range(query.since_ms, query.until_ms), begun)
 
 
-def rows(prepared: Prepared) -> Iterator[tuple[Any, ...]]:
+def _rows(prepared: Prepared) -> Iterator[tuple[Any, ...]]:
     answer = prepared.con.execute(prepared.sql)
     while found := answer.fetchmany(_AT_ONCE):
         yield from found

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from collector import whose
 from collector.filters.conditions import All, Among, Either, Node, host, sql
-from collector.store.models import Range
+from collector.store.models import Range, SegmentFile
 from collector.store.reading import Reading
 from collector.whose import Holding
 
@@ -22,6 +22,7 @@ LOOK_BACK_MS = 86_400_000  # for the beginning of a translation by NAT that hasn
 SAMPLE_MS = 900_000  # of flows around the time, to see how the routers' clocks go
 LATEST_MS = 1_830_000  # after which a flow of that time has been exported: routers end long ones after half an hour
 _MOST_FLOWS = 20_000
+_FEW_FILES = 2
 _MOST_AHEAD_MS = 600_000
 _CREATED, _DELETED = 1, 2
 
@@ -97,6 +98,12 @@ def ask(reading: Reading, question: Question) -> Answer:
     return Answer(question, _once(ordered), clocks, slack)
 
 
+def reach(question: Question) -> Range:
+    """All times of which flows can be looked at for it."""
+    most_ms = MOST_SLACK_MS + _MOST_AHEAD_MS + SAMPLE_MS
+    return Range(question.at_ms - LOOK_BACK_MS - most_ms, question.at_ms + most_ms)
+
+
 def _once(found: Sequence[Found]) -> list[Found]:
     """The best of each session, and of each address that nobody held."""
     kept: dict[Any, Found] = {}
@@ -137,9 +144,11 @@ class _Flow(NamedTuple):
     event: int
 
 
-def _read(reading: Reading, period: Range, where: str) -> Iterator[_Flow]:
+def _read(reading: Reading, period: Range, question: Question, where: str, events: bool = False) -> Iterator[_Flow]:
     """Addresses as (number, port)."""
-    relation = reading.relation(period)
+    hi, lo = divmod(int(question.address), 1 << 64)
+    relation = reading.who(period, hi, lo, question.port, events)
+    where = f"{where} AND {sql(_matching(question))}"
     query = f"SELECT {_COLUMNS} FROM ({relation}) AS flows WHERE {where} ORDER BY first LIMIT {_MOST_FLOWS:d}"
     for row in reading.con.execute(query).fetchall():
         ends = [(row[place] << 64 | row[place + 1], row[place + 2]) for place in (1, 4, 7, 10)]
@@ -167,7 +176,7 @@ def _address(family: int, number: int) -> Address:
 def _flows(reading: Reading, question: Question, slack_ms: int) -> Iterator[Trace]:
     period = Range(question.at_ms - slack_ms, question.at_ms + slack_ms + 1)
     by_client: dict[tuple[Address, int, str], list[_Flow]] = defaultdict(list)
-    for flow in _read(reading, period, f"nat_event = 0 AND {sql(_matching(question))}"):
+    for flow in _read(reading, period, question, "nat_event = 0"):
         by_client[_client(flow, question)].append(flow)
     for (client, port, how), flows in by_client.items():
         off = min(_off(question.at_ms, flow.first, flow.last) for flow in flows)
@@ -179,7 +188,8 @@ def _events(reading: Reading, question: Question, slack_ms: int) -> Iterator[Tra
     """Translations that had begun and not ended, as far as their events were told."""
     period = Range(question.at_ms - LOOK_BACK_MS, question.at_ms + slack_ms + 1)
     of: dict[tuple[Address, int, int], list[_Flow]] = defaultdict(list)
-    for flow in _read(reading, period, f"nat_event IN ({_CREATED:d}, {_DELETED:d}) AND {sql(_matching(question))}"):
+    wanted = f"nat_event IN ({_CREATED:d}, {_DELETED:d})"
+    for flow in _read(reading, period, question, wanted, events=True):
         client, port, how = _client(flow, question)
         if how == NAT:
             of[client, port, flow.exporter].append(flow)
@@ -238,10 +248,21 @@ def _clocks(reading: Reading, question: Question) -> list[ClockError]:
     period = Range(question.at_ms - SAMPLE_MS, question.at_ms + SAMPLE_MS)
     query = (
         "SELECT exporter, min(received - last) AS least, count(*) AS flows"
-        f" FROM ({reading.relation(period)}) AS flows WHERE (marks & 3) = 0 GROUP BY exporter ORDER BY exporter"
+        f" FROM ({reading.relation(period, files=list(_telling(reading.files(period))))}) AS flows"
+        " WHERE (marks & 3) = 0 GROUP BY exporter ORDER BY exporter"
     )
     rows = reading.con.execute(query).fetchall()
     return [ClockError(exporter, max(0, -least), max(0, least), flows) for exporter, least, flows in rows]
+
+
+def _telling(files: Sequence[SegmentFile]) -> Iterator[SegmentFile]:
+    """All that can show a clock ahead of ours; of others a few of each router."""
+    seen: dict[Any, int] = defaultdict(int)
+    for file in files:
+        its = file.columns["exporter"]
+        if file.columns["lag"].low < 0 or seen[its] < _FEW_FILES:
+            seen[its] += 1
+            yield file
 
 
 def address_of(text: str) -> Address:

@@ -15,7 +15,8 @@ Array = NDArray[Any]
 
 _PORTS = np.isin(np.arange(256), (6, 17, 33, 132, 136))  # protocols that have ports
 _DENSE = 2**21  # of periods and things together, that are counted without sorting
-_MOST = 2**50  # of octets and packets of a flow, so that no sum overflows
+_MOST = 2**42  # of octets and packets of a flow, so that no sum of a segment's overflows
+_MOST_SAMPLING = 2**20
 
 
 class _Groups(NamedTuple):
@@ -53,9 +54,9 @@ class _Counting:
         self._exporters, exporter = np.unique(self._of("exporter"), return_inverse=True)
         self._when = (minute - self._minute).astype(np.uint64) * np.uint64(max(1, len(self._exporters)))
         self._when += exporter.astype(np.uint64)
-        self._values = [np.minimum(self._of(name, np.int64), _MOST) for name in ("packets", "bytes")]
+        self._values = [np.minimum(self._of(name), np.uint64(_MOST)).astype(np.int64) for name in ("packets", "bytes")]
         if packed.bounds["sampling"].high > 1:
-            times = np.maximum(self._of("sampling", np.int64), 1)
+            times = np.clip(self._of("sampling", np.int64), 1, _MOST_SAMPLING)
             self._values = [np.minimum(values * times, _MOST) for values in self._values]
         self._up = self._of("up").astype(np.bool_)
         self._values.append(np.where(self._up, self._values[1], 0))

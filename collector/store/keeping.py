@@ -9,7 +9,7 @@ from collector.holding import Anew, Held, Released
 from collector.journal import Journal
 from collector.store import retention
 from collector.store.catalog import Catalog
-from collector.store.models import JOURNAL, SEGMENTS
+from collector.store.models import JOURNAL, SEGMENTS, beside
 
 READERS_MS = 900_000  # so long a reader may have a file's name before it opens it
 MAX_ASKED = 16
@@ -76,8 +76,14 @@ def keep_room(config: Config, folder: Path, catalog: Catalog, now_ms: int) -> No
     retention.take_on_ballast(folder)
 
 
-def take_away_files(catalog: Catalog, segments: Path, now_ms: int, at_once: bool = False) -> None:
+def take_away_files(catalog: Catalog, folder: Path, now_ms: int, at_once: bool = False) -> None:
     before_ms = now_ms if at_once else now_ms - READERS_MS
     for (path,) in catalog.rows("SELECT path FROM gone WHERE at_ms <= ? OR at_ms > ?", before_ms, now_ms):
-        (segments / path).unlink(missing_ok=True)
+        remove(folder / path)
         catalog.run("DELETE FROM gone WHERE path = ?", path)
+
+
+def remove(segment: Path) -> None:
+    """Its files, as far as they are there."""
+    for path in (segment, beside(segment)):
+        path.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """What the catalogue speaks of."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 CATALOG, SEGMENTS, JOURNAL = "catalog.db", "segments", "journal.db"  # below `flows/` on the data disk
@@ -29,7 +30,7 @@ class SegmentFile:
 
     `first_ms` and `last_ms` bound the times of all flows but those whose own times can't be, which `odd` bounds.
     Journal rows after `journal_after`, up to `journal_until`, are in it, and nowhere else unless sets of them were
-    still parked at its end.
+    still parked at its end. `ends_` is of the file beside it (ends.py), 0 where there is none.
     """
 
     path: str
@@ -48,8 +49,19 @@ class SegmentFile:
     journal_after: int = 0
     journal_until: int = 0
     parked_bytes: int = 0
+    ends_bytes: int = 0
+    ends_sha256: str = ""
     id: int = 0
     damaged: str | None = None
+
+    @property
+    def all_bytes(self) -> int:
+        return self.size_bytes + self.ends_bytes
+
+
+def beside(segment: Path) -> Path:
+    """The file of a segment's second order."""
+    return segment.with_name(f"{segment.name}.ends")
 
 
 class Lost(NamedTuple):

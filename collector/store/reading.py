@@ -1,20 +1,23 @@
 """Reading what is kept: which segments can matter, their flows as a relation of DuckDB, and how complete they are."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 import numpy as np
 
 from collector.flows import FLOW
-from collector.store import duck, packing, segments, sets, tail
+from collector.store import duck, ends, packing, segments, sets, tail
 from collector.store.catalog import Catalog
-from collector.store.models import CATALOG, SEGMENTS, Certificate, Lost, SegmentFile
+from collector.store.models import CATALOG, SEGMENTS, Certificate, Lost, SegmentFile, beside
 from collector.store.models import Range as Range
 from collector.store.tail import Tail
 from collector.store.unpacking import TYPES, File
 
+Answer = TypeVar("Answer")
 Client = tuple[int, int, int]  # upper half, and the lowest and highest lower half of a range of addresses
 
 
@@ -41,37 +44,70 @@ class Reading:
         self._stack.close()
 
     def relation(
-        self, range: Range, clients: Sequence[Client] | None = None, exporters: Iterable[int] | None = None
+        self,
+        range: Range,
+        clients: Sequence[Client] | None = None,
+        exporters: Iterable[int] | None = None,
+        files: Sequence[SegmentFile] | None = None,
     ) -> str:
         """SQL of FLOW's columns, one row per flow as exported, of all flows that overlap a range of time.
 
         With `clients` flows are left out of which neither end is in one of those ranges of addresses; what stands
         behind the destination's address counts as that end. So may flows of exporters that aren't asked for.
+        `files` are the only segments to look into.
         """
         wanted = None if exporters is None else list(exporters)
-        parts = [part for file in self.files(range, clients) for part in self._parts(file, range, clients, wanted)]
+        among = self.files(range, clients) if files is None else files
+        parts = [part for file in among for part in self._parts(file, range, clients, wanted)]
         if self._reaches_tail(range):
             parts.append(self._of_tail(range, wanted))
         return "\nUNION ALL\n".join(parts) or _nothing()
 
-    def who(self, range: Range, hi: int, lo: int, port: int) -> str:
-        """SQL of the flows of a time that may have had a public address and port at the client's end.
+    def who(self, range: Range, hi: int, lo: int, port: int | None, events: bool = False) -> str:
+        """SQL of the flows of a time that may have an address and port at any end, or of the NAT events.
 
-        It is behind NAT, or has that address itself. There are others beside them where ports were translated.
+        All that have them are there, and some that haven't.
         """
-        parts = []
-        for segment in self.files(range):
-            file = File(self.folder / SEGMENTS / segment.path, segment.columns)
-            when = self._when(segment, file, range)
-            inner, outer = (file.within(name, port, port) or "true" for name in ("client_port", "nat_client_port"))
-            natted = file.between("nat_client", hi, lo, lo)
-            other = f"{file.raw('client_port', 'INTEGER')} <> {port}"
-            for where in ([natted, inner], [natted, outer, other], [file.between("client", hi, lo, lo), inner]):
-                if "false" not in (*where, *when):
-                    parts.append(file.relation(" AND ".join([*when, *where])))
+        parts = [part for file in self.files(range) for part in self._having(file, range, (hi, lo, port), events)]
         if self._reaches_tail(range):
-            parts.append(self._of_tail(range, None))
+            parts.append(f"SELECT * FROM ({self._of_tail(range, None)}) WHERE (nat_event <> 0) = {events}")  # noqa: S608
         return "\nUNION ALL\n".join(parts) or _nothing()
+
+    def _having(
+        self, segment: SegmentFile, range: Range, end: tuple[int, int, int | None], events: bool
+    ) -> Iterator[str]:
+        """By the order of clients what is the client's own address, by the second order what is any other."""
+        hi, lo, _ = end
+        file = File(self.folder / SEGMENTS / segment.path, segment.columns)
+        kind = file.within("nat_event", 1, 255) if events else file.within("nat_event", 0, 0)
+        common = [condition for condition in (kind, *self._when(segment, file, range)) if condition]
+        own = file.between("client", hi, lo, lo)
+        # Half of an address is 0 after NAT where it is the same as before.
+        halves = ("client_lo", "peer_lo", "nat_client_lo", "nat_peer_lo")
+        others = _any(file.within(name, lo, lo) or "true" for name in halves)
+        if "false" in common:
+            return
+        if own != "false":
+            yield file.relation(" AND ".join([*common, f"({own})"]))
+        if others != "false" and own != "true":
+            rows = self._rows(segment, range, end, events)
+            if rows != "false":
+                yield file.relation(" AND ".join([*common, rows, others, f"NOT ({own})"]))
+
+    def _rows(self, segment: SegmentFile, range: Range, end: tuple[int, int, int | None], events: bool) -> str:
+        """Condition on which of a segment's rows can have an end that isn't the client's own."""
+        hi, lo, port = end
+        slots = ends.EVENTS if events else ends.slots(range.since_ms, range.until_ms)
+        if not segment.ends_bytes or port is None or slots is None:
+            return "true"
+        try:
+            data = beside(self.folder / SEGMENTS / segment.path).read_bytes()
+        except OSError:
+            return "true"
+        if hashlib.sha256(data).hexdigest() != segment.ends_sha256:
+            return "true"
+        spans = ends.spans(data, hi, lo, port, slots)
+        return _any(f"file_row_number BETWEEN {first} AND {last}" for first, last in spans)
 
     @property
     def tail(self) -> Tail:
@@ -99,6 +135,17 @@ class Reading:
         """The segments that can have such flows, and are as they were written."""
         found = self.catalog.segments(range.since_ms, range.until_ms)
         return [s for s in found if (clients is None or _may_have(s, clients)) and self._sound(s)]
+
+    def sure(self, range: Range, ask: Callable[[], Answer]) -> Answer:
+        """What is answered without the segments that can't be read, which are lost in its certificate."""
+        try:
+            return ask()
+        except (duckdb.OutOfMemoryException, duckdb.InterruptException):
+            raise
+        except duckdb.Error:
+            if not self.doubt(range):
+                raise
+            return ask()
 
     def doubt(self, range: Range) -> bool:
         """Looks whether the segments of a time are as they were written, when DuckDB couldn't read one.

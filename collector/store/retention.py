@@ -43,7 +43,7 @@ def too_much(segments: Sequence[SegmentFile], excess_bytes: int) -> Iterator[Seg
     for segment in segments:
         if excess_bytes <= 0:
             return
-        excess_bytes -= segment.size_bytes
+        excess_bytes -= segment.all_bytes
         yield segment
 
 
@@ -58,8 +58,8 @@ def to_go(
     """`segments` in order of receipt; `keep_bytes` 0 is as much as there is room for."""
     free = [segment for segment in segments if not held(segment, holds)]
     going = {segment.id: segment for segment in too_old(free, keep_days, now_ms)}
-    used = sum(segment.size_bytes for segment in segments)
-    gone = sum(segment.size_bytes for segment in going.values())
+    used = sum(segment.all_bytes for segment in segments)
+    gone = sum(segment.all_bytes for segment in going.values())
     excess = max(used - keep_bytes if keep_bytes else 0, room.wanted_bytes) - gone
     rest = [segment for segment in free if segment.id not in going]
     return [*going.values(), *too_much(rest, excess)]
@@ -144,9 +144,9 @@ def forecast(config: Config, folder: Path, catalog: Catalog, now_ms: int) -> For
     begun = min((s.received_from_ms for s in lately), default=now_ms)
     days = max((now_ms - begun) / DAY_MS, 1 / 24)
     return Forecast(
-        round(sum(s.size_bytes for s in lately) / days),
+        round(sum(s.all_bytes for s in lately) / days),
         round(sum(s.rows for s in lately) / days),
-        sum(s.size_bytes for s in segments),
+        sum(s.all_bytes for s in segments),
         room(folder).free_bytes,
         config.netflow.keep_days,
         config.netflow.keep_gb * GB,

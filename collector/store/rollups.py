@@ -18,14 +18,14 @@ MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 REST = b""  # the thing of what isn't kept by name
 KINDS = ("service", "client", "destination", "interface")
 
+_MOST = 2**61  # what a total stops at: routers that lie may not overflow it
+_VALUES = ("flows", "packets", "bytes", "up_bytes")
 _ADD = (
-    "INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (kind, at, exporter, thing) DO UPDATE SET"
-    " flows = flows + excluded.flows, packets = packets + excluded.packets, bytes = bytes + excluded.bytes,"
-    " up_bytes = up_bytes + excluded.up_bytes"
+    "INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (kind, at, exporter, thing) DO UPDATE SET "  # noqa: S608
+    + ", ".join(f"{name} = min({name} + excluded.{name}, {_MOST})" for name in _VALUES)
 )
-
-
-_SUMS = "sum(flows), sum(packets), sum(bytes), sum(up_bytes)"
+# Of several totals: sum() ends the question where it overflows. Exact up to 2**53, nine petabytes.
+_SUMS = ", ".join(f"CAST(total({name}) AS INTEGER)" for name in _VALUES)
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def top(
     if order not in Total._fields[1:]:
         raise ValueError(f"no order by {order}")
     source, values = _source(catalog, range, by, exporters, "thing")
-    largest = f"WHERE key <> x'' GROUP BY key ORDER BY sum({order}) DESC, key LIMIT ?"
+    largest = f"WHERE key <> x'' GROUP BY key ORDER BY total({order}) DESC, key LIMIT ?"
     rows = catalog.rows(f"SELECT key, {_SUMS} FROM {source} {largest}", *values, limit)  # noqa: S608
     named = [Total(bytes(row[0]), *row[1:]) for row in rows]
     all_ = catalog.one(f"SELECT {_SUMS} FROM {source}", *values)  # noqa: S608
@@ -168,8 +168,8 @@ def over_time(
     condition, values = _among("exporter", exporters)
     keys, key_values = _among("thing", only)
     rows = catalog.rows(
-        f"SELECT at / {step_ms:d} * {step_ms:d} AS step, {thing} AS key, sum(flows), sum(packets), sum(bytes),"  # noqa: S608
-        f" sum(up_bytes) FROM {grain.table} WHERE kind = ? AND at >= ? AND at < ?{condition}{keys}"
+        f"SELECT at / {step_ms:d} * {step_ms:d} AS step, {thing} AS key, {_SUMS}"  # noqa: S608
+        f" FROM {grain.table} WHERE kind = ? AND at >= ? AND at < ?{condition}{keys}"
         " GROUP BY step, key ORDER BY step, key",
         kind, range.since_ms // grain.span_ms * grain.span_ms, range.until_ms, *values, *key_values,
     )  # fmt: skip

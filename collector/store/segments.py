@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.files import fsync_folder
-from collector.store import duck, packing
-from collector.store.models import SEALED, Column, SegmentFile
+from collector.store import duck, ends, packing
+from collector.store.models import SEALED, Column, SegmentFile, beside
 
 UNFINISHED = ".new-"
 PACKED = "packed"
@@ -57,6 +57,7 @@ def write_packed(
     """Of what is registered."""
     path = folder / name(packed.received[0], level)
     row_group = SEALED_ROW_GROUP if level == SEALED else ROW_GROUP
+    ends_bytes, ends_sha256 = _beside(path, ends.pack(packed, row_group))
     size, sha256 = _copy(con, f"SELECT * FROM {PACKED}", path, packed.bounds, row_group)  # noqa: S608
     odd_first_ms, odd_last_ms = packed.odd or (None, None)
     return SegmentFile(
@@ -76,6 +77,8 @@ def write_packed(
         journal_after=journal[0],
         journal_until=journal[1],
         parked_bytes=parked_bytes,
+        ends_bytes=ends_bytes,
+        ends_sha256=ends_sha256,
     )
 
 
@@ -87,13 +90,26 @@ def _copy(
     con: duckdb.DuckDBPyConnection, query: str, path: Path, bounds: dict[str, Column], row_group: int
 ) -> tuple[int, str]:
     """Size and SHA-256 of the file, which is on disk under its name. What it leaves out is in its own metadata too."""
-    new = path.with_name(UNFINISHED + path.name)
-    try:
+    with _appearing(path) as new:
         form = f"{_FORMAT}, ROW_GROUP_SIZE {row_group}, KV_METADATA {{bounds: {duck.text(json.dumps(bounds))}}}"
         con.execute(f"COPY ({query}) TO {duck.text(new)} ({form})")
+        return new.stat().st_size, digest(new)
+
+
+def _beside(segment: Path, data: bytes) -> tuple[int, str]:
+    """Size and SHA-256 of the segment's second order, which is on disk."""
+    with _appearing(beside(segment)) as new:
+        new.write_bytes(data)
+    return len(data), hashlib.sha256(data).hexdigest()
+
+
+@contextmanager
+def _appearing(path: Path) -> Iterator[Path]:
+    """What is written under the name that is given is on disk under its own in the end, or not at all."""
+    new = path.with_name(UNFINISHED + path.name)
+    try:
+        yield new
         with new.open("r+b") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            size = file.tell()
             new.chmod(0o640)
             os.fsync(file.fileno())
         new.rename(path)
@@ -101,7 +117,6 @@ def _copy(
         new.unlink(missing_ok=True)
         raise
     fsync_folder(path.parent)
-    return size, digest
 
 
 def digest(path: Path) -> str:
@@ -111,7 +126,7 @@ def digest(path: Path) -> str:
 
 def sweep(folder: Path, known: Sequence[str]) -> list[Path]:
     """Takes away what was written and never named by the catalogue, after a crash."""
-    keep = set(known)
+    keep = {*known, *(beside(Path(path)).name for path in known)}
     orphans = [path for path in folder.iterdir() if path.name not in keep]
     for path in orphans:
         path.unlink()

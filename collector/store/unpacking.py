@@ -17,7 +17,9 @@ class File:
     """One segment's SQL, from its file or from whatever else has its columns."""
 
     def __init__(self, source: str | Path, bounds: Mapping[str, Column]) -> None:
-        self.source = f"read_parquet({duck.text(source)})" if isinstance(source, Path) else source
+        """Of a path there is a column `file_row_number`, too."""
+        of_file = isinstance(source, Path)
+        self.source = f"read_parquet({duck.text(source)}, file_row_number = true)" if of_file else str(source)
         self.bounds = bounds
 
     def relation(self, where: str = "") -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import duckdb
 
-from collector.store import compaction, segments
+from collector.store import compaction, keeping, segments
 from collector.store.models import SegmentFile
 from collector.store.sealing import Sealer
 
@@ -20,7 +20,7 @@ def compact(sealer: Sealer, now_ms: int) -> bool:
             new.extend(compaction.merge(sealer.con, parts, sealer.segments, level))
         except duckdb.Error as error:
             for segment in new:
-                (sealer.segments / segment.path).unlink()
+                keeping.remove(sealer.segments / segment.path)
             if not mark_damaged(sealer, parts):
                 raise
             log.error("%s", error)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from collector.flows import FLOW
 from collector.store import packing
-from collector.store.models import Certificate, Range
+from collector.store.models import Certificate, Range, SegmentFile
 from collector.store.reading import Reading
 
 SINCE_MS = 1_790_000_000_000
@@ -85,6 +85,7 @@ class InMemory(Reading):
         range: Range,
         clients: Sequence[tuple[int, int, int]] | None = None,
         exporters: Iterable[int] | None = None,
+        files: Sequence[SegmentFile] | None = None,
     ) -> str:
         """Only what may be asked for, so that a filter which promises too little is found out."""
         self.asked.append(clients)

@@ -20,7 +20,7 @@ from collector import holding, places
 from collector.journal import Datagram, Journal
 from collector.store import retention, rollups
 from collector.store.catalog import Catalog
-from collector.store.models import CATALOG, JOURNAL, SEGMENTS, Range
+from collector.store.models import CATALOG, JOURNAL, SEGMENTS, Range, beside
 from collector.store.reading import Reading
 from tests.flows import bulk, mix
 from tests.unit.test_sealing import HOUR_MS, START_MS, ends, flows_of, kept, send
@@ -99,8 +99,8 @@ def test_killed_at_each_step_it_loses_and_doubles_nothing(tmp_path: Path) -> Non
             assert ends(kept(tmp_path)) == ends(everything)
             totals_fit(tmp_path, everything)
             with Catalog(tmp_path / CATALOG) as catalog:
-                named = {segment.path for segment in catalog.segments()}
-            assert {path.name for path in (tmp_path / SEGMENTS).iterdir()} == named
+                named = [tmp_path / SEGMENTS / segment.path for segment in catalog.segments()]
+            assert {*(tmp_path / SEGMENTS).iterdir()} == {*named, *map(beside, named)}
     assert died > KILLS // 2
     with Reading(tmp_path) as reading:
         assert reading.certificate(EVER).lost == 0

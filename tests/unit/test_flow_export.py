@@ -300,3 +300,23 @@ def test_it_ends_with_who_asked_while_it_still_searches(appliance: Config) -> No
         assert one._process.wait(20) in (0, 1)
     finally:
         one.kill()
+
+
+def test_a_spoiled_segment_is_a_loss_and_no_error(tmp_path: Path, appliance: Config, capfdbinary: Any) -> None:
+    """Of the same size as before: DuckDB only notices when it reads it."""
+    folder = tmp_path / "data/flows"
+    keep(folder, FLOWS[:2000], FLOWS[2000:], exporters=("192.0.2.1", "192.0.2.2"))
+    spoiled = sorted((folder / "segments").glob("*.parquet"))[0]
+    spoiled.write_bytes(bytes(spoiled.stat().st_size))
+    file = tmp_path / "gatehouse.toml"
+    file.write_text(appliance.file.read_text().replace(str(appliance.paths.data), str(tmp_path / "data")))
+    asked = (
+        ("search", *FROM, "--json"),
+        ("who", "--ip", "10.0.0.1", "--at", "2026-09-21T14:13:21Z", "--reason", "case 1"),
+    )
+    for words in asked:
+        cli.main(["--config", str(file), "flows", *words])
+        out, err = (said.decode() for said in capfdbinary.readouterr())
+        assert "damaged" in out + err, words
+        assert "can't be read" not in out + err
+        assert words[0] == "who" or 0 < len(out.splitlines()) < COUNT

@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from collector.flows import FLOW
-from collector.store import duck, packing, segments, sets
+from collector.store import duck, ends, keeping, packing, segments, sets
 from collector.store.catalog import Catalog
-from collector.store.models import CATALOG, SEGMENTS, SegmentFile
+from collector.store.models import CATALOG, SEGMENTS, SegmentFile, beside
 from collector.store.reading import Range, Reading
 from tests.flows import mix
 
@@ -139,8 +139,9 @@ def test_orphans_are_swept(folder: Path) -> None:
     (segment,) = keep(folder, mix.flows(100))
     segments.write(mix.flows(100), folder / SEGMENTS)
     (folder / SEGMENTS / f"{segments.UNFINISHED}x.parquet").write_bytes(b"half")
-    assert len(segments.sweep(folder / SEGMENTS, [segment.path])) == 2
-    assert [path.name for path in (folder / SEGMENTS).iterdir()] == [segment.path]
+    assert len(segments.sweep(folder / SEGMENTS, [segment.path])) == 3
+    its = folder / SEGMENTS / segment.path
+    assert sorted((folder / SEGMENTS).iterdir()) == [its, beside(its)]
 
 
 def test_a_set_never_denies_what_it_has() -> None:
@@ -192,20 +193,92 @@ def test_a_client_behind_two_nats_is_the_client_of_both_ways(folder: Path) -> No
             assert int(touches(found, 0, address, address).sum()) == count
 
 
-def test_who_had_a_public_address_and_port_is_found_by_the_clients_end(folder: Path) -> None:
-    flows = mix.flows(4000)
-    keep(folder, flows[:2000], flows[2000:])
-    out = np.flatnonzero((flows["src_lo"] >> 24 == 10) & (flows["nat_src_port"] != flows["src_port"]))[:20]
+SIDES = ("src", "dst", "nat_src", "nat_dst")
+
+
+def having(flows: Flows, hi: int, lo: int, port: int, period: Range, events: bool) -> Flows:
+    """What a look at each of them finds."""
+    at = (flows["first"] < period.until_ms) & (flows["last"] >= period.since_ms) & ((flows["nat_event"] != 0) == events)
+    ends_ = [(flows[f"{s}_hi"] == hi) & (flows[f"{s}_lo"] == lo) & (flows[f"{s}_port"] == port) for s in SIDES]
+    found: Flows = flows[at & np.logical_or.reduce(ends_)]
+    return found
+
+
+def behind_nat() -> Flows:
+    """Both ways, with and without other ports; by prefix (RFC 6296); to an address outside that is private; events;
+    an exporter that tells the same after as before; clients with public addresses; flows that take long."""
+    flows = mix.flows(40_000, clients=300)
+    random = np.random.default_rng(3)
+    kind = random.integers(0, 8, len(flows))
+    back = (flows["src_lo"] >> 24 != 10) & (kind != 5)  # as after NAT: what came back to the public address
+    for half in ("lo", "port"):
+        inner, outer = flows[f"dst_{half}"].copy(), flows[f"nat_dst_{half}"].copy()
+        flows[f"dst_{half}"][back], flows[f"nat_dst_{half}"][back] = outer[back], inner[back]
+    flows["nat_event"][kind == 1] = random.integers(1, 3, int((kind == 1).sum()))
+    out, prefix, outside = ~back, kind == 2, kind == 3
+    for side, hi in (("src", 0xFD << 56), ("dst", 0x20010DB8 << 32), ("nat_src", 0x20010DB9 << 32), ("nat_dst", 1)):
+        flows[f"{side}_hi"][prefix & out] = hi
+    flows["family"][prefix & out] = 6
+    flows["nat_src_lo"][prefix & out] = flows["src_lo"][prefix & out]
+    flows["nat_src_lo"][outside & out] = (192 << 24) + (168 << 16) + 2
+    for half in ("lo", "port"):
+        for side in ("src", "dst"):
+            flows[f"nat_{side}_{half}"][kind == 4] = flows[f"{side}_{half}"][kind == 4]
+    flows["src_lo"][(kind == 6) & out] = mix.PUBLIC + 9
+    flows["last"][kind == 7] += random.choice([600_000, 1_500_000, 9_000_000], int((kind == 7).sum()))
+    return flows
+
+
+@pytest.mark.parametrize("spoiled", ["", "ends", "older"])
+def test_who_had_an_address_and_port_is_found_as_by_looking_at_all(folder: Path, spoiled: str) -> None:
+    flows = np.concatenate([behind_nat(), mix.anything(20_000)])
+    for segment in keep(folder, flows[::2], flows[1::2]):
+        if spoiled == "ends":
+            beside(folder / SEGMENTS / segment.path).write_bytes(bytes(segment.ends_bytes))
+    if spoiled == "older":
+        with Catalog(folder / CATALOG, write=True) as catalog:
+            catalog.run("UPDATE segment SET ends_bytes = 0, ends_sha256 = ''")
+    random = np.random.default_rng(4)
+    slow = (flows["last"] - flows["first"] > 1_000_000) & (flows["last"] - flows["first"] < 2_000_000)
+    back = (flows["dst_lo"] >> 8 == mix.PUBLIC >> 8) & (flows["dst_port"] != flows["nat_dst_port"])
+    kinds = (slow, back, flows["nat_event"] != 0, np.ones(len(flows), np.bool_))
     with Reading(folder) as reading:
-        for row in flows[out]:
-            lo, port = int(row["nat_src_lo"]), int(row["nat_src_port"])
-            range_ = Range(int(row["first"]) - 5000, int(row["first"]) + 5000)
-            found = rows(reading, reading.who(range_, 0, lo, port))
-            assert len(np.unique(found)) == len(found)
-            own = (found["nat_src_lo"] == lo) & (found["nat_src_port"] == port)
-            at = (flows["first"] < range_.until_ms) & (flows["last"] >= range_.since_ms)
-            assert same(found[own], flows[at & (flows["nat_src_lo"] == lo) & (flows["nat_src_port"] == port)])
-            assert row in found
+        for row in flows[[n for kind in kinds for n in random.choice(np.flatnonzero(kind), 1 if spoiled else 5)]]:
+            at = int(random.integers(row["first"], max(row["first"], row["last"]), endpoint=True))
+            event = bool(row["nat_event"])
+            for side in SIDES:
+                hi, lo, port = (int(row[f"{side}_{part}"]) for part in ("hi", "lo", "port"))
+                wide = [(Range(at - 9_000_000, at + 9_000_000), events) for events in (False, True)]
+                for period, events in ((Range(at, at + 1), event), *(wide if side == "nat_src" else ())):
+                    expected = having(flows, hi, lo, port, period, events)
+                    found = rows(reading, reading.who(period, hi, lo, port, events))
+                    assert same(having(found, hi, lo, port, period, events), expected), (side, hi, lo, port)
+                    assert len(expected) or events != event or row["last"] < row["first"]
+
+
+def test_who_looks_only_where_an_address_and_port_may_have_been(folder: Path) -> None:
+    (segment,) = keep(folder, mix.flows(100_000, clients=300))
+    data = beside(folder / SEGMENTS / segment.path).read_bytes()
+    assert len(data) == segment.ends_bytes < 1.5 * segment.rows
+    groups = -(-segment.rows // segments.SEALED_ROW_GROUP)
+    looked = [
+        ends.spans(data, 0, mix.PUBLIC, port, ends.slots(at, at + 10_000) or [])
+        for port in range(1, 1000)  # which nobody had
+        for at in (mix.START_MS + 40_000_000,)
+    ]
+    assert sum(map(len, looked)) < 0.05 * groups * len(looked)
+    for broken in (b"", data[:9], b"end0" + data[4:]):
+        with pytest.raises(ValueError):
+            ends.spans(broken, 0, 1, 1, ends.EVENTS)
+
+
+def test_the_second_order_goes_with_its_segment(folder: Path) -> None:
+    (segment,) = keep(folder, mix.flows(100))
+    with Catalog(folder / CATALOG, write=True) as catalog:
+        catalog.remove(catalog.segments(), 1)
+        keeping.take_away_files(catalog, folder / SEGMENTS, 2, at_once=True)
+    assert list((folder / SEGMENTS).iterdir()) == []
+    assert segment.all_bytes == segment.size_bytes + segment.ends_bytes > segment.size_bytes
 
 
 def test_a_search_may_open_more_files_than_a_process_usually_may(folder: Path) -> None:
