@@ -22,6 +22,7 @@ from appliance.config_checks import ports as _ports
 from appliance.config_netflow import Netflow as Netflow
 from appliance.config_portal import Portal as Portal
 from appliance.config_portal import Texts
+from appliance.config_vault import Vault as Vault
 from appliance.errors import ConfigError, UserError
 
 DEFAULT_FILE = Path("/etc/gatehouse/gatehouse.toml")
@@ -209,6 +210,7 @@ class Config:
     admin: Admin = field(default_factory=Admin)
     tunnel: Tunnel = field(default_factory=Tunnel)
     netflow: Netflow = field(default_factory=Netflow)
+    vault: Vault = field(default_factory=Vault)
     mail: Mail = field(default_factory=Mail)
     privacy: Privacy = field(default_factory=Privacy)
     file: Path = DEFAULT_FILE

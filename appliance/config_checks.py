@@ -1,7 +1,9 @@
 """What several sections of the configuration are checked for; each raises ValueError that names the key."""
 
 import re
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 # As browsers take it in type=email (HTML, 4.10.5.1.5), with a domain of two labels at least.
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -22,3 +24,22 @@ def certificate(certificate: Path | None, key: Path | None) -> None:
 def between(section: object, key: str, low: int, high: int) -> None:
     if not low <= getattr(section, key) <= high:
         raise ValueError(f"{key}: {getattr(section, key)} is not between {low} and {high}")
+
+
+def webhook(url: str) -> None:
+    """Raises ValueError: https, or http to an address of an own network, where nobody else can answer."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or not url.isascii():
+        raise ValueError(f"an address such as https://chat.example.net/hook is needed, not {url[:80]!r}")
+    if parts.scheme == "http" and not _is_own(parts.hostname):
+        raise ValueError("without TLS only an IP address of an own network is possible")
+    if parts.port == 0:
+        raise ValueError("port 0 is none")
+
+
+def _is_own(host: str) -> bool:
+    try:
+        found = ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return found.is_private or found.is_loopback

@@ -1,0 +1,154 @@
+"""What the vault does by itself: retention, verifying, the second copy, and what the admin's pages ask for.
+
+`python -m appliance.vault.keeper`
+"""
+
+import argparse
+import importlib.util
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import peewee
+
+from appliance import config as configuration
+from appliance.config import Config
+from appliance.errors import UserError
+from appliance.vault import asking, replica, retention, scrub
+from appliance.vault.models import Chore, Refused, vault_db
+from appliance.vault.scrub import Pace
+from appliance.vault.store import Store
+
+TICK_S = 0.5
+BUDGET_S = 20.0  # of verifying, before others have their turn
+_ALERTS = "appliance.vault.alerts"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Job:
+    """`run` is given UTC seconds. When it was done last outlives a restart; what failed is tried again soon."""
+
+    name: str
+    every_s: int
+    run: Callable[[int], None]
+    not_before_s: float = 0.0
+    failed: str = ""
+
+
+def jobs(config: Config, store: Store) -> list[Job]:
+    pace = Pace(config.vault.scrub_mb_s * 1e6)
+    found = [
+        Job("clock", 60, lambda now: _look(store)),
+        Job("recover", 300, lambda now: _recover(store)),  # also of a disk that is back
+        Job("retention", 3600, lambda now: _retain(store)),
+        Job("scrub", 60, lambda now: _scrub(store, now, pace)),
+    ]
+    if config.vault.replica is not None:
+        found += [
+            Job("replica", 300, lambda now: _pull(store, config.vault.replica, now, pace)),
+            Job("replica scrub", 3600, lambda now: _verify(config.vault.replica, now, pace)),
+        ]
+    if importlib.util.find_spec(_ALERTS) is not None:
+        alerts = importlib.import_module(_ALERTS)
+        found.append(Job("alerts", 60, lambda now: alerts.run(config, store, now)))
+    return found
+
+
+def _look(store: Store) -> None:
+    """So that no more than this of the vault's own time is lost when the power goes."""
+    with store.turns.plain():
+        pass
+
+
+def _recover(store: Store) -> None:
+    if count := store.recover():
+        log.warning("%d uploads that broke off were swept away", count)
+
+
+def _retain(store: Store) -> None:
+    if count := retention.run(store):
+        log.info("%d versions were erased, as their time was over", count)
+
+
+def _scrub(store: Store, now: int, pace: Pace) -> None:
+    scrub.mend_all(store, now)
+    count, bad = scrub.run(store, now, pace, BUDGET_S)
+    if bad:
+        log.error("%d of %d contents were bad, and no second copy had them", bad, count)
+
+
+def _pull(store: Store, path: Path | None, now: int, pace: Pace) -> None:
+    if path is not None and (count := replica.pull(store, path, now, pace)):
+        log.info("second copy: %d events", count)
+
+
+def _verify(path: Path | None, now: int, pace: Pace) -> None:
+    if path is not None:
+        replica.verify(path, now, pace, BUDGET_S)
+
+
+def tick(todo: list[Job], now: int) -> None:
+    for job in todo:
+        chore = Chore.get_or_none(Chore.name == job.name)
+        if time.monotonic() < job.not_before_s or (chore and 0 <= now - chore.done_at < job.every_s):
+            continue
+        try:
+            job.run(now)
+            Chore.insert(name=job.name, done_at=now).on_conflict(
+                conflict_target=[Chore.name], update={Chore.done_at: now}
+            ).execute()
+            job.failed = ""
+        except (Refused, UserError, OSError, peewee.PeeweeException) as error:
+            job.not_before_s = time.monotonic() + min(job.every_s, 60)
+            if str(error) != job.failed:  # a disk that is away is told once
+                log.warning("%s: %s", job.name, error)
+            job.failed = str(error)
+        except Exception:  # the other jobs go on
+            job.not_before_s = time.monotonic() + 60
+            log.exception("%s", job.name)
+
+
+def _answer(store: Store, over: threading.Event) -> None:
+    while not over.wait(TICK_S):
+        try:
+            asking.answer(store)
+        except (Refused, OSError, peewee.PeeweeException) as error:
+            log.warning("%s", error)
+            vault_db.close()
+        except Exception:
+            log.exception("what was asked for can't be done")
+
+
+def serve(config: Config, over: threading.Event) -> None:
+    store = Store(config)
+    todo = jobs(config, store)
+    answering = threading.Thread(target=_answer, args=(store, over), name="asked", daemon=True)
+    answering.start()
+    while not over.wait(TICK_S):
+        tick(todo, int(time.time()))
+    answering.join()
+    vault_db.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="gatehouse-vault-keeper", description="What the vault does by itself.")
+    parser.add_argument("--config", type=Path)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    over = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: over.set())
+    try:
+        serve(configuration.load(parser.parse_args().config), over)
+    except (UserError, peewee.PeeweeException) as error:
+        sys.exit(f"gatehouse-vault-keeper: {error}")
+
+
+if __name__ == "__main__":
+    main()

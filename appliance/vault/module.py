@@ -1,0 +1,138 @@
+"""The netbackup module: the FTP server, and who keeps what it has taken."""
+
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator
+
+import peewee
+
+from appliance import certificates
+from appliance.config import Config
+from appliance.service import Attention, Directory, File, Group, Module, Service, Setting, Tile
+from appliance.units import format_bytes
+from appliance.vault import catalog, finding, signing, summary
+from appliance.vault.access import CERTIFICATE, USER
+
+_SERVER = "appliance.vault.server"
+
+
+def _python(module: str) -> list[str]:
+    return [sys.executable, "-m", module]
+
+
+VAULT = Service(
+    name="vault",
+    description="takes files by FTP, and gives them back",
+    user=USER,
+    capabilities=("net_bind_service",),
+    command=lambda config: _python(_SERVER),
+    reads=("paths", "vault"),
+    writes=lambda config: [config.paths.state / catalog.STATE, config.paths.run / catalog.STATE],
+    umask=0o007,
+    disk=True,
+    wanted=lambda config: importlib.util.find_spec(_SERVER) is not None,
+)
+KEEPER = Service(
+    name="vault-keeper",
+    description="retention, scrub and second copy of what the vault has",
+    user=USER,
+    after=("vault",),
+    command=lambda config: ["/usr/bin/nice", "--adjustment=10", *_python("appliance.vault.keeper")],
+    reads=("site", "paths", "vault", "mail"),
+    writes=lambda config: [config.paths.state / catalog.STATE, config.paths.run / catalog.STATE],
+    umask=0o007,
+    disk=True,
+)
+
+
+def render(config: Config) -> list[File]:
+    """The FTP server reads its certificate anew whenever it changes: no session ends for that."""
+    pair = certificates.vault(config)
+    return [File(CERTIFICATE, pair.key + pair.certificate, USER, ())]
+
+
+def problems(config: Config) -> Iterator[str]:
+    """What is wrong with the disk, its contents or their second copy."""
+    try:
+        yield from summary.problems(config)
+    except (OSError, peewee.PeeweeException) as error:
+        yield f"vault: its catalogue can't be read: {error}"
+
+
+def lines(config: Config) -> Iterable[str]:
+    """What `gatehouse status` says of it."""
+    try:
+        found, alerts = summary.read(config), summary.alerts(config)
+    except (OSError, peewee.PeeweeException):
+        return
+    if found is not None:
+        yield f"vault: {found.files} files in {found.vaults} vaults, {format_bytes(found.kept_bytes)} with old versions"
+        yield from summary.problems(config)
+        yield from alerts
+
+
+def attention(config: Config, now: int) -> Iterator[Attention]:
+    from appliance.vault import alerts  # which look at all the rest
+
+    return alerts.attention(config, now)
+
+
+def tiles(config: Config, now: int) -> Iterator[Tile]:
+    try:
+        found = summary.read(config)
+    except OSError:
+        return  # which is among the problems
+    if found is not None:
+        yield Tile(format_bytes(found.kept_bytes), "kept in vaults, with old versions", "/vaults")
+        yield Tile(f"{found.files:,}", "files in vaults", "/netbackup/activity")
+
+
+SETTINGS = Group(
+    "netbackup",
+    "NetBackup",
+    (
+        Setting("vault.passive_first", "First data port", "Of passive mode; let them through your firewall"),
+        Setting("vault.passive_last", "Last data port"),
+        Setting("vault.masquerade", "Public address", "That passive mode names, behind a router that translates"),
+        Setting("vault.max_sessions", "Sessions at most"),
+        Setting("vault.sessions_per_address", "Sessions of one address at most"),
+        Setting("vault.idle_s", "Idle sessions end after, seconds"),
+        Setting(
+            "vault.alert_mail", "Alerts by e-mail to", "Late backups, full vaults, a disk that fails; empty: to nobody"
+        ),
+        Setting("vault.alert_webhook", "Alerts to a webhook", "An https address that takes JSON, of a chat or a pager"),
+        Setting("vault.scrub_mb_s", "Verify contents, MB per second", "At most, so that uploads have the disk"),
+    ),
+)
+
+NETBACKUP = Module(
+    name="netbackup",
+    title="NetBackup",
+    summary="Keeps files that come by FTP, every version of them, so that nobody can erase them by mistake",
+    chapter="netbackup.md",
+    services=(VAULT, KEEPER),
+    directories=(
+        Directory("state", catalog.STATE, USER, USER, 0o2770),
+        Directory("run", catalog.STATE, USER, USER, 0o2750),
+        Directory("data", catalog.DISK, USER, USER, 0o2750),
+    ),
+    render=render,
+    verify=lambda config: None,
+    problems=problems,
+    lines=lines,
+    settings=(SETTINGS,),
+    attention=attention,
+    tiles=tiles,
+    search=(finding.SEARCH,),
+    web=(
+        "appliance.vault.web",
+        "appliance.vault.web_files",
+        "appliance.vault.web_state",
+        "appliance.vault.web_own",
+    ),
+    beside_pages=("appliance.vault.telling",),
+    api=("appliance.vault.api",),
+    metrics=("appliance.vault.metrics",),
+    checks=("appliance.vault.checks",),
+    keeps=(f"{catalog.STATE}/{signing.KEY}",),
+)
