@@ -69,6 +69,7 @@ def apply(config: Config, restart: bool = True, before: Sequence[Module] | None 
     if systemd_units.is_running():
         units = systemd_units.render(config, services(config, active))
         units |= systemd_units.wishes(config) | systemd_units.renewal(config)
+        units |= systemd_units.own_backup(config)
         if restart:
             systemd_units.install_boot(config)
             systemd_units.update(units, changed)

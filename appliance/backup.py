@@ -95,7 +95,7 @@ def left_out(config: Config) -> list[str]:
 
 def named_files(config: Config) -> list[Path]:
     """Certificates and their keys that the configuration names."""
-    sections = (config.radius, config.portal)
+    sections = (config.radius, config.portal, config.vault)
     return [path for s in sections for path in (s.certificate, s.key) if path is not None]
 
 

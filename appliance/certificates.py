@@ -78,8 +78,15 @@ def fingerprint(pair: Pair) -> str:
 def server(config: Config) -> Pair:
     """What phones see: the configured files, else the own certificate."""
     if config.radius.certificate and config.radius.key:
-        return _given(config, config.radius.certificate, config.radius.key)
+        return _given(config, "radius", config.radius.certificate, config.radius.key)
     return own_server(config)
+
+
+def vault(config: Config) -> Pair:
+    """What FTP clients see: the configured files, else what the admin pages show."""
+    if config.vault.certificate and config.vault.key:
+        return _given(config, "vault", config.vault.certificate, config.vault.key)
+    return admin(config)
 
 
 def check_given(data: bytes) -> None:
@@ -199,8 +206,8 @@ def _is_good(config: Config, path: Path) -> bool:
     )
 
 
-def _given(config: Config, certificate: Path, key: Path) -> Pair:
-    section = f"{config.file}: [radius]"
+def _given(config: Config, name: str, certificate: Path, key: Path) -> Pair:
+    section = f"{config.file}: [{name}]"
     try:
         pair = Pair(certificate.read_text("ascii"), key.read_text("ascii"))
         public = x509.load_pem_x509_certificate(pair.certificate.encode()).public_key()

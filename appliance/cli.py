@@ -35,6 +35,7 @@ from appliance.errors import UserError
 from appliance.nas import cli as nas_cli
 from appliance.nas import watch
 from appliance.tables import show
+from appliance.vault import cli as vault_cli
 from collector import cli as flows_cli
 
 
@@ -100,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     backup_cli.add_parsers(commands)
     disk_cli.add_parser(commands)
     flows_cli.add_parser(commands)
+    vault_cli.add_parser(commands)
     return parser
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from appliance import certificates, launch, web_server
 from appliance.config import Config
 from appliance.errors import UserError
-from appliance.service import ANSWERED, ASKED, Directory, File, Group, Module, Service, Setting, Upload
+from appliance.service import ANSWERED, ASKED, Directory, File, Group, Module, Service, Setting, Upload, is_enabled
 
 LOOPBACK = "127.0.0.1"
 _ANSWERS_WITHIN_S = 10.0  # slow boxes, right after they have started
@@ -18,11 +18,11 @@ ADMIN = Service(
     name="admin",
     description="the admin's pages",
     user="gatehouse-admin",
-    groups=("gatehouse-core", "gatehouse-collector"),
+    groups=("gatehouse-core", "gatehouse-collector", "gatehouse-vault"),
     command=lambda config: [sys.executable, "-m", "appliance.admin.web"],
-    reads=("site", "paths", "database", "radius", "gateway", "dhcp", "portal", "mail", "acme", "tunnel"),
+    reads=("site", "paths", "database", "radius", "gateway", "dhcp", "portal", "mail", "acme", "tunnel", "vault"),
     writes=lambda config: [
-        *(config.paths.state / name for name in ("core", "admin", ASKED)),
+        *(config.paths.state / name for name in ("core", "admin", ASKED, *_catalogues(config))),
         *(config.paths.run / name for name in ("admin", "guests")),
     ],
 )
@@ -35,6 +35,12 @@ WEB = Service(
     writes=lambda config: [config.paths.run / "web"],
     forks=True,
 )
+
+
+def _catalogues(config: Config) -> Iterator[str]:
+    """Folders of modules whose pages write there themselves."""
+    if is_enabled(config, "netbackup"):
+        yield "vault"
 
 
 def _nginx(config: Config, *more: str) -> list[str]:

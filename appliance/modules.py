@@ -6,10 +6,11 @@ from appliance.config import Config
 from appliance.core import CORE
 from appliance.errors import UserError
 from appliance.service import Module, is_enabled, marker
+from appliance.vault.module import NETBACKUP
 from collector.module import NETFLOW
 from portal.module import HOTSPOT
 
-MODULES: tuple[Module, ...] = (HOTSPOT, NETFLOW)
+MODULES: tuple[Module, ...] = (HOTSPOT, NETFLOW, NETBACKUP)
 
 
 def by_name(name: str) -> Module:

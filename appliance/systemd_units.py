@@ -8,7 +8,7 @@ from pathlib import Path
 
 from appliance import launch, templates
 from appliance.config import Config
-from appliance.service import ASKED, Service
+from appliance.service import ASKED, Service, is_enabled
 
 # Made anew at each boot, so that no unit of another version is ever started.
 UNITS = Path("/run/systemd/system")
@@ -17,6 +17,7 @@ BOOT = "gatehouse-apply.service"
 _NOT_SYSTEM = ("/home", "/media", "/mnt", "/opt", "/root", "/var")  # what ProtectSystem=full leaves to be written to
 WISHES, WISHES_PATH = "gatehouse-wishes.service", "gatehouse-wishes.path"
 RENEWAL, RENEWAL_TIMER = "gatehouse-renewal.service", "gatehouse-renewal.timer"
+BACKUP, BACKUP_TIMER = "gatehouse-backup.service", "gatehouse-backup.timer"
 
 
 def is_running() -> bool:
@@ -63,6 +64,16 @@ def renewal(config: Config) -> dict[str, str]:
     return {name: templates.render("appliance.systemd", f"{name}.j2", **values) for name in names}
 
 
+def own_backup(config: Config) -> dict[str, str]:
+    """The unit that backs up the appliance itself, as root, and the one that starts it each night."""
+    if not (is_enabled(config, "netbackup") and config.vault.recipients):
+        return {}
+    command = f"{sys.executable} -m appliance.cli --config {config.file} vault backup"
+    values = {"command": command, "environment": launch.environment(config), "state": config.paths.state}
+    names = (BACKUP, BACKUP_TIMER)
+    return {name: templates.render("appliance.systemd", f"{name}.j2", **values) for name in names}
+
+
 def install_boot(config: Config) -> bool:
     """The one unit that outlives a reboot, and renders all others; also where no systemd runs, as in a chroot.
 
@@ -82,7 +93,7 @@ def update(units: dict[str, str], restart: Iterable[str]) -> None:
     """Installs the units, stops those that are gone, starts new ones and restarts those that are named."""
     changed = _install(units)
     names = {f"gatehouse-{name}.service" for name in restart} | changed
-    if again := sorted(names & set(_started(units)) - {WISHES_PATH, RENEWAL_TIMER}):
+    if again := sorted(names & set(_started(units)) - {WISHES_PATH, RENEWAL_TIMER, BACKUP_TIMER}):
         _systemctl("try-restart", *again)
     _systemctl("start", BOOT, *_started(units))
 
@@ -103,7 +114,7 @@ def start_at_boot(units: dict[str, str]) -> None:
 
 def _started(units: Iterable[str]) -> list[str]:
     """All but those that a path or a timer starts."""
-    return [name for name in units if name not in (WISHES, RENEWAL)]
+    return [name for name in units if name not in (WISHES, RENEWAL, BACKUP)]
 
 
 def _there() -> list[Path]:

@@ -21,22 +21,24 @@ from appliance.supervise import SOCKET, STATES
 
 LOOKS_EVERY_S = 0.5
 NOTES_EVERY = 2  # looks
-RENEWS_FIRST_AFTER_S, RENEWS_EVERY_S = 120, 86_400
+DAILY_FIRST_AFTER_S, DAILY_EVERY_S = 120, 86_400
+DAILY = (("certificate", "renew"), ("vault", "backup", "--if-wanted"))
 
 
 def main() -> None:
     file, run = Path(sys.argv[1]), Path(sys.argv[2])
     asked = configuration.salvage_paths(file).state / ASKED
-    looks, renews_at = 0, time.monotonic() + RENEWS_FIRST_AFTER_S
+    looks, daily_at = 0, time.monotonic() + DAILY_FIRST_AFTER_S
     while True:
         if looks % NOTES_EVERY == 0:
             note(run)
         if any(asked.glob("*.json")):
             grant(file)
             note(run)
-        if time.monotonic() >= renews_at:
-            renews_at += RENEWS_EVERY_S
-            subprocess.Popen(command(file, "certificate", "renew"), env=own(), stdin=subprocess.DEVNULL)
+        if time.monotonic() >= daily_at:
+            daily_at += DAILY_EVERY_S
+            for words in DAILY:
+                subprocess.Popen(command(file, *words), env=own(), stdin=subprocess.DEVNULL)
         looks += 1
         time.sleep(LOOKS_EVERY_S)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import bottle
 import jinja2
@@ -86,6 +87,9 @@ class Ask:
         forms = bottle.request.forms.decode()
         return [(key, value) for key, value in forms.allitems() if key != "form_token"]
 
+    def sent_token(self) -> str:
+        return sent_token()
+
     def all(self, name: str) -> list[str]:
         """Of a field that may come several times."""
         return [value for key, value in self.fields() if key == name]
@@ -112,6 +116,18 @@ class Ask:
         bottle.response.set_header("Content-Disposition", f'attachment; filename="{name}"')
         return content
 
+    def attach(self, name: str, kind: str, size: int | None) -> None:
+        """As `file`, of any name (RFC 6266, 4.3), and with its length where that is known."""
+        plain = "".join(c if c.isascii() and (c.isalnum() or c in "._- ") else "_" for c in name)[:150]
+        bottle.response.content_type = kind
+        named = f"filename=\"{plain or 'file'}\"; filename*=UTF-8''{quote(name, safe='')}"
+        bottle.response.set_header("Content-Disposition", f"attachment; {named}")
+        if size is not None:
+            bottle.response.set_header("Content-Length", str(size))
+
+    def cookie(self, name: str) -> str:
+        return str(bottle.request.get_cookie(name) or "")
+
     def done(self, where: str, notice: str = "") -> bottle.HTTPResponse:
         """After a change: another page, which shows the notice once."""
         answer = bottle.HTTPResponse(status=303, headers={"Location": where, **headers()})
@@ -119,6 +135,11 @@ class Ask:
             coded = base64.urlsafe_b64encode(notice.encode()).decode()
             answer.set_cookie("notice", coded, path="/", max_age=30, **self.frame.cookie_flags)
         return answer
+
+
+def sent_token() -> str:
+    """That of the form that was sent."""
+    return str(bottle.request.forms.getunicode("form_token", ""))
 
 
 NOBODY = Person("", "reader")
@@ -190,8 +211,7 @@ class Frame:
         """A browser sends cookies with other sites' forms too, a program's header comes from itself."""
         if not person.session:
             return True
-        given = bottle.request.forms.getunicode("form_token", "")
-        return secrets.compare_digest(given.encode(), person.form_token.encode())
+        return secrets.compare_digest(sent_token().encode(), person.form_token.encode())
 
     def _refuse(self, ask: Ask, status: int, sentence: str) -> Any:
         if is_api(bottle.request.path):

@@ -59,6 +59,7 @@ class Choice:
 class List:
     """`query` selects dicts with the columns' keys; `search` makes a condition of what was typed.
 
+    `keeps` names what else the URL says, such as the folder that is listed.
     `empty` teaches the next step. `order` names the first column to sort by, `-key` the other way round.
     `fill` adds to a page of rows what their query doesn't have. A `live` list is looked at again and again by its page
     (live.js), so its columns show nothing that grows older by itself.
@@ -74,6 +75,7 @@ class List:
     row_id: str = "id"
     fill: Callable[[Sequence[Row]], Sequence[Row]] = lambda rows: rows
     live: bool = False
+    keeps: Sequence[str] = ()
 
     def respond(self, ask: Ask, template: str = "list.html", **values: Any) -> Any:
         asked = ask.query()
@@ -123,6 +125,7 @@ class View:
         self.of = of
         self.text = asked.get("q", "").strip()[:200]
         self.chosen = {c.key: asked[c.key] for c in of.choices if asked.get(c.key) in c.where}
+        self.kept = {key: asked[key] for key in of.keeps if asked.get(key)}
         self._sortable = {column.key: column.sort for column in of.columns if column.sort is not None}
         order = asked.get("sort", of.order)
         self.order = order if order.lstrip("-") in self._sortable else of.order
@@ -152,10 +155,20 @@ class View:
 
     def url(self, **other: object) -> str:
         """This view with something changed; a change of anything but the page begins at the first one."""
-        values = {"q": self.text, **self.chosen, "sort": self.order, "page": self.page if "page" in other else 1}
+        values = {
+            **self.kept,
+            "q": self.text,
+            **self.chosen,
+            "sort": self.order,
+            "page": self.page if "page" in other else 1,
+        }
         values |= other
         plain = {"sort": self.of.order, "page": 1, "q": ""}
         return "?" + urlencode({k: str(v) for k, v in values.items() if v not in ("", plain.get(k))})
+
+    def plain(self) -> str:
+        """Without what narrows it down."""
+        return "?" + urlencode(self.kept)
 
     def sorted_url(self, column: Column) -> str:
         return self.url(sort=f"-{column.key}" if self.order == column.key else column.key)

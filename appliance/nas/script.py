@@ -6,12 +6,14 @@ by what it is for, so that pasting again finds it; nothing else of the router's 
 """
 
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from appliance.errors import UserError
 
 MARK = "gatehouse"
+_BACKUP, _NIGHT_MINUTES = "gatehouse-backup", 240  # from one to five in the morning
 ROUTEROS = (6, 7)
 SERVICES = ("hotspot", "pppoe", "dhcp", "wireless")
 FLOW_FORMATS = ("ipfix", "9")
@@ -31,6 +33,16 @@ class Tunnel:
     server_key: str
     endpoint: str
     port: int
+
+
+@dataclass(frozen=True)
+class Backup:
+    """Where its backups go, by a log-in that can only bring new files; without `secret` they aren't encrypted."""
+
+    port: int
+    login: str
+    password: str
+    secret: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +76,7 @@ class Script:
     flows_interfaces: str = ""
     flows_off_port: int | None = None
     tunnel: Tunnel | None = None
+    backup: Backup | None = None
 
 
 def render(script: Script) -> str:
@@ -265,6 +278,49 @@ def _flows(script: Script) -> Iterator[str]:
     yield from _ours(menu, {**target, **values}, values, by=f"dst-address={script.server}")
 
 
+def _backups(script: Script) -> Iterator[str]:
+    """Each night a binary backup and an export, by FTP (its fetch has no FTPS). Names have the time in them, as the
+    log-in can't overwrite; an export doesn't show secrets."""
+    if script.backup is None:
+        return
+    may = {"policy": "ftp,read,write,policy,test,password,sensitive"}
+    by = f"name={_BACKUP}"
+    values = {**may, "source": _backup_source(script, script.backup)}
+    yield from _ours("/system script", {"name": _BACKUP, **values}, values, by=by)
+    minute = zlib.crc32(script.router.encode()) % _NIGHT_MINUTES  # so that they don't all come at once
+    event = {"interval": "1d", "on-event": f"/system script run {_BACKUP}", **may}
+    start = {"start-time": f"{1 + minute // 60:02}:{minute % 60:02}:00"}
+    yield from _ours("/system scheduler", {"name": _BACKUP, **start, **event}, {**start, **event}, by=by)
+
+
+def _backup_source(script: Script, backup: Backup) -> str:
+    how = f"encryption=aes-sha256 password={quoted(backup.secret)}" if backup.secret else "dont-encrypt=yes"
+    hide = "" if script.routeros >= 7 else " hide-sensitive"
+    where = _properties({"address": script.server, "port": backup.port, "user": backup.login})
+    fetch = f"/tool fetch upload=yes mode=ftp {where} password={quoted(backup.password)}"
+    folder = quoted(f"{script.router}/")
+    failed = quoted(f"{MARK}: the backup couldn't be brought to {script.server}")
+    return "\n".join(
+        [
+            ':local now ([/system clock get date] . "-" . [/system clock get time])',
+            ':local stamp ""',
+            ":for i from=0 to=([:len $now] - 1) do={",
+            "  :local c [:pick $now $i]",
+            '  :if (($c = "/") or ($c = ":")) do={:set c "-"}',
+            "  :set stamp ($stamp . $c)",
+            "}",
+            f"/system backup save name={MARK} {how}",
+            f"/export{hide} file={MARK}",
+            ":delay 5s",
+            ':foreach kind in={"backup";"rsc"} do={',
+            f'  :do {{{fetch} src-path=({quoted(f"{MARK}.")} . $kind) dst-path=({folder} . $stamp . "." . $kind)}}'
+            f" on-error={{:log error {failed}}}",
+            f"  /file remove [find name=({quoted(f'{MARK}.')} . $kind)]",
+            "}",
+        ]
+    )
+
+
 SECTIONS: Mapping[str, Callable[[Script], Iterator[str]]] = {
     "The tunnel": _tunnel,
     "RADIUS": _radius,
@@ -274,4 +330,5 @@ SECTIONS: Mapping[str, Callable[[Script], Iterator[str]]] = {
     "DHCP": _dhcp,
     "Time": _time,
     "Flows": _flows,
+    "Backups": _backups,
 }

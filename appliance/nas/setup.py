@@ -35,6 +35,8 @@ class Wishes:
     flows: str = script.FLOW_FORMATS[0]
     flow_interfaces: str = ""
     new_key: bool = False
+    backup: bool = False
+    backup_password: str = ""
 
 
 def add_parser(verbs: Any) -> None:
@@ -57,6 +59,9 @@ def add_parser(verbs: Any) -> None:
     words.add_argument("--flows", choices=script.FLOW_FORMATS, default=script.FLOW_FORMATS[0], help="how it sends them")
     words.add_argument("--flow-interfaces", default="", metavar="LIST", help="whose flows; as the router has it")
     words.add_argument("--new-key", action="store_true", help="a new key for its tunnel, when the router lost its own")
+    words.add_argument(
+        "--backup", action="store_true", help="bring its backups here each night, by a log-in of its own"
+    )
     words.set_defaults(run=_script)
 
 
@@ -74,6 +79,7 @@ def _script(args: argparse.Namespace, config: Config) -> str:
         flows=args.flows,
         flow_interfaces=args.flow_interfaces,
         new_key=args.new_key,
+        backup=args.backup,
     )
     return text(config, manage.get(Nas, args.name, "nas"), wishes)
 
@@ -86,10 +92,27 @@ def text(config: Config, nas: Nas, wishes: Wishes) -> str:
         raise UserError(f"router {nas.name} has no tunnel: see `gatehouse nas set {nas.name} --tunnel`")
     new_key = bool(nas.tunnel_address) and (wishes.new_key or nas.tunnel_key is None)
     private, public = tunnel.new_keys() if new_key else (None, None)
-    rendered = script.render(_collected(config, nas, wishes, private))
+    collected = _collected(config, nas, wishes, private)
+    if wishes.backup:
+        collected = replace(collected, backup=_backup(config, nas, wishes))
+    rendered = script.render(collected)
     if public is not None:
         manage.change(nas, "nas", {"tunnel_key": public})
     return rendered
+
+
+def _backup(config: Config, nas: Nas, wishes: Wishes) -> script.Backup:
+    """A log-in that is good from the address that the router has; its password is another one each time."""
+    if not is_enabled(config, "netbackup"):
+        raise UserError("there is no vault for its backups: enable the module netbackup")
+    from appliance.vault import for_routers  # only where that module is
+
+    source = str(nas.tunnel_address or nas.address)
+    login, password = for_routers.drop(config, str(nas.name), source)
+    secret = wishes.backup_password
+    if secret and not (secret.isascii() and secret.isprintable() and len(secret) <= 64):
+        raise UserError("the backups' password: up to 64 printable ASCII characters are possible")
+    return script.Backup(config.vault.port, login, password, secret)
 
 
 def remedy(config: Config, nas: Nas, title: str) -> tuple[str, ...]:

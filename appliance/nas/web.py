@@ -288,7 +288,7 @@ def script_shown(ask: Ask, name: str) -> Any:
 def _script_page(ask: Ask, nas: Any, form: Mapping[str, str], text: str, error: str) -> Any:
     begin = {f.name: f.default for f in fields(Wishes) if isinstance(f.default, str)}
     begin |= {"server": _server(ask, nas), "routeros": "7", "mac_login": "1"}
-    typed = form or begin
+    typed = {**form, "backup_password": ""} if form else begin
     return ask.page(
         "router_script.html",
         400 if error else 200,
@@ -299,6 +299,7 @@ def _script_page(ask: Ask, nas: Any, form: Mapping[str, str], text: str, error: 
         formats=script.FLOW_FORMATS,
         files=list(login_page.PAGES),
         versions=[str(number) for number in script.ROUTEROS],
+        vault=is_enabled(ask.config, "netbackup"),
         text=text,
         error=error,
     )
@@ -330,6 +331,8 @@ def _wishes(ask: Ask, form: Mapping[str, str]) -> Wishes:
         flows=_format(form.get("flows") or begin.flows),
         flow_interfaces=form.get("flow_interfaces", "").strip(),
         new_key="new_key" in form,
+        backup="backup" in form and is_enabled(ask.config, "netbackup"),
+        backup_password=form.get("backup_password", ""),
     )
 
 

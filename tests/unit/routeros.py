@@ -4,7 +4,8 @@ It refuses what doesn't parse, menus that it doesn't know, and properties that a
 The table below is from MikroTik's manual: for 7 the pages RADIUS, HotSpot - Captive portal, PPP AAA, DHCP, WireGuard,
 IP Addressing, Filter, Traffic Flow and NTP of help.mikrotik.com/docs/spaces/ROS (and the argument tables that its
 console reference prints); for 6.49 wiki.mikrotik.com, Manual:RADIUS_Client, IP/Hotspot/Profile,
-IP/Hotspot/Walled_Garden, PPP_AAA, IP/DHCP_Server, IP/Firewall/Filter, IP/Traffic_Flow and System/Time.
+IP/Hotspot/Walled_Garden, PPP_AAA, IP/DHCP_Server, IP/Firewall/Filter, IP/Traffic_Flow, System/Time, Scripting and
+System/Scheduler.
 """
 
 import re
@@ -37,6 +38,8 @@ _BOTH = _table(r"""
 /ip traffic-flow target: disabled dst-address port src-address v9-template-refresh v9-template-timeout version
 /ip address: address broadcast comment disabled interface network
 /system ntp client: enabled mode
+/system script: comment dont-require-permissions name owner policy source
+/system scheduler: comment disabled interval name on-event policy start-date start-time
 """)
 _ONLY_6 = _table("/system ntp client: primary-ntp secondary-ntp server-dns-names")
 _ONLY_7 = _table(r"""

@@ -64,11 +64,14 @@ def test_the_firewall_lets_in_what_is_for_the_outside() -> None:
         default.radius.accounting_port,
         default.tunnel.listen_port,
         default.netflow.port,
+        default.vault.port,
+        default.vault.tls_port,
         default.admin.port,
         2083,  # RadSec, as docs/configuration.md proposes
     }
     inside = {default.portal.http_port, default.portal.https_port, default.gateway.coa_port, 53}
     assert outside <= opened
+    assert f"dport {default.vault.passive_first}-{default.vault.passive_last} accept" in text
     assert not inside & opened
     assert opened - outside == {67, 68, 546}  # DHCP, ours and the guests'
     assert "flush ruleset" not in text

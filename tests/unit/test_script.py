@@ -15,7 +15,8 @@ from appliance import apply, config, modules
 from appliance.errors import UserError
 from appliance.nas import reach, tunnel
 from appliance.nas.models import Nas
-from appliance.nas.script import SERVICES, Script, Tunnel, quoted, render
+from appliance.nas.script import SERVICES, Backup, Script, Tunnel, quoted, render
+from appliance.vault.routeros import balanced
 from collector.module import NETFLOW
 from tests.unit.routeros import Refused, Router, literal, parse
 from tests.unit.test_cli import Run, file, run  # noqa: F401 (fixtures)
@@ -45,9 +46,20 @@ def fresh(version: tuple[int, int]) -> Router:
     return Router(version, objects)
 
 
+BACKUP = Backup(21, "router-attic", 'pa"$s?', "")
+
+
 @pytest.mark.parametrize(
     ("script", "version"),
-    [(PLAIN, (7, 16)), (ALL, (7, 16)), (ALL, (7, 8)), (SIX, (6, 49)), (RADSEC, (7, 16))],
+    [
+        (replace(PLAIN, backup=BACKUP), (7, 16)),
+        (replace(SIX, backup=BACKUP), (6, 49)),
+        (PLAIN, (7, 16)),
+        (ALL, (7, 16)),
+        (ALL, (7, 8)),
+        (SIX, (6, 49)),
+        (RADSEC, (7, 16)),
+    ],
     ids=str,
 )
 def test_pasted_twice_it_is_the_same(script: Script, version: tuple[int, int]) -> None:
@@ -269,6 +281,31 @@ def test_the_stand_in_is_strict(line: str) -> None:
 
 def _enable_tunnels(file: Path, more: str = "") -> None:  # noqa: F811
     file.write_text(file.read_text() + f"[radius]\n{more}\n[tunnel]\nenabled = true\n")
+
+
+@pytest.mark.parametrize(("routeros", "secret"), [(7, ""), (7, 'k"$'), (6, "")])
+def test_backups_are_brought_each_night(routeros: int, secret: str) -> None:
+    router = fresh((7, 16) if routeros == 7 else (6, 49))
+    router.objects["/system script"] = [{"name": "theirs", "source": ":put 1"}]
+    named = replace(PLAIN, routeros=routeros, router='at"tic$', backup=replace(BACKUP, secret=secret))
+    router.paste(render(named))
+    theirs, ours = router.objects["/system script"]
+    assert theirs == {"name": "theirs", "source": ":put 1"}
+    lines = ours["source"].splitlines()
+    assert balanced(ours["source"].replace("\n", " "))
+    (fetch,) = [line for line in lines if "/tool fetch" in line]
+    assert "upload=yes mode=ftp address=192.0.2.1 port=21 user=router-attic" in fetch
+    assert f"password={quoted(BACKUP.password)}" in fetch
+    assert f"dst-path=({quoted(named.router + '/')} . $stamp" in fetch
+    assert (f"password={quoted(secret)}" in ours["source"]) == bool(secret)
+    assert ("dont-encrypt=yes" in ours["source"]) == (not secret)
+    assert ("hide-sensitive" in ours["source"]) == (routeros == 6)
+    (event,) = router.objects["/system scheduler"]
+    assert (event["interval"], event["on-event"]) == ("1d", "/system script run gatehouse-backup")
+    assert "01:00:00" <= event["start-time"] < "05:00:00"
+    assert {"ftp", "read", "write", "policy", "test", "sensitive"} <= set(ours["policy"].split(","))
+    router.paste(render(replace(PLAIN, routeros=routeros)))
+    assert len(router.objects["/system script"]) == 2, "a script without backups leaves them alone"
 
 
 def test_a_script_is_printed_with_the_secret(run: Run) -> None:  # noqa: F811
