@@ -25,7 +25,7 @@ from tests.lab.world import World
 
 DOWN_BPS = 20e6
 UP_BPS = 5e6
-FLOWS_WITHIN_S = 20
+FLOWS_WITHIN_S = FTP_WITHIN_S = 20
 USERNAME = "guest"
 _FAILURES = (AssertionError, TimeoutError, subprocess.TimeoutExpired)
 
@@ -60,6 +60,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
 def _run(world: World, with_guest: bool, once: bool, started: float) -> int:
     _say("starting", "the appliance between an Internet and a switch, in network namespaces")
     appliance = world.appliance(netflow=True)
+    appliance.cli("enable", "netbackup")
     login = set_up(appliance)
     guest = world.guest()
     _describe(login)
@@ -107,6 +108,7 @@ def _walk(world: World, appliance: Appliance, guest: Guest, login: Login, starte
         _held(journey.see_status(guest, portal))
         address = journey.surf(guest)
         _held(find_flows(appliance, guest.ip))
+        _held(bring_back(world, appliance))
         return f"guest online: {address} {speeds} in {online_s:.1f} s"
     except _FAILURES as error:
         _failed(error)
@@ -127,6 +129,24 @@ def find_flows(appliance: Appliance, guest: IPv4Address) -> str:
     wait_until(came, FLOWS_WITHIN_S, "the guest's flows")
     flow = json.loads(found[0])
     return f"the guest's flows are found: {flow['src']} to {flow['dst']}, {flow['bytes']:,} bytes"
+
+
+def bring_back(world: World, appliance: Appliance) -> str:
+    """A file comes by FTPS from outside, is overwritten, and its first version is made the present one again."""
+    host, ca, file = appliance.config().portal.hostname, appliance.directory / "ca.pem", appliance.directory / "a.rsc"
+    ca.write_text(appliance.cli("ca"), encoding="ascii")
+    login = "shop:" + appliance.cli("vault", "add", "shop").split()[-1]
+    secure = ("--silent", "--show-error", "--ssl-reqd", "--cacert", str(ca), "--resolve", f"{host}:21:{WAN.ip}")
+    curl = ("curl", *secure, "--user", login, f"ftp://{host}/a.rsc")
+    world.gw.await_listener(21, timeout_s=FTP_WITHIN_S)
+    for text in ("first", "overwritten"):
+        file.write_text(text, encoding="ascii")
+        world.net.run(*curl, "--upload-file", str(file))
+    first = appliance.json("vault", "versions", "shop", "/a.rsc")[-1]["version"]
+    appliance.cli("vault", "undelete", str(first))
+    found = world.net.run(*curl).stdout
+    assert found == "first", f"/a.rsc of the vault: {found!r}"
+    return "a file in the vault is overwritten and brought back"
 
 
 def _held(note: str) -> None:
