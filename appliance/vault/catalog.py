@@ -15,6 +15,8 @@ from appliance.vault import manifest, paths
 from appliance.vault.models import GOOD, Head, Span, Vault, Version, sql, vault_db
 
 STATE, FILE, DISK = "vault", "vault.db", "vault"  # below `paths.state`, and on the data disk
+SETTINGS = "settings.json"  # beside it, for backups
+_UNKNOWN_DAYS = 36_500
 _BUSY_MS = 20_000
 
 Record = Mapping[str, Any]
@@ -32,9 +34,20 @@ def bind(config: Config) -> None:
     vault_db.initialize(db.connect(f"sqlite:///{file}", _BUSY_MS))
     with vault_db.connection_context():
         db.migrate(vault_db.obj, db.migrations("appliance.vault.migrations"))
-        Head.insert(id=1, n=0, sha256=manifest.START, bytes=0, at_ms=0, age_ms=0).on_conflict_ignore().execute()
+        _begin(file.parent)
     if file.stat().st_uid == os.geteuid():
         file.chmod(0o660)  # the admin's pages write it too; -wal and -shm take the database's mode
+
+
+def _begin(folder: Path) -> None:
+    """A new catalogue has the settings that a restore has put there. Raises UserError where they can't be read."""
+    if Head.select().exists():
+        return
+    from appliance.vault import settings  # loads argon2, which no other look at the catalogue needs
+
+    with vault_db.atomic("IMMEDIATE"):
+        Head.insert(id=1, n=0, sha256=manifest.START, bytes=0, at_ms=0, age_ms=0).on_conflict_ignore().execute()
+        settings.read_back(folder)
 
 
 def apply(record: Record) -> None:
@@ -50,9 +63,13 @@ def apply(record: Record) -> None:
 
 
 def _vault(name: str) -> int:
-    """A catalogue that is made anew has what the manifest names; limits and log-ins have to be set again."""
+    """One that the manifest alone names keeps all it has until somebody says how long, or a backup does."""
     row = sql("SELECT id FROM vault WHERE name = ?", name).fetchone()
-    return int(row[0] if row else Vault.create(name=name, created_at=int(time.time())).id)
+    return int(row[0] if row else _unknown(name).id)
+
+
+def _unknown(name: str) -> Any:
+    return Vault.create(name=name, created_at=int(time.time()), keep_days=_UNKNOWN_DAYS)
 
 
 class Present(NamedTuple):

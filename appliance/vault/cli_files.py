@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from appliance.config import Config
 from appliance.errors import UserError
 from appliance.tables import show
-from appliance.vault import access, faults, history, rebuild, retention, scrub, vaults
+from appliance.vault import access, faults, history, rebuild, retention, scrub, settings, vaults
 from appliance.vault.models import GOOD, Object, Replica, Who
 
 _STANDARD = Path("-")
@@ -191,8 +191,10 @@ def _few(words: list[str]) -> str:
 
 def _rebuild(args: argparse.Namespace, config: Config) -> str:
     store = access.opened_store(config)
+    back = settings.read_back(store.state)
     report = rebuild.rebuild(store.readable(), args.shorter)
-    return f"{report.events} events, {report.versions} versions; {report.missing} contents aren't on the disk"
+    line = f"{report.events} events, {report.versions} versions; {report.missing} contents aren't on the disk"
+    return line + (f"; {back.vaults} vaults and {back.logins} log-ins are as in the backup" if back else "")
 
 
 def _expire(args: argparse.Namespace, config: Config) -> str:

@@ -19,7 +19,7 @@ import peewee
 from appliance import config as configuration
 from appliance.config import Config
 from appliance.errors import UserError
-from appliance.vault import asking, replica, retention, scrub
+from appliance.vault import asking, replica, retention, scrub, settings
 from appliance.vault.models import Chore, Refused, vault_db
 from appliance.vault.scrub import Pace
 from appliance.vault.store import Store
@@ -45,6 +45,7 @@ class Job:
 def jobs(config: Config, store: Store) -> list[Job]:
     pace = Pace(config.vault.scrub_mb_s * 1e6)
     found = [
+        Job("settings", 60, lambda now: _settings(store)),  # before anything is erased by others
         Job("clock", 60, lambda now: _look(store)),
         Job("recover", 300, lambda now: _recover(store)),  # also of a disk that is back
         Job("retention", 3600, lambda now: _retain(store)),
@@ -59,6 +60,11 @@ def jobs(config: Config, store: Store) -> list[Job]:
         alerts = importlib.import_module(_ALERTS)
         found.append(Job("alerts", 60, lambda now: alerts.run(config, store, now)))
     return found
+
+
+def _settings(store: Store) -> None:
+    if settings.keep(store.state):
+        log.info("vaults and log-ins changed: the file for backups is written")
 
 
 def _look(store: Store) -> None:

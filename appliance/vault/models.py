@@ -141,7 +141,7 @@ class Reservation(VaultModel):
 
 
 class Head(VaultModel):
-    """One row: the manifest's last record that the catalogue has, and the two clocks."""
+    """One row: the manifest's last record that the catalogue has, the two clocks, and which catalogue it is."""
 
     id = peewee.IntegerField(primary_key=True)
     n = peewee.BigIntegerField()
@@ -151,6 +151,7 @@ class Head(VaultModel):
     age_ms = peewee.BigIntegerField()
     boot = peewee.TextField(default="")
     boot_ms = peewee.BigIntegerField(default=0)
+    catalogue = peewee.TextField(default="")
 
 
 class Asked(VaultModel):

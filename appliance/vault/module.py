@@ -134,5 +134,5 @@ NETBACKUP = Module(
     api=("appliance.vault.api",),
     metrics=("appliance.vault.metrics",),
     checks=("appliance.vault.checks",),
-    keeps=(f"{catalog.STATE}/{signing.KEY}",),
+    keeps=(f"{catalog.STATE}/{signing.KEY}", f"{catalog.STATE}/{catalog.SETTINGS}"),
 )

@@ -4,7 +4,7 @@ from typing import Any
 
 import peewee
 
-from appliance.vault import history, objects
+from appliance.vault import history, objects, settings
 from appliance.vault.clock import DAY_MS
 from appliance.vault.models import Credential, Event, Head, Object, Reservation, Span, Vault, Version
 from appliance.vault.store import Store
@@ -13,7 +13,8 @@ AT_ONCE = 200  # in a turn, so that uploads needn't wait
 
 
 def run(store: Store) -> int:
-    """How many versions went."""
+    """How many versions went. Raises UserError for settings of a backup that can't be read: by which, then?"""
+    settings.read_back(store.state)
     gone = 0
     with store.turns.plain():  # the vault's clock is as of now
         pass

@@ -48,14 +48,13 @@ def create(name: str, **settings: Any) -> Any:
         )
     if Vault.get_or_none(Vault.name == name):
         raise Conflict(f"there is a vault {name!r} already, or what it had is still kept")
-    return Vault.create(name=name, created_at=int(time.time()), **_checked(settings))
+    return Vault.create(name=name, created_at=int(time.time()), **checked(settings))
 
 
 def change(vault: Any, **settings: Any) -> Any:
     """A shorter lock is for what comes from now on: what is locked stays so for as long as it was told."""
-    checked = _checked(settings)
-    if checked:
-        Vault.update(checked).where(Vault.id == vault.id).execute()
+    if found := checked(settings):
+        Vault.update(found).where(Vault.id == vault.id).execute()
     return Vault.get_by_id(vault.id)
 
 
@@ -69,7 +68,8 @@ def remove(vault: Any, force: bool = False) -> None:
     Vault.update(removed_at=int(time.time())).where(Vault.id == vault.id).execute()
 
 
-def _checked(settings: dict[str, Any]) -> dict[str, Any]:
+def checked(settings: dict[str, Any]) -> dict[str, Any]:
+    """As they are kept. Raises UserError."""
     for key, value in settings.items():
         if key not in SETTABLE:
             raise UserError(f"{key}: a vault has no such setting")
@@ -161,6 +161,21 @@ def verify(login: str, password: str) -> Any:
     except (argon2.exceptions.VerificationError, UnicodeEncodeError):
         return None
     return found if found and found.vault.removed_at is None else None
+
+
+def is_hash(text: str) -> bool:
+    """Whether `verify` can take it, at no more than a few times the cost of ours."""
+    try:
+        said = argon2.extract_parameters(text)
+    except ValueError:
+        return False
+    costs = ((said.memory_cost, HASHER.memory_cost), (said.time_cost, HASHER.time_cost))
+    return (
+        said.type is HASHER.type
+        and text.isascii()
+        and text.isprintable()
+        and all(0 < cost <= 4 * ours for cost, ours in (*costs, (said.parallelism, HASHER.parallelism)))
+    )
 
 
 def used(credential: Any, address: str) -> None:
