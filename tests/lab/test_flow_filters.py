@@ -41,6 +41,8 @@ def common_flows() -> Any:
     chance = np.random.default_rng(2)
     flows["packets"] = chance.choice((1, 5, 6, 10, 1000), len(flows))
     flows["bytes"] = flows["packets"] * chance.choice((40, 100, 101, 1000, 1400), len(flows))
+    for half in ("hi", "lo"):  # nfdump's `host` doesn't look behind NAT, ours does
+        flows[f"nat_dst_{half}"] = flows[f"dst_{half}"]
     for name in ("marks", "sampling", "nat_event"):
         flows[name] = 0
     flows["exporter"] = 1
