@@ -15,6 +15,7 @@ from appliance import data_disk
 from appliance.config import Config
 from appliance.core import CORE
 from appliance.service import Service
+from appliance.vault.module import NETBACKUP
 from collector.module import COLLECTOR, EXPORTER, NETFLOW
 from portal.module import HOTSPOT
 from tests.flows import encode
@@ -43,11 +44,13 @@ listen = "0.0.0.0"
 CAPABILITIES = {"net_bind_service": 10, "net_admin": 12, "net_raw": 13}  # linux/capability.h
 MOST_EXPOSED = 3.0
 FLOWS_PORT = 2055
-PORTS = {"udp": {53, 67, 1812, 1813, FLOWS_PORT, 3799, 18121, 18122}, "tcp": {53, 8080, 8090}}
-MODULES = (HOTSPOT, NETFLOW)
+FTP_PORTS = {21, 990}
+PORTS_OF_HOTSPOT = {"udp": {53, 67, 1812, 1813, 3799, 18121, 18122}, "tcp": {53, 8080}}
+PORTS = {"udp": {53, 67, 1812, 1813, FLOWS_PORT, 3799, 18121, 18122}, "tcp": {53, 8080, 8090, *FTP_PORTS}}
+MODULES = (HOTSPOT, NETFLOW, NETBACKUP)
 SERVICES = [
     service
-    for service in (*CORE.services, *HOTSPOT.services, *NETFLOW.services)
+    for service in (*CORE.services, *(service for module in MODULES for service in module.services))
     if service is EXPORTER or service.wanted(Config())
 ]
 GIVEN_UP = {COLLECTOR.name}  # their capabilities, once they have used them
@@ -422,10 +425,14 @@ def test_all_comes_back_with_the_machine(site: Site, end: Callable[[Machine], No
     assert journey.surf(guest) == address, "the session didn't outlive the reboot"
 
 
-FIRST_PAGES = {"hotspot": "/sessions", "netflow": "/flows"}
+FIRST_PAGES = {"hotspot": "/sessions", "netflow": "/flows", "netbackup": "/vaults"}
 
 
-@pytest.mark.parametrize("enabled", [("hotspot",), ("netflow",), ()], ids=lambda names: "+".join(names) or "none")
+@pytest.mark.parametrize(
+    "enabled",
+    [("hotspot",), ("netflow",), ("netbackup",), ("netflow", "netbackup"), ()],
+    ids=lambda names: "+".join(names) or "none",
+)
 def test_modules_run_and_show_their_pages_only_while_they_are_enabled(site: Site, enabled: tuple[str, ...]) -> None:
     for module in MODULES:
         site.gatehouse("enable" if module.name in enabled else "disable", module.name)
@@ -438,9 +445,11 @@ def test_modules_run_and_show_their_pages_only_while_they_are_enabled(site: Site
         units = site.machine.run("systemctl", "list-unit-files", "--plain", "--no-legend", "gatehouse-*")
         roots = {"gatehouse-apply.service", "gatehouse-wishes.path", "gatehouse-wishes.service"}
         assert {line.split()[0] for line in units.splitlines()} == roots | {f"{s.unit}.service" for s in here}
-        ports = {"udp": set(), "tcp": {8090}} | ({"udp": {FLOWS_PORT}} if enabled == ("netflow",) else {})
-        if "hotspot" in enabled:
-            ports = {**PORTS, "udp": PORTS["udp"] - {FLOWS_PORT}}
+        of = {"hotspot": PORTS_OF_HOTSPOT, "netflow": {"udp": {FLOWS_PORT}}, "netbackup": {"tcp": FTP_PORTS}}
+        ports = {
+            kind: set().union(*(of[name].get(kind, set()) for name in enabled)) | ({8090} if kind == "tcp" else set())
+            for kind in PORTS
+        }
         wait_until(lambda: site.ports() == ports, 20, "their ports")
         first = site.page("/")
         for name, path in FIRST_PAGES.items():
