@@ -37,6 +37,7 @@ def test_a_million_mutated_datagrams() -> None:
     assert peak_kb() < warm_kb + GROWTH_KB
 
 
+@pytest.mark.long
 @pytest.mark.skipif(find_spec("atheris") is None, reason=f"there is no atheris for {platform.machine()}")
 def test_a_million_datagrams_steered_by_coverage(tmp_path: Path) -> None:
     """A single one that takes more than ten seconds, or more memory than the limit, ends it as an exception does."""
