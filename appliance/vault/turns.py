@@ -59,7 +59,8 @@ class Turns:
     def check(self, place: Path) -> None:
         """Raises Refused where the disk isn't the one that the catalogue follows from, before anything lands on it."""
         with _disk_errors(place, "the manifest"), Manifest(place) as file:
-            _check(file.size, Head.get_by_id(1))
+            head = Head.get_by_id(1)  # before the file's size: meanwhile both may grow, the file first
+            _check(file.size, head)
 
     @contextlib.contextmanager
     def take(self) -> Iterator[Turn]:

@@ -210,7 +210,14 @@ class TestClients:
         look = watching(server)
         assert look() == []
         send_garbage(server, OLD_ROUTER)
-        assert look() == [
+        told: list[str] = []
+
+        def all_is_told() -> bool:
+            told.extend(look())
+            return len(told) == 2
+
+        wait_until(all_is_told, 5, "what couldn't be used")
+        assert told == [
             "router old (127.0.0.3): 1 request that can't be used: garbage",
             "somebody: 5 datagrams for radius-authentication that can't be RADIUS",
         ]

@@ -28,6 +28,7 @@ from appliance.vault import (
     summary,
     vaults,
 )
+from appliance.vault.manifest import Manifest
 from appliance.vault.models import BAD, DROP, Chore, Fault, Object, Refused, Replica, Reservation, Vault, Version
 from tests.unit.vault_box import Box
 
@@ -336,6 +337,22 @@ def test_vaults_and_log_ins(box: Box) -> None:
     box.clock.wait(8 * 86_400_000)
     retention.run(box.store)
     assert (Version.select().count(), Vault.select().count()) == (0, 0)
+
+
+def test_an_upload_that_ends_meanwhile_makes_no_disk_a_wrong_one(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between looking at the catalogue and at the manifest."""
+    vault = box.vault()
+    box.put(vault, "/a", b"1")
+
+    def size(file: Manifest) -> int:
+        monkeypatch.undo()
+        found = file.size
+        box.put(vault, "/b", b"2")
+        return found
+
+    monkeypatch.setattr(Manifest, "size", property(size))
+    box.put(vault, "/c", b"3")
+    assert [entry.name for entry in box.store.entries(vault, "/")] == ["a", "b", "c"]
 
 
 def test_many_threads_store_at_once(box: Box) -> None:
