@@ -150,9 +150,8 @@ def test_the_device_that_somebody_has_come_by(tmp_path: Path, address: str, devi
 def test_the_kernel_says_the_same_of_the_way_out() -> None:
     words = ("ip", "-json", "route", "get", "192.0.2.9")
     found = subprocess.run(words, capture_output=True, text=True, check=False)
-    if found.returncode:
-        pytest.skip("this machine has no way out")
-    assert way_in.device("192.0.2.9") == json.loads(found.stdout)[0]["dev"]
+    known = json.loads(found.stdout)[0]["dev"] if found.returncode == 0 else ""  # a container has no way out
+    assert way_in.device("192.0.2.9") == known
 
 
 def wished(box: Config) -> list[dict[str, object]]:
