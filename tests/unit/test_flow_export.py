@@ -223,7 +223,7 @@ def pool(appliance: Config) -> Iterator[worker.Pool]:
 
 
 SEARCH = {"ask": "search", "filter": "tcp", "columns": ["domain"], **PERIOD}
-SLOW = " and ".join(["not (port in [1, 2, 3] and host in [10.9.9.9 10.9.9.8])"] * 140)
+SLOW = " and ".join(["not (port in [1, 2, 3] and host in [10.9.9.9 10.9.9.8])"] * 130)
 
 
 def test_the_worker_answers_and_is_kept(pool: worker.Pool, appliance: Config) -> None:

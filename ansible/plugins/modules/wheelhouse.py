@@ -69,6 +69,9 @@ digest:
 FILES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 KEPT = 6  # archives in the cache
 EPOCH = os.environ.get("SOURCE_DATE_EPOCH", "315532800")  # 1980, the oldest time that a wheel can have
+SOURCES = ("pyftpdlib",)  # those of which there is no wheel; of Python only, so that one made here does anywhere
+# pyftpdlib's, which Python had itself before: pip asks the Python that it runs on what is needed, not the target's.
+MORE = {"3.11": (), "3.13": ("pyasynchat", "pyasyncore")}
 GLIBC = {"3.11": 36, "3.13": 41}  # Debian 12, Debian 13
 
 
@@ -142,12 +145,14 @@ def make(tree: Path, python: str, machine: str, folder: Path) -> Path:
     wheels = folder / "wheels"
     pip("wheel", "--no-deps", f"--wheel-dir={wheels}", str(tree))
     (product,) = wheels.iterdir()
+    for wanted in sources(tree):
+        pip("wheel", "--no-deps", f"--no-binary={wanted.split()[0]}", f"--wheel-dir={wheels}", wanted)
     abi = f"cp{python.replace('.', '')}"
     pip(
         *("download", "--only-binary=:all:", f"--python-version={python}", "--implementation=cp"),
         *(f"--abi={name}" for name in (abi, "abi3", "none")),
         *(f"--platform={name}" for name in platforms(machine, GLIBC[python])),
-        *(f"--dest={wheels}", str(product)),
+        *(f"--find-links={wheels}", f"--dest={wheels}", str(product), *MORE[python]),
     )
     archive = folder / "wheels.tar"
     with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as tar:
@@ -157,6 +162,15 @@ def make(tree: Path, python: str, machine: str, folder: Path) -> Path:
             with wheel.open("rb") as file:
                 tar.addfile(info, file)
     return archive
+
+
+def sources(tree: Path) -> Iterator[str]:
+    """With their ranges."""
+    settings = configparser.ConfigParser()
+    settings.read(tree / "setup.cfg")
+    for wanted in settings["options"]["install_requires"].split("\n"):
+        if wanted.partition(" ")[0] in SOURCES:
+            yield wanted
 
 
 def platforms(machine: str, glibc: int) -> Iterator[str]:
