@@ -77,7 +77,7 @@ class Traffic:
         evening than at night.
         """
         random = np.random.default_rng((self.seed, since_ms, count))
-        talks = int(count / (2 - UNANSWERED)) + 100
+        talks = int(count / (2 - UNANSWERED) + 4 * count**0.5) + 100  # enough, whoever isn't answered
         client = np.searchsorted(self._clients, random.random(talks))
         at = 0
         for number, times in (planted or {}).items():
