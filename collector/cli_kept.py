@@ -4,7 +4,6 @@ import argparse
 import json
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -13,18 +12,18 @@ from appliance.config import Config
 from appliance.errors import UserError
 from appliance.tables import show
 from appliance.units import format_bytes, parse_duration
-from collector import holding
+from collector import certifying, facts, holding, whose
 from collector.asker import asker
-from collector.filters.names import PROTOCOLS, service_text
 from collector.periods import Period, period
-
-KINDS = ("service", "protocol", "client", "destination", "interface", "exporter")
+from collector.store import retention, rollups
+from collector.store.models import Range
+from collector.sums import BY, Sums
 
 
 def add_parsers(verbs: Any) -> None:
     words = verbs.add_parser("stats", help="totals of any period, without opening a flow")
     period_words(words, "1d ago")
-    words.add_argument("--by", choices=KINDS, default="service", help="default: service")
+    words.add_argument("--by", choices=BY, default="service", help="default: service")
     words.add_argument("--step", metavar="TIME", help="over time instead, such as every 1h")
     words.add_argument("--limit", type=int, default=10, metavar="N", help="default: 10")
     words.add_argument("--json", action="store_true")
@@ -67,15 +66,11 @@ def span(args: argparse.Namespace, config: Config) -> Period:
 
 
 def _stats(args: argparse.Namespace, config: Config) -> str:
-    from collector import questions
-    from collector.store.models import Range
-
     asked = span(args, config)
-    of = Range(asked.since_ms, asked.until_ms)
-    with questions.opened(config) as reading:
-        known = questions.known(config, reading)
-        rows = list(_over_time(reading, of, args, config) if args.step else _totals(reading, of, args, known))
-        lines = questions.certified(reading, known, reading.certificate(of), config.site.timezone)
+    with facts.catalog(config) as catalog:
+        sums = Sums(catalog, asked)
+        rows = list(_over_time(sums, args, config) if args.step else _totals(sums, args))
+        lines = certifying.lines(sums.certificate(), config.site.timezone, sums.exporters)
     if args.json:
         print(*map(json.dumps, rows), sep="\n")
         print(*lines, sep="\n", file=sys.stderr)
@@ -85,77 +80,46 @@ def _stats(args: argparse.Namespace, config: Config) -> str:
     return "\n".join([table, "", *lines])
 
 
-def _totals(reading: Any, of: Any, args: argparse.Namespace, known: Any) -> Iterator[dict[str, Any]]:
-    from collector.store import rollups
-
-    sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
-    if args.by == "exporter":
-        for number, address in reading.exporters.items():
-            total = rollups.whole(reading.catalog, of, [number])
-            sums[known.routers.get(address, address)] = [total.flows, total.packets, total.bytes]
-    else:
-        kind, most = ("service", 2**31) if args.by == "protocol" else (args.by, args.limit)
-        for total in rollups.top(reading.catalog, of, kind, limit=most):
-            name = _named(args.by, rollups.label(kind, total.key))
-            for place, value in enumerate((total.flows, total.packets, total.bytes)):
-                sums[name][place] += value
-    ordered = sorted(sums.items(), key=lambda item: (item[0] == _REST, -item[1][2], item[0]))
-    for name, (flows, packets, octets) in ordered[: args.limit + 1]:
-        yield {args.by: name, "flows": flows, "packets": packets, "bytes": octets}
+def _totals(sums: Sums, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    for row in sums.top(args.by, limit=args.limit):
+        yield {args.by: row["key"], "flows": row["flows"], "packets": row["packets"], "bytes": row["bytes"]}
 
 
-_REST = "other"
-
-
-def _named(by: str, label: str) -> str:
-    if not label or by not in ("service", "protocol"):
-        return label or _REST
-    protocol, _, port = label.partition("/")
-    if by == "service":
-        return service_text(int(protocol), int(port))
-    return next((name for name, number in PROTOCOLS.items() if number == int(protocol)), protocol)
-
-
-def _over_time(reading: Any, of: Any, args: argparse.Namespace, config: Config) -> Iterator[dict[str, Any]]:
-    from collector.store import rollups
-
+def _over_time(sums: Sums, args: argparse.Namespace, config: Config) -> Iterator[dict[str, Any]]:
     step_ms = parse_duration(args.step) * 1000
     if step_ms % rollups.MINUTE_MS:
         raise UserError(f"{args.step}: whole minutes are needed")
-    for at_ms, total in rollups.over_time(reading.catalog, of, step_ms):
-        at = datetime.fromtimestamp(at_ms / 1000, config.site.timezone).isoformat(timespec="minutes")
-        yield {"from": at, "flows": total.flows, "packets": total.packets, "bytes": total.bytes}
+    for row in sums.over_time(step_ms):
+        at = datetime.fromtimestamp(row["at_ms"] / 1000, config.site.timezone).isoformat(timespec="minutes")
+        yield {"from": at, "flows": row["flows"], "packets": row["packets"], "bytes": row["bytes"]}
 
 
 # What is kept
 
 
 def _exporters(args: argparse.Namespace, config: Config) -> str:
-    from collector import questions
-    from collector.store import rollups
-    from collector.store.models import Range
-
     now_ms = int(time.time() * 1000)
-    with questions.opened(config) as reading:
-        known = questions.known(config, reading)
-        rows = []
-        for number, address in reading.exporters.items():
-            day = rollups.whole(reading.catalog, Range(now_ms - rollups.DAY_MS, now_ms), [number])
-            losses = reading.catalog.losses(now_ms - rollups.DAY_MS, now_ms)
-            lost = sum(loss.flows for loss in losses if loss.exporter == number)
-            name = known.routers.get(address)
-            rows.append({"exporter": name, "address": address, "flows_a_day": day.flows, "lost_a_day": lost})
+    of = Range(now_ms - rollups.DAY_MS, now_ms)
+    with facts.catalog(config) as catalog:
+        addresses = catalog.exporters()
+        names, losses = whose.routers(addresses.values()), catalog.losses(of.since_ms, of.until_ms)
+        rows = [
+            {
+                "exporter": names.get(address),
+                "address": address,
+                "flows_a_day": rollups.whole(catalog, of, [number]).flows,
+                "lost_a_day": sum(loss.flows for loss in losses if loss.exporter == number),
+            }
+            for number, address in addresses.items()
+        ]
     return show(rows, ("exporter", "address", "flows_a_day", "lost_a_day"), args.json)
 
 
 def _storage(args: argparse.Namespace, config: Config) -> str:
-    from collector import questions
-    from collector.store import retention
-
-    with questions.opened(config) as reading:
-        found = retention.forecast(config, reading.folder, reading.catalog, int(time.time() * 1000))
-        segments = reading.catalog.segments()
-        flows, holds = sum(segment.rows for segment in segments), len(reading.catalog.holds())
+    with facts.catalog(config) as catalog:
+        found = retention.forecast(config, facts.folder(config), catalog, int(time.time() * 1000))
+        segments = catalog.segments()
+        flows, holds = sum(segment.rows for segment in segments), len(catalog.holds())
     lines = [f"{flows:,} flows in {format_bytes(found.used_bytes)}B, {format_bytes(found.free_bytes)}B free"]
     if segments:
         begun = min(segment.received_from_ms for segment in segments) / 1000
@@ -174,15 +138,13 @@ def _release(args: argparse.Namespace, config: Config) -> str:
 
 
 def _holds(args: argparse.Namespace, config: Config) -> str:
-    from collector import questions
-
     def at(ms: int) -> str:
         return datetime.fromtimestamp(ms / 1000, config.site.timezone).isoformat(timespec="minutes")
 
-    with questions.opened(config) as reading:
+    with facts.catalog(config) as catalog:
         rows = [
             {"hold": h.id, "from": at(h.since_ms), "to": at(h.until_ms), "reason": h.reason, "who": h.who}
-            for h in reading.catalog.holds()
+            for h in catalog.holds()
         ]
     return show(rows, ("hold", "from", "to", "reason", "who"), args.json)
 

@@ -10,7 +10,7 @@ from typing import Any
 from collector import whose
 from collector.filters.names import PROTOCOLS, SERVICES, name_of
 from collector.periods import Period
-from collector.store import rollups
+from collector.store import completeness, rollups
 from collector.store.catalog import Catalog
 from collector.store.models import Certificate, Range
 from collector.store.rollups import Total
@@ -88,11 +88,7 @@ class Sums:
         return found
 
     def certificate(self) -> Certificate:
-        """Of all flows of the period, by when they were received."""
-        losses = self._catalog.losses(self._range.since_ms, self._range.until_ms)
-        (until_ms,) = self._catalog.one("SELECT max(received_until_ms) FROM segment")
-        present = rollups.whole(self._catalog, self._range).flows
-        return Certificate(present, sum(loss.flows for loss in losses), losses, int(until_ms or 0))
+        return completeness.certificate(self._catalog, self._range)
 
 
 def service(key: bytes) -> str:

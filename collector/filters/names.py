@@ -107,11 +107,3 @@ DIRECTIONS = {"ingress": 1, "egress": 2}
 
 def name_of(names: dict[str, int], number: int) -> str | None:
     return next((name for name, value in names.items() if value == number), None)
-
-
-def service_text(protocol: int, port: int) -> str:
-    """`https (tcp/443)`; `tcp/12345` where it has no name."""
-    what = name_of(PROTOCOLS, protocol) or str(protocol)
-    name = name_of(SERVICES, port) if what in ("tcp", "udp") else None
-    numbers = f"{what}/{port}" if what in ("tcp", "udp", "sctp", "dccp", "udplite") else what
-    return f"{name} ({numbers})" if name else numbers

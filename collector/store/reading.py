@@ -10,9 +10,9 @@ import duckdb
 import numpy as np
 
 from collector.flows import FLOW
-from collector.store import duck, ends, packing, segments, sets, tail
+from collector.store import completeness, duck, ends, packing, segments, sets, tail
 from collector.store.catalog import Catalog
-from collector.store.models import CATALOG, SEGMENTS, Certificate, Lost, SegmentFile, beside
+from collector.store.models import CATALOG, SEGMENTS, Certificate, SegmentFile, beside
 from collector.store.models import Range as Range
 from collector.store.tail import Tail
 from collector.store.unpacking import TYPES, File
@@ -164,30 +164,28 @@ class Reading:
         return found
 
     def certificate(self, range: Range, exporters: Iterable[int] | None = None) -> Certificate:
-        wanted = None if exporters is None else {0, *exporters}
-        present, losses = 0, []
-        for segment in self.catalog.segments(range.since_ms, range.until_ms):
-            share = _share(segment.received_from_ms, segment.received_until_ms, range, segment.rows)
-            if self._sound(segment):
-                present += share
-            elif share:
-                losses.append(Lost(0, segment.received_from_ms, segment.received_until_ms, share, "damaged"))
+        asked = None if exporters is None else {0, *exporters}
+        sealed = completeness.certificate(self.catalog, range, asked, self._sound)
         tail = self.tail if self._reaches_tail(range) else Tail()
         received = tail.flows["received"]
-        present += int(((received >= range.since_ms) & (received < range.until_ms)).sum())
-        late = [loss for loss in tail.losses if loss.until_ms >= range.since_ms and loss.since_ms < range.until_ms]
-        for loss in [*self.catalog.losses(range.since_ms, range.until_ms), *late]:
-            if wanted is None or loss.exporter in wanted:
-                losses.append(loss._replace(flows=_share(loss.since_ms, loss.until_ms, range, loss.flows)))
-        lost = sum(loss.flows for loss in losses)
+        present = int(((received >= range.since_ms) & (received < range.until_ms)).sum())
+        late = [
+            completeness.within(loss, range)
+            for loss in tail.losses
+            if loss.until_ms >= range.since_ms
+            and loss.since_ms < range.until_ms
+            and (asked is None or loss.exporter in asked)
+        ]
         notes = [f"{path}: {why}" for path, why in self._damaged.items()]
         if tail.more:
             notes.append("what came last isn't read yet")
-        return Certificate(present, lost, losses, max(self._sealed_until_ms(), tail.until_ms), notes)
-
-    def _sealed_until_ms(self) -> int:
-        (until_ms,) = self.catalog.one("SELECT max(received_until_ms) FROM segment")
-        return int(until_ms or 0)
+        return Certificate(
+            sealed.present + present,
+            sealed.lost + sum(loss.flows for loss in late),
+            [*sealed.losses, *late],
+            max(sealed.complete_until_ms, tail.until_ms),
+            notes,
+        )
 
     def _sound(self, segment: SegmentFile) -> bool:
         """Whether the file is there, whole by its size, and not known to be damaged; remembers why not."""
@@ -255,12 +253,6 @@ def _may_have(segment: SegmentFile, clients: Sequence[Client]) -> bool:
         if sets.may_have(segment.clients, family, *((low, high) if family == 4 else (hi, hi))):
             return True
     return False
-
-
-def _share(since_ms: int, until_ms: int, range: Range, count: int) -> int:
-    """Of something spread over a time, what falls into a range of it."""
-    within = min(until_ms + 1, range.until_ms) - max(since_ms, range.since_ms)
-    return round(count * max(0, within) / max(1, until_ms + 1 - since_ms))
 
 
 def _nothing() -> str:
