@@ -4,27 +4,20 @@ A refusal says nothing about which names there are: an unknown one costs the sam
 gets the same words.
 """
 
-import hashlib
 import hmac
 import secrets
 import threading
 import time
 from collections import OrderedDict
-from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
-import peewee
-
-from appliance.vault import vaults
-from appliance.vault.models import Credential, Failed, Refused, Vault, vault_db
+from appliance.vault import guesses, vaults
+from appliance.vault.models import Credential, Refused, Vault
 
 AT_ONCE = 2  # argon2 takes 64 MB and a processor each
 REMEMBERED_S = 300  # a password that was right needn't be worked out again, for a router that comes each minute
 MAX_REMEMBERED = 4096
-WINDOW_S = 900
-FOR_ADDRESS, FOR_NAME = 20, 10  # failures in that time
-MAX_FAILED = 50_000  # rows
 WRONG = "The log-in or its password is wrong, or it may not be used from here"
 
 
@@ -41,11 +34,11 @@ class Logins:
     def log_in(self, login: str, password: str, address: str) -> Any:
         """The credential, with its vault. Raises Refused: 530, or 421 for who has guessed too often."""
         found: Any = Credential.get_or_none(Credential.login == login)
-        if self._has_guessed(login, address, found):
-            raise Refused(421, "There were too many wrong passwords: try again in a quarter of an hour")
+        if guesses.are_too_many(login, address, found):
+            raise Refused(421, guesses.TOO_MANY)
         right = self._is_right(login, password, found)
         if not right or not vaults.is_allowed(address, found.vault.networks, found.networks):
-            self._failed(login, address)
+            guesses.count(login, address)
             raise Refused(530, WRONG)
         if found.used_from != address or (found.used_at or 0) < time.time() - 60:
             vaults.used(found, address)
@@ -79,40 +72,6 @@ class Logins:
                     self._right.popitem(last=False)
         return right
 
-    def _has_guessed(self, login: str, address: str, found: Any) -> bool:
-        """Whoever guesses a name from elsewhere doesn't lock out the router that it belongs to."""
-        since = _now_ms() - WINDOW_S * 1000
-        if _failures(_address(address), since) >= FOR_ADDRESS:
-            return True
-        at_home = found is not None and found.used_from == address
-        return not at_home and _failures(_name(login), since) >= FOR_NAME
-
-    @staticmethod
-    def _failed(login: str, address: str) -> None:
-        now = _now_ms()
-        with vault_db.atomic("IMMEDIATE"):
-            Failed.insert_many(
-                [(_address(address), now), (_name(login), now)], [Failed.subject, Failed.at_ms]
-            ).execute()
-            Failed.delete().where(Failed.at_ms < now - WINDOW_S * 1000).execute()
-            newest = Failed.select(peewee.fn.MAX(Failed.id)).scalar() or 0
-            Failed.delete().where(Failed.id <= newest - MAX_FAILED).execute()
-
-
-def _failures(subject: str, since_ms: int) -> int:
-    return int(Failed.select().where((Failed.subject == subject) & (Failed.at_ms > since_ms)).count())
-
-
-def _address(address: str) -> str:
-    """Whoever has an IPv6 network has all of its addresses."""
-    found = ip_address(address.partition("%")[0])
-    return f"address {ip_network((found, 64), strict=False) if found.version == 6 else found}"
-
-
-def _name(login: str) -> str:
-    """A hash: people type passwords where a name is asked for."""
-    return f"login {hashlib.sha256(login.encode()).hexdigest()[:32]}"
-
 
 def _lasting_key(path: Path) -> bytes:
     try:
@@ -124,7 +83,3 @@ def _lasting_key(path: Path) -> bytes:
         path.touch(mode=0o600)
         path.write_bytes(key)
     return key
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

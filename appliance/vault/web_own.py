@@ -10,8 +10,9 @@ from appliance.admin import audit, way_in
 from appliance.admin.frame import Ask, Page
 from appliance.admin.people import Person
 from appliance.errors import UserError
-from appliance.vault import browse, desk, vaults, visitors
+from appliance.vault import browse, desk, guesses, vaults, visitors
 from appliance.vault.browse import Room
+from appliance.vault.models import Credential
 from appliance.vault.store import Store
 from appliance.vault.visitors import Sessions
 
@@ -36,7 +37,7 @@ def login_page(ask: Ask) -> Any:
 
 
 def login(ask: Ask) -> Any:
-    """As for the admin's pages: each try counts, by address and by name."""
+    """As for the admin's pages each try counts, by address and by name; and wrong ones together with those by FTP."""
     form, address = ask.form(), way_in.address()
     name, password = form.get("login", "")[:64], form.get("password", "")[:200]
     if wait_s := ask.frame.tries.wait_s((f"vault address {address}", f"vault name {name}"), ask.now):
@@ -49,8 +50,11 @@ def login(ask: Ask) -> Any:
 
 def _log_in(ask: Ask, name: str, password: str, address: str) -> Any:
     with desk.opened(ask.config):
+        if guesses.are_too_many(name, address, Credential.get_or_none(Credential.login == name)):
+            return ask.page("vault_login.html", 429, login=name, error=f"{guesses.TOO_MANY}.")
         found = vaults.verify(name, password)
         if found is None or not visitors.may_enter(found, address):
+            guesses.count(name, address)
             log.warning("vault log-in refused: login=%s address=%s", ascii(name), address)
             return ask.page("vault_login.html", 403, login=name, error=WRONG)
         vaults.used(found, address)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.vault import logins, vaults
+from appliance.vault import guesses, logins, vaults
 from appliance.vault.logins import Logins
 from appliance.vault.models import Failed, Refused, Version
 from appliance.vault.server import Pace
@@ -34,7 +34,7 @@ def test_guessing_ends_and_a_restart_forgives_nobody(server: Running, tmp_path: 
     vault = server.vault()
     key = tmp_path / "key"
     asked = Logins(key)
-    for number in range(logins.FOR_NAME):
+    for number in range(guesses.FOR_NAME):
         with pytest.raises(Refused) as caught:
             asked.log_in("shop", "wrong", f"192.0.2.{number}")
         assert (caught.value.code, caught.value.text) == (530, logins.WRONG)
@@ -44,11 +44,11 @@ def test_guessing_ends_and_a_restart_forgives_nobody(server: Running, tmp_path: 
     assert "shop" not in " ".join(row.subject for row in Failed.select())
     Failed.delete().execute()
     assert asked.log_in("shop", PASSWORD, "192.0.2.77").vault == vault
-    for number in range(logins.FOR_NAME):
+    for number in range(guesses.FOR_NAME):
         with pytest.raises(Refused):
             asked.log_in("shop", "wrong", f"198.51.100.{number}")
     assert asked.log_in("shop", PASSWORD, "192.0.2.77")  # the one who always comes from there isn't locked out
-    for _ in range(logins.FOR_ADDRESS):
+    for _ in range(guesses.FOR_ADDRESS):
         with pytest.raises(Refused):
             asked.log_in(f"nobody{_}", "wrong", "203.0.113.1")
     with pytest.raises(Refused, match="too many wrong"):

@@ -22,8 +22,9 @@ from appliance.admin import frame, people
 from appliance.admin.models import Audit
 from appliance.config import Config
 from appliance.errors import UserError
-from appliance.vault import alerts, asking, checks, desk, for_routers, vaults, web_own
-from appliance.vault.models import DROP, READ, End, Refused, Vault, Version, Who, vault_db
+from appliance.vault import alerts, asking, checks, desk, for_routers, guesses, vaults, web_own
+from appliance.vault.logins import Logins
+from appliance.vault.models import DROP, READ, End, Failed, Refused, Vault, Version, Who, vault_db
 from appliance.vault.module import NETBACKUP
 from appliance.vault.store import Store
 from tests.unit import test_admin
@@ -385,6 +386,19 @@ def test_a_vault_user_sees_their_vault_and_nothing_else(
     assert one.post("/my-vault/leave", {}, token=token).status == 303
     one.cookies = kept
     assert one.get("/my-vault/files").headers["Location"] == "/my-vault/login"
+
+
+def test_wrong_passwords_count_here_and_by_ftp_alike(box: Config, app: Any, office: Any, tmp_path: Path) -> None:
+    by_ftp = Logins(tmp_path / "key")
+    for number in range(guesses.FOR_NAME):
+        with pytest.raises(Refused, match="wrong"):
+            by_ftp.log_in("office", "guessed", f"198.51.100.{number}")
+    assert own(app, "office")[1] == 429
+    assert own(frame.Frame(box).app(), "office")[1] == 429, "a restart forgives nobody"
+    Failed.delete().execute()
+    assert own(app, "office")[1] == 303
+    assert own(app, "reading", "guessed")[1] == 403
+    assert Failed.select().count() == 2, "of the address and of the log-in"
 
 
 def test_who_may_enter_by_which_log_in(box: Config, app: Any, office: Any, store: Store, keeper: None) -> None:
