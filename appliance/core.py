@@ -3,13 +3,24 @@
 import http
 import http.client
 import ssl
-import sys
 from collections.abc import Iterator
 
 from appliance import certificates, launch, web_server
 from appliance.config import Config
 from appliance.errors import UserError
-from appliance.service import ANSWERED, ASKED, Directory, File, Group, Module, Service, Setting, Upload, is_enabled
+from appliance.service import (
+    ANSWERED,
+    ASKED,
+    Directory,
+    File,
+    Group,
+    Module,
+    Service,
+    Setting,
+    Upload,
+    is_enabled,
+    python,
+)
 
 LOOPBACK = "127.0.0.1"
 _ANSWERS_WITHIN_S = 10.0  # slow boxes, right after they have started
@@ -19,7 +30,7 @@ ADMIN = Service(
     description="the admin's pages",
     user="gatehouse-admin",
     groups=("gatehouse-core", "gatehouse-collector", "gatehouse-vault"),
-    command=lambda config: [sys.executable, "-m", "appliance.admin.web"],
+    command=lambda config: python("appliance.admin.web"),
     reads=("site", "paths", "database", "radius", "gateway", "dhcp", "portal", "mail", "acme", "tunnel", "vault"),
     writes=lambda config: [
         *(config.paths.state / name for name in ("core", "admin", ASKED, *_catalogues(config))),

@@ -1,21 +1,17 @@
 """The one scheduler: jobs that may be done again without harm, each by one process at a time."""
 
-import argparse
 import contextlib
 import logging
-import signal
 import socket
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import peewee
 
-from appliance import apply, mail
-from appliance import config as configuration
+from appliance import apply, mail, process
 from appliance.accounts import closing, leases, retention
 from appliance.accounts.models import core_db
 from appliance.config import Config
@@ -118,14 +114,6 @@ class Scheduler:
             log.exception("%s: again in %d s", job.name, MAX_PAUSE_S)
 
 
-@contextlib.contextmanager
-def _until_told() -> Iterator[threading.Event]:
-    over = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: over.set())
-    yield over
-
-
 def _machine() -> str:
     """The same after a restart, so that nobody waits for a lease of the process before (machine-id(5))."""
     try:
@@ -134,11 +122,11 @@ def _machine() -> str:
         return socket.gethostname()
 
 
-def _serve(config: Config) -> None:
+def _serve(config: Config, over: threading.Event) -> None:
     box = load_box(config.paths.state)
     sender, messages = Sender(box), mail.Sender(config, box)
     apply.bind_core(config)
-    with contextlib.closing(core_db), _until_told() as over:
+    with contextlib.closing(core_db):
         core_db.connect()
         scheduler = Scheduler(jobs(config, sender, messages), _machine())
         while not over.is_set():
@@ -148,15 +136,5 @@ def _serve(config: Config) -> None:
     messages.close()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="gatehouse-jobs", description="What the appliance does by itself.")
-    parser.add_argument("--config", type=Path)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    try:
-        _serve(configuration.load(parser.parse_args().config))
-    except (UserError, peewee.PeeweeException) as error:
-        sys.exit(f"gatehouse-jobs: {error}")
-
-
 if __name__ == "__main__":
-    main()
+    process.run("gatehouse-jobs", "What the appliance does by itself.", _serve)

@@ -1,5 +1,6 @@
 """What a module is made of: services that run, and files that are rendered for them."""
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,11 @@ from typing import Literal, NamedTuple
 from appliance.config import Config
 
 ASKED, ANSWERED = "wishes", "answers"  # folders of the admin's process and of root, below `paths.state`
+
+
+def python(module: str) -> list[str]:
+    """A module of ours as a process."""
+    return [sys.executable, "-m", module]
 
 
 @dataclass(frozen=True)

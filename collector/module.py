@@ -1,8 +1,6 @@
 """The netflow module: who listens, who seals, who sends our own gateway's flows, and the files they read."""
 
-import importlib.util
 import json
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address, ip_network
@@ -11,7 +9,7 @@ from typing import Any
 from appliance.config import Config
 from appliance.core import LOOPBACK
 from appliance.nas.models import GATEWAY, Nas
-from appliance.service import Attention, Directory, File, Group, Module, Service, Setting, Tile, is_enabled
+from appliance.service import Attention, Directory, File, Group, Module, Service, Setting, Tile, is_enabled, python
 from appliance.units import format_bytes
 from collector import exporters, finding, places
 from collector.exporters import Exporter
@@ -19,12 +17,7 @@ from collector.exporters import Exporter
 USER = "gatehouse-collector"
 SENDER = "gatehouse-exporter"
 STALE_S = 15
-_SEALER = "collector.sealer"
 _EXPIRE_S, _QUIET_S, _LIFE_S = 1, 10, 60  # of softflowd's flows, so that a guest's are found seconds later
-
-
-def _python(module: str) -> list[str]:
-    return [sys.executable, "-m", module]
 
 
 COLLECTOR = Service(
@@ -32,7 +25,7 @@ COLLECTOR = Service(
     description="takes the flows that routers send",
     user=USER,
     capabilities=("net_admin",),  # for the socket's buffer, and given up after that
-    command=lambda config: _python("collector.receive"),
+    command=lambda config: python("collector.receive"),
     reads=("paths", "netflow"),
     writes=lambda config: [config.paths.state / places.STATE, config.paths.run / places.RUN],
     umask=0o027,
@@ -43,12 +36,11 @@ FLOWS = Service(
     description="makes flows of what was received, and keeps them",
     user=USER,
     after=("collector",),
-    command=lambda config: ["/usr/bin/nice", "--adjustment=10", *_python(_SEALER)],
+    command=lambda config: ["/usr/bin/nice", "--adjustment=10", *python("collector.sealer")],
     reads=("paths", "netflow"),
     writes=lambda config: [config.paths.state / places.STATE, config.paths.run / places.RUN],
     umask=0o027,
     disk=True,
-    wanted=lambda config: importlib.util.find_spec(_SEALER) is not None,
 )
 EXPORTER = Service(
     name="exporter",

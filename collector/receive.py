@@ -4,22 +4,18 @@ It knows nothing of what is in them. One thread empties the socket, another one 
 memory up to a bound and then datagrams that are counted, never datagrams that nobody missed.
 """
 
-import argparse
 import contextlib
 import json
 import logging
 import queue
 import select
-import signal
-import sys
 import threading
 import time
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from appliance import config as configuration
-from appliance import data_disk
+from appliance import data_disk, process
 from appliance.config import Config
 from appliance.errors import Unavailable, UserError
 from collector import intake, places, spool
@@ -212,11 +208,8 @@ def _clock(before_s: float, status: Status) -> float:
     return offset_s
 
 
-def serve(config: Config) -> None:
-    """Until SIGTERM or SIGINT; raises UserError where it can't listen."""
-    over = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: over.set())
+def serve(config: Config, over: threading.Event) -> None:
+    """Raises UserError where it can't listen."""
     settings = config.netflow
     with contextlib.closing(intake.Intake(settings.listen, settings.port, settings.buffer_mb << 20)) as socket:
         intake.drop_capabilities()
@@ -235,15 +228,5 @@ def serve(config: Config) -> None:
         raise UserError("the journal's writer has failed")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="gatehouse-collector", description="Takes the flows that routers send.")
-    parser.add_argument("--config", type=Path)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    try:
-        serve(configuration.load(parser.parse_args().config))
-    except UserError as error:
-        sys.exit(f"gatehouse-collector: {error}")
-
-
 if __name__ == "__main__":
-    main()
+    process.run("gatehouse-collector", "Takes the flows that routers send.", serve)

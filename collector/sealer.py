@@ -4,23 +4,21 @@ What decoding needs is loaded only once there is something to decode, and after 
 anew without it. `python -m collector.sealer`.
 """
 
-import argparse
 import contextlib
 import gc
 import logging
 import os
 import selectors
-import signal
 import sqlite3
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import peewee
 
-from appliance import config as configuration
-from appliance import data_disk, verbs
+from appliance import data_disk, process, verbs
 from appliance.config import Config
 from appliance.errors import Unavailable, UserError
 from appliance.listener import Listener
@@ -174,17 +172,13 @@ def _failures() -> tuple[type[BaseException], ...]:
     return (OSError, peewee.PeeweeException, sqlite3.Error, *([loaded.Error] if loaded is not None else []))
 
 
-def serve(config: Config) -> None:
-    """Until SIGTERM or SIGINT."""
-    over: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda got, _: over.append(got))
+def serve(config: Config, over: threading.Event) -> None:
     keeper = Keeper(config)
     with selectors.DefaultSelector() as selector:
         listener = Listener(config.paths.run / holding.SOCKET, keeper.answer, selector)
         listener.open()
         more = False
-        while not over:
+        while not over.is_set():
             for key, _ in selector.select(0 if more else TICK_S):
                 key.data()
             listener.expire()
@@ -193,15 +187,5 @@ def serve(config: Config) -> None:
     keeper.close()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="gatehouse-flows", description="Keeps the flows that were received.")
-    parser.add_argument("--config", type=Path)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    try:
-        serve(configuration.load(parser.parse_args().config))
-    except UserError as error:
-        sys.exit(f"gatehouse-flows: {error}")
-
-
 if __name__ == "__main__":
-    main()
+    process.run("gatehouse-flows", "Keeps the flows that were received.", serve)

@@ -1,7 +1,6 @@
 """The hotspot: RADIUS, captive portal, DHCP and gateway, as services and the files they read."""
 
 import hashlib
-import sys
 from pathlib import Path
 
 from appliance import certificates, launch
@@ -13,7 +12,7 @@ from appliance.errors import ConfigError, Unavailable
 from appliance.nas import clients, raddb, tunnel
 from appliance.nas import finding as routers
 from appliance.nas.services import RADIUS
-from appliance.service import Directory, File, Module, Service
+from appliance.service import Directory, File, Module, Service, python
 from portal import dhcp, dismantle, health, nginx, settings
 from portal.look import LOGO_KINDS, RENDERED_LOGO, read_logo
 from portal.models import closed_mark
@@ -23,16 +22,12 @@ CLOSE_TIMEOUT_S = 120.0  # thousands of sessions
 DHCP = "dnsmasq.conf"  # below `paths.run`
 
 
-def _python(module: str) -> list[str]:
-    return [sys.executable, "-m", module]
-
-
 GATEWAY = Service(
     name="gateway",
     description="sessions, shaping and address translation",
     user="gatehouse-gateway",
     capabilities=("net_admin",),
-    command=lambda config: _python("portal.gateway"),
+    command=lambda config: python("portal.gateway"),
     reads=("site", "paths", "radius", "gateway", "portal"),
     writes=lambda config: [config.paths.state / "gateway", config.paths.run / "gateway"],
     wanted=lambda config: config.gateway.enabled,
@@ -45,7 +40,7 @@ PORTAL = Service(
     user="gatehouse-portal",
     groups=("gatehouse-gateway",),
     after=("gateway",),
-    command=lambda config: _python("portal.web"),
+    command=lambda config: python("portal.web"),
     reads=("site", "paths", "radius", "gateway", "portal"),
     writes=lambda config: [config.paths.state / "portal", config.paths.run / "portal"],
 )
@@ -66,7 +61,7 @@ JOBS = Service(
     user="gatehouse-jobs",
     groups=("gatehouse-core",),
     after=("gateway", *(service.name for service in RADIUS)),
-    command=lambda config: _python("appliance.jobs"),
+    command=lambda config: python("appliance.jobs"),
     reads=("site", "paths", "database", "radius", "gateway", "mail", "privacy"),
     writes=lambda config: [config.paths.state / "core"],
 )

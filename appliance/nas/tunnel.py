@@ -2,7 +2,6 @@
 
 import base64
 import os
-import sys
 from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -13,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from appliance.config import TUNNEL_DEVICE, Config
 from appliance.errors import UserError
 from appliance.nas.models import Nas
-from appliance.service import File, Service
+from appliance.service import File, Service, python
 
 USER = "gatehouse-tunnel"
 FILE = "tunnel.conf"  # below `paths.run`
@@ -26,7 +25,7 @@ TUNNEL = Service(
     description="WireGuard tunnels to routers",
     user=USER,
     capabilities=("net_admin",),
-    command=lambda config: [sys.executable, "-m", "appliance.nas.wireguard"],
+    command=lambda config: python("appliance.nas.wireguard"),
     reads=("paths", "radius", "tunnel", "netflow"),
     wanted=lambda config: config.tunnel.enabled,
 )

@@ -3,11 +3,7 @@
 `python -m appliance.vault.keeper`
 """
 
-import argparse
-import importlib.util
 import logging
-import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,17 +12,16 @@ from pathlib import Path
 
 import peewee
 
-from appliance import config as configuration
+from appliance import process
 from appliance.config import Config
 from appliance.errors import UserError
-from appliance.vault import asking, replica, retention, scrub, settings
+from appliance.vault import alerts, asking, replica, retention, scrub, settings
 from appliance.vault.models import Chore, Refused, vault_db
 from appliance.vault.scrub import Pace
 from appliance.vault.store import Store
 
 TICK_S = 0.5
 BUDGET_S = 20.0  # of verifying, before others have their turn
-_ALERTS = "appliance.vault.alerts"
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +51,7 @@ def jobs(config: Config, store: Store) -> list[Job]:
             Job("replica", 300, lambda now: _pull(store, config.vault.replica, now, pace)),
             Job("replica scrub", 3600, lambda now: _verify(config.vault.replica, now, pace)),
         ]
-    if importlib.util.find_spec(_ALERTS) is not None:
-        alerts = importlib.import_module(_ALERTS)
-        found.append(Job("alerts", 60, lambda now: alerts.run(config, store, now)))
-    return found
+    return [*found, Job("alerts", 60, lambda now: alerts.run(config, store, now))]
 
 
 def _settings(store: Store) -> None:
@@ -143,18 +135,5 @@ def serve(config: Config, over: threading.Event) -> None:
     vault_db.close()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="gatehouse-vault-keeper", description="What the vault does by itself.")
-    parser.add_argument("--config", type=Path)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    over = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: over.set())
-    try:
-        serve(configuration.load(parser.parse_args().config), over)
-    except (UserError, peewee.PeeweeException) as error:
-        sys.exit(f"gatehouse-vault-keeper: {error}")
-
-
 if __name__ == "__main__":
-    main()
+    process.run("gatehouse-vault-keeper", "What the vault does by itself.", serve)

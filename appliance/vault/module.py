@@ -1,43 +1,33 @@
 """The netbackup module: the FTP server, and who keeps what it has taken."""
 
-import importlib.util
-import sys
 from collections.abc import Iterable, Iterator
 
 import peewee
 
 from appliance import certificates
 from appliance.config import Config
-from appliance.service import Attention, Directory, File, Group, Module, Service, Setting, Tile
+from appliance.service import Attention, Directory, File, Group, Module, Service, Setting, Tile, python
 from appliance.units import format_bytes
 from appliance.vault import catalog, finding, signing, summary
 from appliance.vault.access import CERTIFICATE, USER
-
-_SERVER = "appliance.vault.server"
-
-
-def _python(module: str) -> list[str]:
-    return [sys.executable, "-m", module]
-
 
 VAULT = Service(
     name="vault",
     description="takes files by FTP, and gives them back",
     user=USER,
     capabilities=("net_bind_service",),
-    command=lambda config: _python(_SERVER),
+    command=lambda config: python("appliance.vault.server"),
     reads=("paths", "vault"),
     writes=lambda config: [config.paths.state / catalog.STATE, config.paths.run / catalog.STATE],
     umask=0o007,
     disk=True,
-    wanted=lambda config: importlib.util.find_spec(_SERVER) is not None,
 )
 KEEPER = Service(
     name="vault-keeper",
     description="retention, scrub and second copy of what the vault has",
     user=USER,
     after=("vault",),
-    command=lambda config: ["/usr/bin/nice", "--adjustment=10", *_python("appliance.vault.keeper")],
+    command=lambda config: ["/usr/bin/nice", "--adjustment=10", *python("appliance.vault.keeper")],
     reads=("site", "paths", "vault", "mail"),
     writes=lambda config: [config.paths.state / catalog.STATE, config.paths.run / catalog.STATE],
     umask=0o007,

@@ -4,23 +4,19 @@
 nothing else.
 """
 
-import argparse
 import contextlib
 import logging
-import signal
 import socket
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pyftpdlib.ioloop import Acceptor, IOLoop
 
-from appliance import config as configuration
+from appliance import process
 from appliance.config import Config
 from appliance.errors import UserError
 from appliance.vault import catalog
@@ -247,30 +243,19 @@ def terms(config: Config) -> Terms:
     )
 
 
-def serve(config: Config) -> None:
-    """Until it is told to end. Raises UserError."""
+def serve(config: Config, over: threading.Event) -> None:
+    """Raises UserError where it can't listen."""
     section = config.vault
     ports = [(section.port, False), *([(section.tls_port, True)] if section.tls_port else [])]
     sockets = [(listening(section.listen, port), implicit) for port, implicit in ports]
     store = Store(config)
     pair = config.paths.run / CERTIFICATE
     office = Office(config, terms(config), store, Contexts(pair, pair))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: office.stop.set())
+    office.stop = over
     threading.stack_size(STACK_BYTES)
     threading.Thread(target=recovering, args=(store, office.stop), daemon=True).start()
     Server(office, sockets).run()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="gatehouse-vault", description="Takes files by FTP, and gives them back.")
-    parser.add_argument("--config", type=Path)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    try:
-        serve(configuration.load(parser.parse_args().config))
-    except UserError as error:
-        sys.exit(f"gatehouse-vault: {error}")
-
-
 if __name__ == "__main__":
-    main()
+    process.run("gatehouse-vault", "Takes files by FTP, and gives them back.", serve)

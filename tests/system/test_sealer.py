@@ -111,14 +111,13 @@ def test_killed_at_each_step_it_loses_and_doubles_nothing(tmp_path: Path) -> Non
 
 _PROCESS = """
 import sys
-from pathlib import Path
-from appliance import config as configuration
+from appliance import process
 from collector import sealer
 from collector.store import retention, sealing
 sealing.SOON_MS = sealing.LATER_MS = 0
 sealer.TICK_S, sealer.UPKEEP_S = 0.05, 0.2
-retention.FREE_BYTES, retention.BALLAST_BYTES = int(sys.argv[2]), 2**20
-sealer.serve(configuration.load(Path(sys.argv[1])))
+retention.FREE_BYTES, retention.BALLAST_BYTES = int(sys.argv.pop()), 2**20
+process.run("flows", "", sealer.serve)
 """
 FREE_BYTES = 6 * 2**20
 
@@ -152,7 +151,7 @@ class Machine:
         subprocess.run(["umount", "--lazy", self.paths.data], check=True)
 
     def start(self) -> None:
-        words = [sys.executable, "-c", _PROCESS, str(self.config.file), str(FREE_BYTES)]
+        words = [sys.executable, "-c", _PROCESS, "--config", str(self.config.file), str(FREE_BYTES)]
         self.process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
         wait(lambda: (self.paths.run / holding.SOCKET).exists())
 

@@ -171,14 +171,15 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
 _PROCESS = """
 import sys
 from pathlib import Path
-from appliance import config as configuration, data_disk
+from appliance import data_disk, process
 from collector import sealer
 from collector.store import sealing
 marked = Path({marker!r})
 data_disk.mounted = lambda path: data_disk.Mounted("7:0", "x", False, 10**10, 10**10) if marked.exists() else None
 sealing.SOON_MS = sealing.LATER_MS = 0
 sealer.TICK_S = 0.05
-sealer.serve(configuration.load(Path({file!r})))
+sys.argv[1:] = ["--config", {file!r}]
+process.run("flows", "", sealer.serve)
 """
 
 
