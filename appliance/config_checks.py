@@ -26,6 +26,14 @@ def between(section: object, key: str, low: int, high: int) -> None:
         raise ValueError(f"{key}: {getattr(section, key)} is not between {low} and {high}")
 
 
+def address(section: object, key: str) -> None:
+    text = getattr(section, key)
+    try:
+        ip_address(text)
+    except ValueError:
+        raise ValueError(f'{key}: an address such as "192.0.2.1" is needed, not {text!r}') from None
+
+
 def webhook(url: str) -> None:
     """Raises ValueError: https, or http to an address of an own network, where nobody else can answer."""
     parts = urlsplit(url)

@@ -1,11 +1,8 @@
 """The section [netflow]: what the collector listens to, and how much of it is kept."""
 
 from dataclasses import dataclass
-from ipaddress import ip_address
 
-from appliance.config_checks import between, ports
-
-MB = 2**20
+from appliance.config_checks import address, between, ports
 
 
 @dataclass(frozen=True)
@@ -27,10 +24,7 @@ class Netflow:
     buffer_mb: int = 16
 
     def __post_init__(self) -> None:
-        try:
-            ip_address(self.listen)
-        except ValueError:
-            raise ValueError(f'listen: an address such as "::" or "192.0.2.1" is needed, not {self.listen!r}') from None
+        address(self, "listen")
         ports(self, "port")
         for key, low, high in (
             ("keep_days", 1, 3650),

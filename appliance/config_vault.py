@@ -1,10 +1,9 @@
 """The section [vault]: where FTP is spoken, and how what is kept is looked after."""
 
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 
-from appliance.config_checks import EMAIL, between, certificate, ports, webhook
+from appliance.config_checks import EMAIL, address, between, certificate, ports, webhook
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,8 @@ class Vault:
     alert_webhook: str = ""
 
     def __post_init__(self) -> None:
-        for key, may_be_empty in (("listen", False), ("masquerade", True)):
-            self._address(key, may_be_empty)
+        for key in ("listen", *(("masquerade",) if self.masquerade else ())):
+            address(self, key)
         ports(self, "port", "passive_first", "passive_last")
         between(self, "tls_port", 0, 65_535)
         if self.port == self.tls_port:
@@ -64,12 +63,3 @@ class Vault:
                 webhook(self.alert_webhook)
             except ValueError as error:
                 raise ValueError(f"alert_webhook: {error}") from None
-
-    def _address(self, key: str, may_be_empty: bool) -> None:
-        text = getattr(self, key)
-        if not text and may_be_empty:
-            return
-        try:
-            ip_address(text)
-        except ValueError:
-            raise ValueError(f'{key}: an address such as "192.0.2.1" is needed, not {text!r}') from None
