@@ -1,7 +1,6 @@
 """What a guest did, found on the admin's pages: from softflowd to the answer, each process under its own user."""
 
 import time
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote_plus, urlencode
 
@@ -14,12 +13,6 @@ from tests.lab.namespace import wait_until
 from tests.lab.run import set_up
 from tests.lab.test_api import Program
 from tests.lab.world import World
-
-
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with World() as world:
-        yield world
 
 
 @pytest.fixture(scope="module")

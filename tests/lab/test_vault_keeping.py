@@ -1,7 +1,6 @@
 """The vault beside its server: who keeps it, what commands do, and the appliance's own backup on a fresh box."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,12 +8,6 @@ import pytest
 from tests.lab.appliance import Appliance
 from tests.lab.namespace import CommandFailed, wait_until
 from tests.lab.world import World
-
-
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with World() as world:
-        yield world
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,6 @@ from tests.lab.namespace import wait_until
 from tests.lab.world import World
 
 _NET_BIND_SERVICE = 1 << 10
-
-
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with World() as world:
-        yield world
 
 
 @pytest.fixture(scope="module")
