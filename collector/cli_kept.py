@@ -12,18 +12,20 @@ from appliance.config import Config
 from appliance.errors import UserError
 from appliance.tables import show
 from appliance.units import format_bytes, parse_duration
-from collector import certifying, facts, holding, whose
+from collector import accounts, certifying, facts, holding, whose
 from collector.asker import asker
 from collector.periods import Period, period
 from collector.store import retention, rollups
 from collector.store.models import Range
 from collector.sums import BY, Sums
 
+ACCOUNT = "account"
+
 
 def add_parsers(verbs: Any) -> None:
     words = verbs.add_parser("stats", help="totals of any period, without opening a flow")
     period_words(words, "1d ago")
-    words.add_argument("--by", choices=BY, default="service", help="default: service")
+    words.add_argument("--by", choices=(*BY, ACCOUNT), default="service", help="default: service")
     words.add_argument("--step", metavar="TIME", help="over time instead, such as every 1h")
     words.add_argument("--limit", type=int, default=10, metavar="N", help="default: 10")
     words.add_argument("--json", action="store_true")
@@ -69,7 +71,7 @@ def _stats(args: argparse.Namespace, config: Config) -> str:
     asked = span(args, config)
     with facts.catalog(config) as catalog:
         sums = Sums(catalog, asked)
-        rows = list(_over_time(sums, args, config) if args.step else _totals(sums, args))
+        rows = list(_over_time(sums, args, config) if args.step else _totals(sums, args, asked))
         lines = certifying.lines(sums.certificate(), config.site.timezone, sums.exporters)
     if args.json:
         print(*map(json.dumps, rows), sep="\n")
@@ -80,7 +82,12 @@ def _stats(args: argparse.Namespace, config: Config) -> str:
     return "\n".join([table, "", *lines])
 
 
-def _totals(sums: Sums, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def _totals(sums: Sums, args: argparse.Namespace, asked: Period) -> Iterator[dict[str, Any]]:
+    if args.by == ACCOUNT:
+        used = accounts.by_account(sums.top("client", limit=accounts.CLIENTS_ASKED), asked)
+        for one in sorted(used, key=lambda one: -one.bytes)[: args.limit]:
+            yield {ACCOUNT: one.name, "flows": one.flows, "packets": one.packets, "bytes": one.bytes}
+        return
     for row in sums.top(args.by, limit=args.limit):
         yield {args.by: row["key"], "flows": row["flows"], "packets": row["packets"], "bytes": row["bytes"]}
 

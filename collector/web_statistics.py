@@ -15,7 +15,6 @@ from collector.sums import REST, Row, Sums
 
 MEASURES = {"bytes": "Bytes", "flows": "Flows", "packets": "Packets"}
 TOP = 10
-CLIENTS_ASKED = 500  # of which accounts are made
 SERIES = 6  # more colours can't be told apart; the rest is one
 _HEIGHT = 100.0
 
@@ -97,7 +96,7 @@ def _answered(ask: Ask, span: Period, measure: str) -> dict[str, Any]:
         sums = Sums(catalog, span)
         certificate = web_parts.shown_certificate(sums.certificate(), sums.exporters)
         rows = sums.over_time(step, "service")
-        clients = sums.top("client", measure, CLIENTS_ASKED)
+        clients = sums.top("client", measure, accounts.CLIENTS_ASKED)
         found = {by: sums.top(by, measure, TOP) for by, *_ in TABLES}
     tables = [_table(title, head, found[by], measure, span, by, detail) for by, title, head, detail in TABLES]
     tables.insert(3, _by_account(accounts.by_account(clients, span), measure, len(clients)))

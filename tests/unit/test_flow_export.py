@@ -122,6 +122,16 @@ def test_totals_of_a_period_are_those_of_its_flows(gatehouse: Any, by: str) -> N
         assert named["192.0.2.2"] == sum(flow["exporter"] == 2 for flow in sound)
 
 
+def test_totals_by_account_are_those_of_its_addresses(gatehouse: Any) -> None:
+    status, out, _ = gatehouse("stats", "--by", "account", *FROM, "--json", "--limit", "100")
+    named = {row["account"]: row for row in map(json.loads, out.splitlines())}
+    _, out, _ = gatehouse("stats", "--by", "client", *FROM, "--json", "--limit", "100")
+    clients = {row["client"]: row for row in map(json.loads, out.splitlines())}
+    assert status == 0
+    assert named["=anna"]["bytes"] == clients["10.0.0.1"]["bytes"] > 0
+    assert named["not known"]["flows"] == sum(row["flows"] for row in clients.values()) - named["=anna"]["flows"]
+
+
 def test_totals_over_time_and_what_is_kept(gatehouse: Any) -> None:
     status, out, _ = gatehouse("stats", "--step", "15m", *FROM)
     head, *rows = out.splitlines()
