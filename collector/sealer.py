@@ -112,16 +112,19 @@ class Keeper:
         return False
 
     def _work(self, folder: Path) -> bool:
-        from collector.store import sealing  # numpy and DuckDB come with it
+        from collector.store import duck, sealing  # numpy and DuckDB come with it
 
         if self._sealer is None:
             self._sealer = sealing.Sealer(folder).__enter__()
         sealer, now_ms = self._sealer, int(time.time() * 1000)
         self._problem = ""
-        if more := sealer.gather() or sealer.waits:
+        is_full = sealer.gather()
+        if more := is_full or sealer.waits:
             self._worked_s = time.monotonic()
         if sealer.due(now_ms):
             sealer.seal()
+            if not is_full:
+                duck.trim()  # the next is a while away
             return True
         return bool(self._upkeep(sealer, folder, now_ms)) or self._begin_anew(more)
 

@@ -95,8 +95,9 @@ def _batches(sealer: Sealer, decoder: Decoder, after: int, until: int) -> Iterat
 def _totals(sealer: Sealer, part: SegmentFile) -> list[rollups.Sums]:
     """None of one that can't be read: its totals stay."""
     try:
-        found = compaction.read(sealer.con, [part], sealer.segments)
-        return [counting.count(packing.settled(columns)) for columns in found]
+        with sealer.aside() as con:
+            found = compaction.read(con, [part], sealer.segments)
+            return [counting.count(packing.settled(columns)) for columns in found]
     except duckdb.Error:
         if not upkeep.mark_damaged(sealer, [part]):
             raise

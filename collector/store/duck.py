@@ -1,6 +1,9 @@
 """DuckDB as this room uses it: in memory, bounded, and without a way out."""
 
+import ctypes
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -26,6 +29,23 @@ def connect(temporary: Path | None = None, memory_mb: int = MEMORY_MB, threads: 
     con.execute("SET enable_progress_bar = false")
     con.execute("SET parquet_metadata_cache = true")
     return con
+
+
+@contextmanager
+def aside(temporary: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database for one large piece of work. What it took, and malloc keeps, is the machine's again afterwards."""
+    con = connect(temporary)
+    trim()
+    try:
+        yield con
+    finally:
+        con.close()
+        trim()
+
+
+def trim() -> None:
+    """What malloc keeps for another time."""
+    ctypes.CDLL(None).malloc_trim(0)  # malloc_trim(3)
 
 
 @lru_cache(maxsize=1)

@@ -8,8 +8,10 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+
+import duckdb
 
 from collector import noted
 from collector.decode import Decoded, Decoder, State
@@ -53,6 +55,10 @@ class Sealer:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def aside(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """A database beside the one that seals, for what takes much."""
+        return duck.aside(self.folder / _TEMPORARY)
 
     def _begin(self) -> None:
         self._until = self.catalog.sealed_until()

@@ -17,7 +17,8 @@ def compact(sealer: Sealer, now_ms: int) -> bool:
     for level, parts in compaction.plan(sealer.catalog.segments(), now_ms):
         new: list[SegmentFile] = []
         try:
-            new.extend(compaction.merge(sealer.con, parts, sealer.segments, level))
+            with sealer.aside() as con:
+                new.extend(compaction.merge(con, parts, sealer.segments, level))
         except duckdb.Error as error:
             for segment in new:
                 keeping.remove(sealer.segments / segment.path)
