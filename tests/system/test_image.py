@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.modules import MODULES
 from tests.lab.namespace import run, wait_until
 from tests.system.image import TREE, built
 from tests.system.vm import ADMIN, PORTAL, PROVIDER, RADIUS, Hardware, Vm
@@ -107,10 +108,22 @@ def test_the_root_can_not_be_written(box: Box) -> None:
     assert "read-only" in box.vm.ssh("touch /usr/x 2>&1", check=False).lower()
 
 
+def test_every_module_runs_on_it(box: Box) -> None:
+    """As all that follows is true of a box that does everything."""
+    box.vm.plug_disk(box.vm.new_disk("data", 512))
+    wait_until(lambda: re.search("/dev/[sv]d[b-z]", box.vm.ssh("gatehouse disk list")), 60, "the disk")
+    (device,) = re.findall("/dev/[sv]d[b-z]", box.vm.ssh("gatehouse disk list"))
+    box.vm.ssh(f"gatehouse disk init {device}")
+    for module in MODULES:
+        box.vm.ssh(f"gatehouse enable {module.name}", timeout_s=BOOT_S)
+    assert box.vm.ssh(f"gatehouse health --wait {BOOT_S}", timeout_s=BOOT_S + 60) == "all is well\n"
+    assert box.vm.ssh("systemctl --failed --plain --no-legend") == ""
+
+
 def test_each_unit_is_hardened(box: Box) -> None:
     units = box.vm.ssh("ls /run/systemd/system/").split()
     services = [unit for unit in units if unit.startswith("gatehouse-") and unit.endswith(".service")]
-    assert len(services) > 5
+    assert len(services) > 10
     for unit in services:
         printed = box.vm.ssh(f"systemd-analyze security --no-pager {unit}")
         found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", printed)
