@@ -18,7 +18,7 @@ from collector.store.rollups import DAY_MS, HOUR_MS
 from collector.store.unpacking import SQL_TYPES, File
 
 MOST_ROWS = 2**21  # that are written anew together: of more, each file would be read in slivers
-PORTION = 300_000  # rows in memory at once, and so of one segment, about
+PORTION = 200_000  # rows in memory at once, and so of one segment, about
 SMALL_ROWS = 100_000  # larger ones wait for their day, so that they are written anew only once
 LATE_MS = 300_000  # after its end until an hour is looked at, so that its last segment is there
 
