@@ -71,8 +71,12 @@ def own_admin(config: Config) -> Pair:
 
 def fingerprint(pair: Pair) -> str:
     """SHA-256 as browsers show it."""
-    digest = x509.load_pem_x509_certificate(pair.certificate.encode()).fingerprint(hashes.SHA256())
-    return digest.hex(":").upper()
+    return bytes.fromhex(digest(pair)).hex(":").upper()
+
+
+def digest(pair: Pair) -> str:
+    """SHA-256 of the server's certificate."""
+    return x509.load_pem_x509_certificate(pair.certificate.encode()).fingerprint(hashes.SHA256()).hex()
 
 
 def server(config: Config) -> Pair:

@@ -13,6 +13,7 @@ from appliance.vault.store import Store
 
 USER = "gatehouse-vault"
 CERTIFICATE = "vault/server.pem"  # the FTP server's key and chain, below `paths.run`
+CERTIFICATE_HASH = "vault/admin.sha256"  # of what the admin's pages show, there too
 
 
 def become_keeper() -> None:

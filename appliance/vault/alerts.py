@@ -15,11 +15,12 @@ from appliance.config import Config
 from appliance.errors import UserError
 from appliance.service import Attention
 from appliance.units import format_ago, format_bytes, format_duration, parse_duration
-from appliance.vault import desk, diff, faults, lateness, routeros, summary
+from appliance.vault import desk, diff, faults, lateness, offers, routeros, sources, summary
 from appliance.vault.models import Chore, Learned, Refused, Replica, Span, Vault, VaultModel, Version, vault_db
 from appliance.vault.store import Store
 
 LATE, QUOTA, DISK, CONTENTS, COPY, BACKUP = "late", "quota", "disk", "contents", "copy", "backup"
+HISTORY = "history"  # of another appliance, that isn't what it was
 NONE = "none"  # a schedule: nothing is expected
 NEARLY = 0.9
 MAIL, WEBHOOK = "mail", "webhook"
@@ -114,10 +115,24 @@ def every(config: Config, store: Store, now: int) -> Iterator[Found]:
     for copy in Replica.select():
         if copy.problem and (copy.pulled_at is None or copy.pulled_at < now - summary.REPLICA_OLD_S):
             yield Found(COPY, str(copy.name), f"the second copy {copy.name} is behind: {copy.problem}")
+    yield from _elsewhere(now)
     for vault in Vault.select().where(Vault.removed_at.is_null()).order_by(Vault.name):
         yield from _quota(vault)
         yield from _late(store, vault, now)
         yield from _backups(store, vault, now)
+
+
+def _elsewhere(now: int) -> Iterator[Found]:
+    for name, text, loud in sources.alarms(now):
+        yield Found(HISTORY if loud else COPY, f"source {name}", text)
+    for offer in offers.rows():
+        if offers.is_behind(offer, now):
+            since = format_ago(now - (offer.pulled_at or offer.created_at))
+            yield Found(COPY, f"offer {offer.name}", f"the copy that {offer.name} keeps last followed {since}")
+        elif offer.bad:
+            yield Found(
+                COPY, f"offer {offer.name}", f"{offer.bad} contents of the copy that {offer.name} keeps are bad"
+            )
 
 
 def _disk(config: Config) -> Iterator[Found]:

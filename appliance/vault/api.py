@@ -191,7 +191,7 @@ ALERTS = Report(
     parts=(),
     fields=(
         Part("id", COUNT, "its number"),
-        Part("kind", Text(), "late, quota, disk, contents, copy or backup"),
+        Part("kind", Text(), "late, quota, disk, contents, copy, backup or history"),
         Part("vault", Text(min=0), "whose; empty where it is about all of them"),
         Part("text", Text(), "a sentence"),
         Part("since_at", TIME, "UTC seconds"),

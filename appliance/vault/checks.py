@@ -10,6 +10,7 @@ from appliance.doctor.findings import BAD, OK, WARN, Check, Finding
 from appliance.errors import UserError
 from appliance.vault import alerts, desk
 from appliance.vault.models import GOOD, Object, Replica, Vault
+from appliance.vault.offers import Offer
 
 SUBJECT = "vault"
 _REMEDY = {
@@ -17,7 +18,11 @@ _REMEDY = {
     alerts.QUOTA: ("Give it more, or let old versions go sooner, on the vault's page.", ("gatehouse vault list",)),
     alerts.DISK: ("Look at the disk; attach it anew.", ("gatehouse disk list", "gatehouse vault trust")),
     alerts.CONTENTS: ("It is mended from the second copy, if there is one.", ("gatehouse vault verify",)),
-    alerts.COPY: ("Attach the second disk.", ("gatehouse vault replica",)),
+    alerts.COPY: ("Attach the second disk, or look whether the other appliance answers.", ("gatehouse vault replica",)),
+    alerts.HISTORY: (
+        "Nothing of the copy is lost. Find out who changed the other appliance's vault, before anything else is done.",
+        ("gatehouse vault replica",),
+    ),
     alerts.BACKUP: ("Let the router make another one, and look at its versions.", ()),
 }
 
@@ -36,9 +41,10 @@ def kept(config: Config) -> Iterator[Finding]:
             state = WARN if alert.kind in (alerts.QUOTA, alerts.COPY) else BAD
             found.append(Finding(SUBJECT, state, f"{alert.text[:1].upper()}{alert.text[1:]}.", remedy, commands))
         has_vaults = Vault.select().where(Vault.removed_at.is_null()).exists()
-        if has_vaults and not Replica.select().exists():
+        if has_vaults and not Replica.select().exists() and not Offer.select().where(Offer.kept == "").exists():
             sentence = "There is no second copy: all is lost with the data disk."
-            found.append(Finding(SUBJECT, WARN, sentence, "Give it a second disk.", ("gatehouse vault replica",)))
+            remedy = "Give it a second disk, or let another appliance keep one."
+            found.append(Finding(SUBJECT, WARN, sentence, remedy, ("gatehouse vault replica", "gatehouse vault offer")))
         count = Object.select(peewee.fn.COUNT(Object.sha256)).where(Object.state == GOOD).scalar()
     yield from found or [Finding(SUBJECT, OK, f"All {count:,} contents are whole, and everything came in time.")]
 

@@ -1,11 +1,7 @@
-"""`gatehouse vault`: vaults and their log-ins. What is in them is in cli_files.py."""
+"""`gatehouse vault`: vaults and their log-ins. What is in them is in cli_files.py, copies in cli_copies.py."""
 
 import argparse
-import grp
-import os
-import pwd
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import peewee
@@ -14,7 +10,7 @@ from appliance.config import Config
 from appliance.errors import UserError
 from appliance.tables import show
 from appliance.units import format_bytes, parse_bytes
-from appliance.vault import access, catalog, cli_files, own, replica, vaults
+from appliance.vault import access, catalog, cli_copies, cli_files, own, vaults
 from appliance.vault.models import DROP, FULL, READ, Refused, vault_db
 
 _NONE = "none"
@@ -50,12 +46,10 @@ def add_parser(commands: Any) -> None:
     words.add_argument("login")
     words = _verb(verbs, "logout", _logout, "remove a log-in")
     words.add_argument("login")
-    words = _verb(verbs, "replica", _replica, "make the disk that is mounted there a second copy; state of all of them")
-    words.add_argument("folder", type=Path, nargs="?")
-    words.add_argument("--json", action="store_true")
     words = _verb(verbs, "backup", _backup, "back up the appliance itself into the vault `appliance`; done each night")
     words.add_argument("--if-wanted", action="store_true", help="do nothing where no recipients are configured")
     cli_files.add_parsers(verbs, _verb)
+    cli_copies.add_parsers(verbs, _verb)
 
 
 def _setting_words(words: argparse.ArgumentParser) -> None:
@@ -173,22 +167,6 @@ def _logout(args: argparse.Namespace, config: Config) -> str:
     with access.opened(config):
         vaults.remove_login(args.login)
     return ""
-
-
-def _replica(args: argparse.Namespace, config: Config) -> str:
-    if args.folder is not None:
-        if os.geteuid() != 0:
-            raise UserError("only root can do this: try again with sudo")
-        owner = pwd.getpwnam(access.USER).pw_uid, grp.getgrnam(access.USER).gr_gid
-        number = replica.prepare(args.folder, owner)
-        wanted = config.vault.replica == args.folder
-        more = (
-            "" if wanted else f'; put replica = "{args.folder}" under [vault] of {config.file}, then `gatehouse apply`'
-        )
-        return f"second copy {number} is at {args.folder}{more}"
-    with access.opened(config):
-        rows = cli_files.replicas()
-    return show(rows, ("name", "place", "events", "pulled_at", "verified_at", "bad", "problem"), args.json)
 
 
 def _backup(args: argparse.Namespace, config: Config) -> str:

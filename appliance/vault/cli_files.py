@@ -14,7 +14,7 @@ from appliance.config import Config
 from appliance.errors import UserError
 from appliance.tables import show
 from appliance.vault import access, faults, history, rebuild, retention, scrub, settings, vaults
-from appliance.vault.models import GOOD, Object, Replica, Who
+from appliance.vault.models import GOOD, Object, Who
 
 _STANDARD = Path("-")
 _ROOT = Who(login="root")
@@ -206,19 +206,3 @@ def _trust(args: argparse.Namespace, config: Config) -> str:
     bad = Object.select().where(Object.state != GOOD).count()
     count = faults.close(faults.DISK)
     return f"{count} faults are over" + (f"; {bad} contents are bad all the same" if bad else "")
-
-
-def replicas() -> list[dict[str, object]]:
-    return [
-        {
-            "name": copy.name,
-            "place": copy.place,
-            "events": copy.head_n,
-            "head": copy.head,
-            "pulled_at": copy.pulled_at and f"{datetime.fromtimestamp(copy.pulled_at, UTC):%Y-%m-%d %H:%MZ}",
-            "verified_at": copy.verified_at and f"{datetime.fromtimestamp(copy.verified_at, UTC):%Y-%m-%d %H:%MZ}",
-            "bad": copy.bad,
-            "problem": copy.problem,
-        }
-        for copy in Replica.select().order_by(Replica.name)
-    ]

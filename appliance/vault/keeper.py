@@ -15,7 +15,7 @@ import peewee
 from appliance import process
 from appliance.config import Config
 from appliance.errors import UserError
-from appliance.vault import alerts, asking, replica, retention, scrub, settings
+from appliance.vault import alerts, asking, offers, outliving, replica, retention, scrub, settings, sources
 from appliance.vault.models import Chore, Refused, vault_db
 from appliance.vault.scrub import Pace
 from appliance.vault.store import Store
@@ -41,6 +41,7 @@ def jobs(config: Config, store: Store) -> list[Job]:
     pace = Pace(config.vault.scrub_mb_s * 1e6)
     found = [
         Job("settings", 60, lambda now: _settings(store)),  # before anything is erased by others
+        Job("sign", 60, lambda now: _sign(config, store, now)),
         Job("clock", 60, lambda now: _look(store)),
         Job("recover", 300, lambda now: _recover(store)),  # also of a disk that is back
         Job("retention", 3600, lambda now: _retain(store)),
@@ -54,9 +55,23 @@ def jobs(config: Config, store: Store) -> list[Job]:
     return [*found, Job("alerts", 60, lambda now: alerts.run(config, store, now))]
 
 
+def copying(store: Store, pace: Pace) -> list[Job]:
+    """Of other appliances' vaults. They have a thread of their own, as a slow one holds up nobody else's work then."""
+    return [
+        Job(sources.JOB, 300, lambda now: sources.pull_all(store, now)),
+        Job("sources retention", 3600, lambda now: outliving.run(store)),
+        Job("sources scrub", 3600, lambda now: sources.verify_all(store, now, pace, BUDGET_S)),
+    ]
+
+
 def _settings(store: Store) -> None:
     if settings.keep(store.state):
         log.info("vaults and log-ins changed: the file for backups is written")
+
+
+def _sign(config: Config, store: Store, now: int) -> None:
+    if offers.sign(config, store, now):
+        log.debug("signed for those who keep a copy")
 
 
 def _look(store: Store) -> None:
@@ -124,11 +139,19 @@ def _answer(store: Store, over: threading.Event) -> None:
             log.exception("what was asked for can't be done")
 
 
+def _copy(config: Config, store: Store, over: threading.Event) -> None:
+    todo = copying(store, Pace(config.vault.scrub_mb_s * 1e6))
+    while not over.wait(TICK_S):
+        tick(todo, int(time.time()))
+
+
 def serve(config: Config, over: threading.Event) -> None:
     store = Store(config)
     todo = jobs(config, store)
     answering = threading.Thread(target=_answer, args=(store, over), name="asked", daemon=True)
     answering.start()
+    # Not waited for: what it was at is right at any point, and goes on from there.
+    threading.Thread(target=_copy, args=(config, store, over), name="copies", daemon=True).start()
     while not over.wait(TICK_S):
         tick(todo, int(time.time()))
     answering.join()

@@ -7,11 +7,11 @@ import peewee
 from appliance.api.metrics import Metric, Sample, single
 from appliance.config import Config
 from appliance.errors import UserError
-from appliance.vault import alerts, desk
+from appliance.vault import alerts, desk, offers, sources
 from appliance.vault.alerts import Alert
 from appliance.vault.models import GOOD, Event, Object, Replica, Vault, Version
 
-KINDS = (alerts.LATE, alerts.QUOTA, alerts.DISK, alerts.CONTENTS, alerts.COPY, alerts.BACKUP)
+KINDS = (alerts.LATE, alerts.QUOTA, alerts.DISK, alerts.CONTENTS, alerts.COPY, alerts.BACKUP, alerts.HISTORY)
 
 
 class Collector:
@@ -58,7 +58,10 @@ def _whole() -> Iterator[Metric]:
     oldest = Object.select(peewee.fn.MIN(Object.verified_at)).where(Object.state == GOOD).scalar() or 0
     yield single("vault_verified_timestamp_seconds", "gauge", "Every good content was verified since.", oldest)
     copies = [Sample({"copy": str(copy.name)}, copy.pulled_at or 0) for copy in Replica.select()]
+    copies += [Sample({"copy": f"kept by {offer.name}"}, offer.pulled_at or 0) for offer in offers.rows()]
     yield Metric("vault_copy_timestamp_seconds", "gauge", "When a second copy last followed.", copies)
+    kept = [Sample({"source": str(source.name)}, source.pulled_at or 0) for source in sources.rows()]
+    yield Metric("vault_source_timestamp_seconds", "gauge", "When a copy of another appliance last followed.", kept)
     yield single(
         "vault_events_total", "counter", "Events of the manifest.", Event.select(peewee.fn.MAX(Event.n)).scalar() or 0
     )

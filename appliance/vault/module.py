@@ -9,7 +9,7 @@ from appliance.config import Config
 from appliance.service import Attention, Directory, File, Group, Module, Service, Setting, Tile, python
 from appliance.units import format_bytes
 from appliance.vault import catalog, finding, signing, summary
-from appliance.vault.access import CERTIFICATE, USER
+from appliance.vault.access import CERTIFICATE, CERTIFICATE_HASH, USER
 
 VAULT = Service(
     name="vault",
@@ -36,9 +36,13 @@ KEEPER = Service(
 
 
 def render(config: Config) -> list[File]:
-    """The FTP server reads its certificate anew whenever it changes: no session ends for that."""
-    pair = certificates.vault(config)
-    return [File(CERTIFICATE, pair.key + pair.certificate, USER, ())]
+    """The FTP server reads its certificate anew whenever it changes: no session ends for that. The keeper signs that of
+    the admin's pages, for those who pull a copy there."""
+    pair, shown = certificates.vault(config), certificates.digest(certificates.admin(config))
+    return [
+        File(CERTIFICATE, pair.key + pair.certificate, USER, ()),
+        File(CERTIFICATE_HASH, f"{shown}\n", USER, ()),
+    ]
 
 
 def problems(config: Config) -> Iterator[str]:
@@ -102,7 +106,7 @@ NETBACKUP = Module(
     chapter="netbackup.md",
     services=(VAULT, KEEPER),
     directories=(
-        Directory("state", catalog.STATE, USER, USER, 0o2770),
+        Directory("state", catalog.STATE, USER, USER, 0o2770, written_by_pages=True),
         Directory("run", catalog.STATE, USER, USER, 0o2750),
         Directory("data", catalog.DISK, USER, USER, 0o2750),
     ),
@@ -119,6 +123,7 @@ NETBACKUP = Module(
         "appliance.vault.web_files",
         "appliance.vault.web_state",
         "appliance.vault.web_own",
+        "appliance.vault.web_copy",
     ),
     beside_pages=("appliance.vault.telling",),
     api=("appliance.vault.api",),

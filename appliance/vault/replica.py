@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from appliance.config import Config
 from appliance.errors import UserError
 from appliance.files import fsync_folder
-from appliance.vault import catalog, manifest, objects, scrub, signing
+from appliance.vault import catalog, following, manifest, objects, scrub, signing
 from appliance.vault.manifest import Line, Manifest
 from appliance.vault.models import Replica
 from appliance.vault.scrub import Pace
@@ -80,7 +80,9 @@ def pull(store: Store, path: Path, now: int, pace: Pace | None = None) -> int:
         _as_signed(path / catalog.DISK, private)
         count, left_out = _pull(store.place(), path / catalog.DISK, copy, pace)
         if count:
-            signing.write(path / catalog.DISK, signing.signed(private, copy.head_n, copy.head, now))
+            signing.write(path / catalog.DISK, signing.signed(private, n=copy.head_n, sha256=copy.head, at=now))
+        if copy.bad:
+            copy.bad = _mend(store.place(), path / catalog.DISK, pace)
         copy.problem = f"{left_out} contents aren't in it, as the original hasn't them as they were" if left_out else ""
         copy.pulled_at = now
         copy.save()
@@ -90,12 +92,23 @@ def pull(store: Store, path: Path, now: int, pace: Pace | None = None) -> int:
     return count
 
 
+def _mend(source: Path, target: Path, pace: Pace | None) -> int:
+    """What was bad in the copy comes anew. Returns how many contents it lacks all the same."""
+    lacks = following.absent(target)
+    for sha256, size in list(lacks.items()):
+        if pace:
+            pace.spend(size)
+        if scrub.copy(source, target, sha256, size):
+            del lacks[sha256]
+    return len(lacks)
+
+
 def _as_signed(target: Path, private: Ed25519PrivateKey) -> None:
     """Raises UserError where the copy's manifest isn't what was signed at its last pull, or another appliance did."""
     said = signing.read(target)
     if said is None:
         return
-    if not signing.is_ours(private, said):
+    if not signing.is_by(signing.public(private), said):
         raise UserError("another appliance has signed this copy: take another disk, or remove its head.json")
     with Manifest(target) as own:
         if not any(line.record["n"] == said["n"] and line.sha256 == said["sha256"] for line in own.lines()):
@@ -161,11 +174,16 @@ def _take(source: Path, target: Path, own: Manifest, lines: list[Line], pace: Pa
 
 def verify(path: Path, now: int, pace: Pace | None, budget_s: float) -> int:
     """Goes on with the copy's own contents; returns how many are bad. Those are renamed, and come anew with a pull."""
-    copy, end_s = row(path), time.monotonic() + budget_s
-    for file in _after(path / catalog.DISK, copy.cursor):
+    return verify_place(path / catalog.DISK, row(path), now, pace, budget_s)
+
+
+def verify_place(place_: Path, copy: Any, now: int, pace: Pace | None, budget_s: float) -> int:
+    """The same of any copy, whose row goes on with it."""
+    end_s = time.monotonic() + budget_s
+    for file in _after(place_, copy.cursor):
         with contextlib.suppress(OSError), file.open("rb") as opened:
             if scrub.digest(opened, pace) != file.name:
-                file.rename(path / catalog.DISK / objects.QUARANTINE / file.name)
+                file.rename(place_ / objects.QUARANTINE / file.name)
                 copy.bad += 1
         copy.cursor = file.name
         if time.monotonic() > end_s:

@@ -10,6 +10,7 @@ from appliance.vault.models import Credential, Event, Head, Object, Reservation,
 from appliance.vault.store import Store
 
 AT_ONCE = 200  # in a turn, so that uploads needn't wait
+MOST_EVENTS, EVENTS_AT_ONCE = 100_000, 5000  # of a vault in the catalogue; the manifest has all of them
 
 
 def run(store: Store) -> int:
@@ -26,6 +27,8 @@ def run(store: Store) -> int:
     erase(store)
     for vault in Vault.select().where(Vault.removed_at.is_null(False)):
         _forget(store, vault)
+    for vault in Vault.select():
+        _shorten(vault)
     return gone
 
 
@@ -91,6 +94,14 @@ def erase(store: Store) -> int:
 
 def _unused() -> Any:
     return Object.select().where(~peewee.fn.EXISTS(Version.select().where(Version.sha256 == Object.sha256)))
+
+
+def _shorten(vault: Any) -> None:
+    """Lists of events go back only so far."""
+    of = Event.select(Event.n).where(Event.vault == vault)
+    last = of.order_by(Event.n.desc()).offset(MOST_EVENTS).limit(1).scalar()
+    while last is not None and (some := list(of.where(Event.n <= last).order_by(Event.n).limit(EVENTS_AT_ONCE))):
+        Event.delete().where((Event.vault == vault) & (Event.n <= some[-1].n)).execute()
 
 
 def _forget(store: Store, vault: Any) -> None:

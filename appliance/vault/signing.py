@@ -27,17 +27,21 @@ def key(folder: Path) -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(path.read_bytes())
 
 
-def signed(private: Ed25519PrivateKey, n: int, sha256: str, at: int) -> dict[str, Any]:
-    said = {"n": n, "sha256": sha256, "at": at, "key": private.public_key().public_bytes_raw().hex()}
+def public(private: Ed25519PrivateKey) -> str:
+    return private.public_key().public_bytes_raw().hex()
+
+
+def signed(private: Ed25519PrivateKey, **facts: int | str) -> dict[str, Any]:
+    said = facts | {"key": public(private)}
     return said | {"signature": private.sign(_text(said)).hex()}
 
 
-def is_ours(private: Ed25519PrivateKey, said: dict[str, Any]) -> bool:
-    """Whether this appliance has signed it."""
-    public: Ed25519PublicKey = private.public_key()
+def is_by(key: str, said: dict[str, Any]) -> bool:
+    """Whether the holder of a public key, in hex, has signed it."""
     try:
-        public.verify(bytes.fromhex(said["signature"]), _text({k: v for k, v in said.items() if k != "signature"}))
-    except (InvalidSignature, KeyError, TypeError, ValueError):
+        own = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key))
+        own.verify(bytes.fromhex(said["signature"]), _text({k: v for k, v in said.items() if k != "signature"}))
+    except (InvalidSignature, KeyError, TypeError, ValueError, RecursionError):
         return False
     return True
 

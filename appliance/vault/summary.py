@@ -60,6 +60,7 @@ def alerts(config: Config) -> list[str]:
         if database is None:
             return []
         query = (
-            "SELECT text FROM alert WHERE over_at IS NULL AND kind IN ('late', 'quota', 'backup') ORDER BY id LIMIT 50"
+            "SELECT text FROM alert WHERE over_at IS NULL AND (kind IN ('late', 'quota', 'backup', 'history')"
+            " OR subject LIKE 'source %' OR subject LIKE 'offer %') ORDER BY id LIMIT 50"
         )
         return [f"vault: {text}" for (text,) in database.execute(query)]

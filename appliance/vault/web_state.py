@@ -9,7 +9,7 @@ from appliance.admin.frame import Ask, Page
 from appliance.admin.lists import Choice, Column, List
 from appliance.errors import UserError
 from appliance.units import format_ago, format_bytes
-from appliance.vault import alerts, desk, faults
+from appliance.vault import alerts, desk, faults, offers, sources
 from appliance.vault.alerts import Alert, Notice
 from appliance.vault.browse import EVENTS
 from appliance.vault.models import (
@@ -119,6 +119,8 @@ def copies(ask: Ask) -> Any:
             oldest=oldest,
             replicas=list(Replica.select().order_by(Replica.name)),
             replica_set=ask.config.vault.replica is not None,
+            offers=[(offer, offers.is_behind(offer, ask.now)) for offer in offers.rows()],
+            sources=sources.rows(),
             head=Head.get_or_none(),
             alerts=list(lately.order_by(Alert.over_at.is_null(False), Alert.since_at.desc()).limit(100)),
             waiting=list(Notice.select(Notice, Alert).join(Alert).where(Notice.tries > 0).limit(_SHOWN)),

@@ -77,6 +77,13 @@ class Appliance:
         self.prepare()
         self._begin(self._can_be_set_up, 30)
 
+    def start_vault(self, config_toml: str = "") -> None:
+        """With the netbackup module alone, and a data disk."""
+        self.prepare(config_toml)
+        self.plug_disk()
+        self.cli("enable", "netbackup")
+        self._begin(lambda: self._can_be_set_up() and self._machine.listens(21), 30)
+
     def up(self, timeout_s: float = 30) -> None:
         """Starts every service and returns when guests can be served."""
         self._begin(self._ready, timeout_s)

@@ -188,6 +188,13 @@ class World:
         appliance.start_fresh()
         return appliance
 
+    def vault(self, machine: Namespace, name: str) -> Appliance:
+        """An appliance in `machine` that has nothing but vaults; its admin's pages are there for everybody."""
+        appliance = Appliance(machine, self.directory / name)
+        self._exits.callback(appliance.stop)
+        appliance.start_vault('[admin]\nlisten = "0.0.0.0"\n')
+        return appliance
+
     def counters(self) -> dict[str, dict[str, int]]:
         """What reached the Internet so far, by kind and source address; see internet.py."""
         counters: dict[str, dict[str, int]] = json.loads(

@@ -19,8 +19,11 @@ from appliance.vault import (
     faults,
     history,
     keeper,
+    manifest,
     objects,
     own,
+    rebuild,
+    redo,
     replica,
     retention,
     scrub,
@@ -28,8 +31,7 @@ from appliance.vault import (
     summary,
     vaults,
 )
-from appliance.vault.manifest import Manifest
-from appliance.vault.models import BAD, DROP, Chore, Fault, Object, Refused, Replica, Reservation, Vault, Version
+from appliance.vault.models import BAD, DROP, Chore, Event, Fault, Object, Refused, Replica, Reservation, Vault, Version
 from tests.unit.vault_box import Box
 
 NOW = 1_900_000_000
@@ -128,6 +130,16 @@ def test_the_second_copy_never_loses_anything_and_says_how_far_it_is(box: Box, s
     assert replica.verify(second, NOW + 3, None, 10) == 1
 
 
+def test_what_is_bad_in_the_second_copy_comes_anew(box: Box, second: Path) -> None:
+    version = box.put(box.vault(), "/x", b"one")
+    replica.pull(box.store, second, NOW)
+    spoil(object_file(second / "vault", version))
+    assert replica.verify(second, NOW, None, 10) == 1
+    assert replica.pull(box.store, second, NOW) == 0
+    assert object_file(second / "vault", version).read_bytes() == b"one"
+    assert Replica.get().bad == 0
+
+
 def test_the_second_copy_takes_nothing_from_a_manifest_that_was_changed(box: Box, second: Path) -> None:
     vault = box.vault()
     box.put(vault, "/x", b"first")
@@ -186,7 +198,7 @@ def test_a_disk_that_is_away_is_no_second_copy(box: Box, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("number", "code"), [(errno.EIO, 451), (errno.ENOSPC, 452), (errno.EROFS, 451), (errno.EACCES, 451)]
 )
-@pytest.mark.parametrize("call", ["write", "fsync", "link", "pwrite"])
+@pytest.mark.parametrize("call", ["write", "fsync", "fdatasync", "link", "pwrite"])
 def test_a_disk_that_fails_changes_nothing(
     box: Box, monkeypatch: pytest.MonkeyPatch, call: str, number: int, code: int
 ) -> None:
@@ -199,7 +211,7 @@ def test_a_disk_that_fails_changes_nothing(
 
         patch.setattr(os, call, fail)
         with pytest.raises(Refused) as caught:
-            box.put(vault, "/x", b"new")
+            box.put(vault, "/x", b"new" * 50_000 if call == "fsync" else b"new")  # a small one is in the log
     assert caught.value.code == code
     entry = box.store.entry(vault, "/x")
     assert entry is not None
@@ -309,6 +321,21 @@ def test_the_keeper_goes_on_with_the_rest_and_remembers(box: Box) -> None:
     assert {job.name for job in keeper.jobs(box.config, box.store)} >= {"clock", "retention", "scrub"}
 
 
+def test_lists_of_events_are_bounded_and_the_manifest_isnt(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "MOST_EVENTS", 10)
+    monkeypatch.setattr(retention, "EVENTS_AT_ONCE", 3)
+    for name, count in (("many", 25), ("few", 4)):
+        vault = box.vault(name)
+        for number in range(count):
+            box.store.make_folder(vault, f"/{number}")
+    retention.run(box.store)
+    assert [row.n for row in Event.select().order_by(Event.n)] == list(range(16, 30))
+    rebuild.rebuild(box.store.place())
+    retention.run(box.store)
+    assert Event.select().count() == 14
+    assert rebuild.prove(box.store.place()).events == 29
+
+
 def test_vaults_and_log_ins(box: Box) -> None:
     vault = vaults.create("office", keep_days=7, networks="192.0.2.0/24, 2001:db8::1")
     password = vaults.add_login(vault, "office")
@@ -344,15 +371,32 @@ def test_an_upload_that_ends_meanwhile_makes_no_disk_a_wrong_one(box: Box, monke
     vault = box.vault()
     box.put(vault, "/a", b"1")
 
-    def size(file: Manifest) -> int:
+    def size(place: Path) -> int:
         monkeypatch.undo()
-        found = file.size
+        found = manifest.size(place)
         box.put(vault, "/b", b"2")
         return found
 
-    monkeypatch.setattr(Manifest, "size", property(size))
+    monkeypatch.setattr(manifest, "size", size)
     box.put(vault, "/c", b"3")
     assert [entry.name for entry in box.store.entries(vault, "/")] == ["a", "b", "c"]
+
+
+def test_without_a_watch_the_log_is_followed_emptied_and_not_used(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when all that a user may have are taken: nothing would tell that what wasn't written is gone."""
+    vault = box.vault()
+    log = box.store.place() / "manifest" / "redo"
+    one = box.put(vault, "/a", b"1")
+    object_file(box.store.place(), one).unlink()
+    before = log.read_bytes()
+    monkeypatch.setattr(redo.Watch, "is_there", False)
+    box.open()
+    assert box.get(one) == b"1"
+    emptied = log.read_bytes()
+    assert emptied != before
+    assert box.get(box.put(vault, "/b", b"2")) == b"2"
+    assert log.read_bytes() == emptied
+    assert rebuild.prove(box.store.place()).problem == ""
 
 
 def test_many_threads_store_at_once(box: Box) -> None:
