@@ -100,6 +100,16 @@ def _unconfirmed(vault: int, record: Record) -> None:
     _version(vault, record, False)
 
 
+def version_of(vault: Any, record: Record) -> Any:
+    """The version that a record has just brought."""
+    confirmed = record["event"] == "store"
+    left = None if confirmed else record["age"]
+    same = {key: record.get(key, "") for key in ("path", "sha256", "bytes", "why", "login", "address")}
+    when = {"stored_ms": record["at"], "stored_age": record["age"], "left_age": left}
+    locked = record.get("locked", 0)
+    return Version(id=record["version"], vault=vault, confirmed=confirmed, locked_age=locked, **same, **when)
+
+
 def _version(vault: int, record: Record, confirmed: bool) -> None:
     at_s = record["at"] // 1000
     sql(
@@ -148,8 +158,11 @@ def _close(vault: int, where: str, record: Record) -> None:
 
 def _left(version: int, age_ms: int) -> None:
     """Unless it is still seen somewhere else."""
-    if not Span.select().where((Span.version == version) & _PRESENT).exists():
-        Version.update(left_age=age_ms).where(Version.id == version).execute()
+    sql(
+        "UPDATE version SET left_age = ? WHERE id = ?"
+        " AND NOT EXISTS (SELECT 1 FROM span WHERE version_id = version.id AND until_ms IS NULL)",
+        *(age_ms, version),
+    )
 
 
 def _use(vault: int, size: int, files: int) -> None:

@@ -6,6 +6,7 @@ locked for 30 days is kept for 30 days that the machine has run. Events have the
 one than the event before.
 """
 
+import functools
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +30,12 @@ class Clock:
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
 
     def boot(self) -> str:
-        return _BOOT_ID.read_text(encoding="ascii").strip()
+        return _boot_id()
+
+
+@functools.cache
+def _boot_id() -> str:
+    return _BOOT_ID.read_text(encoding="ascii").strip()
 
 
 def advance(head: Any, clock: Clock) -> Now:

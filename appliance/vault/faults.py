@@ -7,7 +7,7 @@ from pathlib import Path
 
 import peewee
 
-from appliance.vault.models import Fault, Refused
+from appliance.vault.models import Fault, Refused, sql
 
 DISK, SCRUB = "disk", "scrub"  # kinds
 _FAILING = (errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.EREMOTEIO, errno.ETIMEDOUT, errno.ESTALE)
@@ -44,12 +44,11 @@ def suspect(place: Path, text: str) -> None:
 
 def check(place: Path) -> None:
     """Raises Refused while the disk is suspect."""
-    for fault in Fault.select().where((Fault.kind == DISK) & Fault.over_ms.is_null()):
-        if fault.mount == mount(place):
-            raise Refused(
-                451, f"the data disk is suspect ({fault.text}): attach it anew, or see `gatehouse vault trust`"
-            )
-        close(DISK, fault.subject)
+    found = sql("SELECT mount, text, subject FROM fault WHERE kind = ? AND over_ms IS NULL", DISK).fetchall()
+    for where, text, subject in found:
+        if where == mount(place):
+            raise Refused(451, f"the data disk is suspect ({text}): attach it anew, or see `gatehouse vault trust`")
+        close(DISK, subject)
 
 
 def close(kind: str, subject: str | None = None) -> int:

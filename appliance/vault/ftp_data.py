@@ -7,7 +7,7 @@ while the kernel and OpenSSL still know how the connection ended.
 import contextlib
 import errno
 import logging
-import random
+import secrets
 import select
 import socket
 import time
@@ -24,7 +24,7 @@ from appliance.vault.models import End, Refused
 
 BUFFER_BYTES = 256 * 1024
 OUT_BYTES = 4 * 2**20  # for one sendfile, which takes what the socket has room for
-_BATCH = 32  # TLS records (16 KB each) for one look at the control connection
+_BATCH = 32  # reads, of which one of TLS is a record of 16 KB, for one look at the control connection
 _GOODBYE_S = 10
 _GRACE_S = 0.003
 _ESTABLISHED, _CLOSE_WAIT = 1, 8  # tcpi_state, include/net/tcp_states.h
@@ -63,23 +63,39 @@ class Receiver(DTPHandler):
     def handle_read(self) -> None:
         for _ in range(_BATCH):
             try:
-                chunk = self.recv(self.ac_in_buffer_size)
+                count = self._take_some()
             except _RetryError:
+                return
+            except Refused as error:
+                self.refuse(error)
                 return
             except OSError:
                 self.handle_error()
                 return
-            if not chunk or self._closed:
+            if not count or self._closed:
                 return
-            self.tot_bytes_received += len(chunk)
-            self.cmd_channel.pace(len(chunk))
-            try:
+            self.tot_bytes_received += count
+            self.cmd_channel.pace(count)
+
+    def _take_some(self) -> int:
+        """How much came, and stands in the spool; 0 at the end."""
+        room = self.file_obj.room() if isinstance(self.socket, socket.socket) else None
+        if room is None:
+            chunk = self.recv(self.ac_in_buffer_size)
+            if chunk and not self._closed:
                 self.file_obj.write(chunk)
-            except Refused as error:
-                self.refuse(error)
-                return
-            if len(chunk) == self.ac_in_buffer_size:
-                return
+            return len(chunk)
+        try:
+            count = int(self.socket.recv_into(room))
+        except BlockingIOError as error:
+            raise _RetryError from error
+        except ConnectionError:
+            count = 0
+        if count:
+            self.file_obj.came(count)
+        else:
+            self.handle_close()
+        return count
 
     handle_read_event = handle_read
 
@@ -261,9 +277,10 @@ class Passive(PassiveDTP):
 
     def _listen(self, own: str, cmd_channel: Any) -> Any:
         """The port, None where all are taken; another session may be quicker at any moment."""
-        ports = list(cmd_channel.office.terms.passive_ports)
-        random.shuffle(ports)
-        for port in ports:
+        ports = cmd_channel.office.terms.passive_ports
+        first = secrets.randbelow(len(ports))
+        for number in range(len(ports)):
+            port = ports[(first + number) % len(ports)]
             self.create_socket(cmd_channel.socket.family, socket.SOCK_STREAM)
             try:
                 self.set_reuse_addr()

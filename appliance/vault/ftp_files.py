@@ -24,7 +24,7 @@ class Spool:
         self._upload, self.is_announced = upload, is_announced
         self.name = name
         self.closed = False
-        self.write = upload.write
+        self.write, self.room, self.came = upload.write, upload.room, upload.came
 
     def tell(self) -> int:
         return int(self._upload.bytes)

@@ -34,6 +34,13 @@ def encode(record: Mapping[str, Any]) -> bytes:
     return json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+def size(place: Path) -> int:
+    try:
+        return (place / FOLDER / NAME).stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def digest(line: bytes) -> str:
     return hashlib.sha256(line).hexdigest()
 
@@ -44,8 +51,8 @@ class Manifest:
     Raises OSError where the disk fails.
     """
 
-    def __init__(self, place: Path, write: bool = True) -> None:
-        path = place / FOLDER / NAME
+    def __init__(self, place: Path, write: bool = True, name: str = NAME) -> None:
+        path = place / FOLDER / name
         flags = os.O_RDWR | os.O_CREAT if write else os.O_RDONLY
         self._fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
         if write and os.geteuid() == 0:
@@ -62,12 +69,21 @@ class Manifest:
     def size(self) -> int:
         return os.fstat(self._fd).st_size
 
-    def append(self, text: bytes, at: int) -> None:
-        """On disk when it returns."""
+    def at(self, offset: int, size: int) -> bytes:
+        return os.pread(self._fd, size, offset)
+
+    def write(self, text: bytes, at: int) -> None:
         view = memoryview(text)
         while view:
             written = os.pwrite(self._fd, view, at)
             view, at = view[written:], at + written
+
+    def append(self, text: bytes, at: int) -> None:
+        """On disk when it returns."""
+        self.write(text, at)
+        self.sync()
+
+    def sync(self) -> None:
         os.fsync(self._fd)
 
     def cut(self, size: int) -> None:
@@ -93,7 +109,7 @@ class Manifest:
 def _checked(line: bytes, previous: str, n: int) -> dict[str, Any]:
     try:
         record: dict[str, Any] = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Broken(f"record {n + 1}: it isn't JSON") from None
     if not isinstance(record, dict) or record.get("n") != n + 1 or record.get("previous") != previous:
         raise Broken(f"record {n + 1}: it doesn't follow from the one before")

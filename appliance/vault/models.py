@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable
+from dataclasses import astuple, dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -152,6 +153,28 @@ class Head(VaultModel):
     boot = peewee.TextField(default="")
     boot_ms = peewee.BigIntegerField(default=0)
     catalogue = peewee.TextField(default="")
+
+
+@dataclass(slots=True)
+class Position:
+    """Head's row, as each change reads and writes it."""
+
+    n: int
+    sha256: str
+    bytes: int
+    at_ms: int
+    age_ms: int
+    boot: str
+    boot_ms: int
+
+    @classmethod
+    def read(cls) -> "Position":
+        row = sql("SELECT n, sha256, bytes, at_ms, age_ms, boot, boot_ms FROM head WHERE id = 1").fetchone()
+        return cls(*row)
+
+    def save(self) -> None:
+        text = "UPDATE head SET n = ?, sha256 = ?, bytes = ?, at_ms = ?, age_ms = ?, boot = ?, boot_ms = ? WHERE id = 1"
+        sql(text, *astuple(self))
 
 
 class Asked(VaultModel):

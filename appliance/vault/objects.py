@@ -1,12 +1,13 @@
 """Contents on the data disk by their SHA-256, and the spool where they are written. Raises OSError where it fails."""
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +16,8 @@ from appliance.files import fsync_folder
 OBJECTS, SPOOL, QUARANTINE = "objects", "spool", "quarantine"
 MODE = 0o440
 PIECE_BYTES = 1 << 20
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_BEGIN, _WAIT = 2, 1 | 4  # sync_file_range(2), which reports what failed since the file was written
 
 
 def make_folders(place: Path) -> None:
@@ -71,6 +74,55 @@ def orphans(place: Path) -> Iterator[str]:
             path.unlink(missing_ok=True)
         finally:
             os.close(fd)
+
+
+def link(place: Path, spool: str, sha256: str) -> bool:
+    """A name among the objects for a spool file that needn't be on disk; False where there is one already."""
+    try:
+        os.link(place / SPOOL / spool, file_of(place, sha256))
+    except FileExistsError:
+        return False
+    return True
+
+
+def put(place: Path, content: bytes) -> None:
+    """A content as an object, unless it is one; not on disk yet."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    target = file_of(place, sha256)
+    with contextlib.suppress(OSError):
+        if target.read_bytes() == content:
+            return
+    spool, fd = new_spool(place)
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(content)
+        os.fchmod(fd, MODE)
+        (place / SPOOL / spool).rename(target)
+    finally:
+        os.close(fd)
+        (place / SPOOL / spool).unlink(missing_ok=True)
+
+
+def sync(place: Path, contents: Sequence[str]) -> None:
+    """Those that are still there are on disk with their names when it returns, and what else its file system has.
+
+    A file of its own each would have the disk empty its cache; that a file couldn't be written only its own says.
+    """
+    for flags in (_BEGIN, _BEGIN | _WAIT):  # all are begun with before the first is waited for
+        for sha256 in contents:
+            with contextlib.suppress(FileNotFoundError), file_of(place, sha256).open("rb") as file:
+                _done(_LIBC.sync_file_range(file.fileno(), ctypes.c_int64(0), ctypes.c_int64(0), flags))
+    folder = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _done(_LIBC.syncfs(folder))
+    finally:
+        os.close(folder)
+
+
+def _done(result: int) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def publish(place: Path, spool: str, sha256: str) -> None:

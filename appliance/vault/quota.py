@@ -10,6 +10,11 @@ from appliance.vault.models import Refused, Reservation, sql
 FIRST_BYTES, STEP_BYTES = 2**16, 16 * 2**20  # a small file needs no second step
 
 
+def is_needed(vault: Any, size: int) -> bool:
+    """Whether so much has to be reserved before it comes: not so little, where there is no limit."""
+    return size > FIRST_BYTES or left(vault) != (None, None)
+
+
 def reserve(vault: Any, spool: str, path: str, size: int, files: int, login: str, at_ms: int) -> Any:
     """In the caller's transaction. Raises Refused (552)."""
     room, names = left(vault)
@@ -37,16 +42,24 @@ def extend(vault: Any, reservation: Any, size: int) -> int:
 
 def left(vault: Any) -> tuple[int | None, int | None]:
     """Bytes and files, beside what is reserved; None is no limit."""
-    (row,) = sql(
+    row = sql(
         "SELECT quota_bytes - used_bytes - coalesce(sum(bytes), 0), quota_files - used_files - coalesce(sum(files), 0)"
         " FROM vault LEFT JOIN reservation ON reservation.vault_id = vault.id WHERE vault.id = ?"
         " GROUP BY vault.id, quota_bytes, used_bytes, quota_files, used_files",
         vault.id,
-    )
+    ).fetchone()
+    if row is None:
+        raise Refused(550, "the vault is gone")
     room, names = row
     return None if room is None else int(room), None if names is None else int(names)
 
 
+def settle(reservation: Any) -> None:
+    """Raises Refused where it is gone."""
+    if not sql("DELETE FROM reservation WHERE id = ?", reservation.id).rowcount:
+        raise Refused(451, "the upload was given up")
+
+
 def release(reservation: Any) -> None:
     with contextlib.suppress(peewee.PeeweeException):
-        Reservation.delete().where(Reservation.id == reservation.id).execute()
+        sql("DELETE FROM reservation WHERE id = ?", reservation.id)

@@ -7,6 +7,8 @@ from appliance.errors import UserError
 from appliance.vault import catalog, manifest, objects
 from appliance.vault.manifest import Manifest
 from appliance.vault.models import MISSING, Event, Head, Object, Span, Vault, Version, vault_db
+from appliance.vault.redo import Redo
+from appliance.vault.turns import put_back
 
 
 class Report(NamedTuple):
@@ -21,7 +23,9 @@ def rebuild(place: Path, shorter: bool = False) -> Report:
     Raises UserError for a manifest that isn't whole, or without `shorter` says less than the catalogue knows.
     """
     known = Head.get_by_id(1).n
-    with vault_db.atomic("IMMEDIATE"), Manifest(place, write=False) as file:
+    log = Redo()
+    with vault_db.atomic("IMMEDIATE"), Manifest(place) as file, log.opened(place) as has_log:
+        missed = log.follow(place, file) if has_log else []
         clean()
         head = Head.get_by_id(1)
         try:
@@ -34,6 +38,7 @@ def rebuild(place: Path, shorter: bool = False) -> Report:
         if head.n < known and not shorter:
             raise UserError(f"the manifest has {head.n} events, the catalogue {known}: is it the right disk?")
         head.save()
+        put_back(place, missed)
         used = Object.sha256.in_(Version.select(Version.sha256))
         missing = [o.sha256 for o in Object.select().where(used) if not objects.is_there(place, o.sha256, o.bytes)]
         for sha256 in missing:

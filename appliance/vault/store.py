@@ -32,7 +32,7 @@ class Store:
     ) -> None:
         self._config, self._disk = config, disk
         catalog.bind(config)
-        self.turns = Turns(self.place, clock or Clock())
+        self.turns = Turns(self.place, clock or Clock(), lambda name: self.step(name))
 
     def place(self) -> Path:
         """`vault/` on the data disk, to be asked for before each change. Raises Refused where it can't be written."""
@@ -125,9 +125,7 @@ class Store:
         except OSError as error:
             raise faults.refusal(place, "the spool", error) from error
         try:
-            with self.turns.plain() as now:
-                span = self.may_store(vault, where, who)
-                upload.reserve(expected_bytes or 0, 0 if span else 1, now.at_ms)
+            upload.begin()
             if begun:
                 self._copy(begun, offset if how == How.RESUME else begun.bytes, upload)
         except BaseException:

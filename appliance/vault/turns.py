@@ -3,16 +3,17 @@
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import peewee
 
-from appliance.vault import catalog, clock, faults, manifest
+from appliance.vault import catalog, clock, faults, manifest, objects
 from appliance.vault.clock import Clock
 from appliance.vault.manifest import Manifest
-from appliance.vault.models import Head, Refused, sql, vault_db
+from appliance.vault.models import Position, Refused, sql, vault_db
+from appliance.vault.redo import CONTENT_BYTES, Record, Redo
 
 log = logging.getLogger(__name__)
 
@@ -20,15 +21,24 @@ log = logging.getLogger(__name__)
 class Turn:
     """What is added is seen in the catalogue at once, and is true once the turn has ended well."""
 
-    def __init__(self, head: Any, now: clock.Now) -> None:
+    def __init__(self, head: Position, now: clock.Now, has_log: bool) -> None:
         self.head = head
         self.now = now
         self.text = b""
+        self.content = b""
+        self._has_log = has_log
+
+    def keep(self, content: bytes) -> bool:
+        """Whether a small upload's content is on disk as soon as its line is, wherever its file is."""
+        if not self._has_log or len(content) > CONTENT_BYTES:
+            return False
+        self.content = content
+        return True
 
     def add(self, event: str, vault: str, **fields: Any) -> dict[str, Any]:
         head = self.head
         at_ms = max(self.now.at_ms, head.at_ms + 1)
-        record = {"n": head.n + 1, "previous": head.sha256, "at": at_ms, "age": head.age_ms}
+        record: dict[str, Any] = {"n": head.n + 1, "previous": head.sha256, "at": at_ms, "age": head.age_ms}
         record |= {"vault": vault, "event": event, **fields}
         if event in ("store", "unconfirmed"):
             record["version"] = record["n"]
@@ -42,48 +52,79 @@ class Turn:
 class Turns:
     """All processes take turns by the catalogue's write lock; threads of one by a lock of their own, in order."""
 
-    def __init__(self, disk: Callable[[], Path], clock_: Clock) -> None:
+    def __init__(self, disk: Callable[[], Path], clock_: Clock, step: Callable[[str], None]) -> None:
         self._disk = disk
         self._clock = clock_
         self._mine = threading.RLock()
+        self._redo = Redo()
+        self._step = step
 
     @contextlib.contextmanager
     def plain(self) -> Iterator[clock.Now]:
         """For what is no event, and needn't outlive a power cut: room that is reserved, and how late it is."""
         with self._mine, _not_waiting(), _catalogue():
-            head = Head.get_by_id(1)
+            head = Position.read()
             now = clock.advance(head, self._clock)
             head.save()
             yield now
 
     def check(self, place: Path) -> None:
         """Raises Refused where the disk isn't the one that the catalogue follows from, before anything lands on it."""
-        with _disk_errors(place, "the manifest"), Manifest(place) as file:
-            head = Head.get_by_id(1)  # before the file's size: meanwhile both may grow, the file first
-            _check(file.size, head)
+        head = Position.read()  # before the file's size: meanwhile both may grow, the file first
+        with _disk_errors(place, "the manifest"):
+            is_short = manifest.size(place) < head.bytes
+        if is_short:
+            with self.take():  # what the disk's log has may be missing only
+                pass
 
     @contextlib.contextmanager
-    def take(self) -> Iterator[Turn]:
-        """Raises Refused where the disk fails; then nothing has happened."""
-        with self._mine:
+    def take(self, follows: bool = False) -> Iterator[Turn]:
+        """Raises Refused where the disk fails; then nothing has happened.
+
+        Where all that is done `follows` from the manifest, which is on disk before the catalogue, that needn't be: what
+        a power cut takes from it is caught up with.
+        """
+        with self._mine, _not_waiting() if follows else contextlib.nullcontext():
             place = self._disk()
-            with _disk_errors(place, "the manifest"), Manifest(place) as file:
-                size = None
+            with _disk_errors(place, "the manifest"), Manifest(place) as file, self._redo.opened(place) as has_log:
+                record = None
                 try:
                     with _catalogue():
-                        head = Head.get_by_id(1)
+                        head = Position.read()
+                        missed = self._redo.follow(place, file) if has_log else []
                         _catch_up(head, file)
-                        turn = Turn(head, clock.advance(head, self._clock))
+                        put_back(place, missed)
+                        has_log = has_log and self._redo.is_to_be_used(place, file)
+                        turn = Turn(head, clock.advance(head, self._clock), has_log)
                         yield turn
                         if turn.text:
-                            size = head.bytes
-                            file.append(turn.text, size)
+                            record = Record(head.bytes, turn.text, turn.content)
+                            self._write(place, file, record, has_log)
                             head.bytes += len(turn.text)
                         head.save()
                 except BaseException:
-                    if size is not None:
-                        _take_back(file, size)
+                    if record is not None:
+                        self._take_back(file, record, has_log)
                     raise
+
+    def _write(self, place: Path, file: Manifest, record: Record, has_log: bool) -> None:
+        """On disk when it returns: in the log, from which the manifest follows, or in the manifest itself."""
+        logged = has_log and self._redo.append(place, file, record)
+        self._step("logged")
+        if logged:
+            file.write(record.lines, record.at)
+        else:
+            file.append(record.lines, record.at)
+
+    def _take_back(self, file: Manifest, record: Record, has_log: bool) -> None:
+        """What can't be is seen at the next turn, and is done then: it was whole, and its object is there."""
+        if has_log:
+            self._redo.forget()
+        with contextlib.suppress(OSError, Refused), _catalogue():
+            if Position.read().bytes == record.at:
+                if has_log:
+                    self._redo.take_back(record)
+                file.cut(record.at)
 
 
 @contextlib.contextmanager
@@ -117,18 +158,19 @@ def _disk_errors(place: Path, what: str) -> Iterator[None]:
         raise faults.refusal(place, what, error) from error
 
 
-def _take_back(file: Manifest, size: int) -> None:
-    """What can't be is seen at the next turn, and is done then: it was whole, and its object is there."""
-    with contextlib.suppress(OSError):
-        file.cut(size)
+def put_back(place: Path, missed: Sequence[Record]) -> None:
+    """Contents that the log has, as long as they are wanted."""
+    for record in missed:
+        if record.content and sql("SELECT 1 FROM version WHERE sha256 = ?", record.sha256).fetchone():
+            objects.put(place, record.content)
 
 
-def _check(size: int, head: Any) -> None:
+def _check(size: int, head: Position) -> None:
     if size < head.bytes:
         raise Refused(451, "the disk's manifest is shorter than it was: see `gatehouse vault rebuild`")
 
 
-def _catch_up(head: Any, file: Manifest) -> None:
+def _catch_up(head: Position, file: Manifest) -> None:
     """What a crash left between the two: whole lines are done, half of one is cut off."""
     size = file.size
     _check(size, head)

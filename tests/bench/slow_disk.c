@@ -45,5 +45,9 @@ int fsync(int fd)
 
 int fdatasync(int fd)
 {
+	if (getenv("DISK_FAILS_BELOW") && fails(fd)) {
+		errno = EIO;
+		return -1;
+	}
 	return flush("fdatasync", fd);
 }

@@ -1,4 +1,4 @@
-/* Preloaded into a server: fsync() fails below BAD_DISK while the file BAD_DISK_SWITCH is there. */
+/* Preloaded into a server: fsync() and fdatasync() fail below BAD_DISK while the file BAD_DISK_SWITCH is there. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -8,10 +8,10 @@
 #include <string.h>
 #include <unistd.h>
 
-int fsync(int fd)
+static int sync_by(const char *name, int fd)
 {
 	const char *below = getenv("BAD_DISK"), *wanted = getenv("BAD_DISK_SWITCH");
-	int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, "fsync");
+	int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, name);
 	char link[64], path[PATH_MAX];
 	ssize_t length;
 
@@ -25,4 +25,14 @@ int fsync(int fd)
 		}
 	}
 	return real(fd);
+}
+
+int fsync(int fd)
+{
+	return sync_by("fsync", fd);
+}
+
+int fdatasync(int fd)
+{
+	return sync_by("fdatasync", fd);
 }

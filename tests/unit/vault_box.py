@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.config import Config, Paths
-from appliance.vault import vaults
+from appliance.vault import redo, vaults
 from appliance.vault.clock import Clock
 from appliance.vault.models import End, How, Who, vault_db
 from appliance.vault.store import Store
@@ -41,6 +41,7 @@ class Box:
     lock: Any = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
+        redo.LOG_BYTES = 256 * 1024  # quick to make, and begun anew now and then
         self.config = Config(paths=Paths(state=self.folder / "state", run=self.folder / "run", data=self.folder / "d"))
         (self.folder / "state" / "vault").mkdir(parents=True, exist_ok=True)
         (self.folder / "d" / "vault").mkdir(parents=True, exist_ok=True)
