@@ -15,3 +15,7 @@ class Unavailable(UserError):
 
 class Conflict(UserError):
     """What was asked for doesn't fit what is there: a name that is taken, a thing in use."""
+
+
+class Missing(UserError):
+    """What was asked for isn't there, or not for who asks."""

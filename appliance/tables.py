@@ -15,6 +15,11 @@ def show(rows: Sequence[Mapping[str, object]], columns: Sequence[str], as_json: 
     return "\n".join(line.rstrip() for line in lines)
 
 
+def harmless(value: object) -> object:
+    """A text that a spreadsheet would take for a formula stays a text (OWASP, "CSV Injection")."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+
+
 def _cell(value: object) -> str:
     if value is None or value == "":
         return "-"

@@ -84,7 +84,7 @@ class Ask:
         return dict(self.fields())
 
     def fields(self) -> list[tuple[str, str]]:
-        forms = bottle.request.forms.decode()
+        forms = _read(bottle.request.forms)
         return [(key, value) for key, value in forms.allitems() if key != "form_token"]
 
     def sent_token(self) -> str:
@@ -107,7 +107,7 @@ class Ask:
 
     def queries(self) -> dict[str, list[str]]:
         """As `query`, with all values of what may stand in the URL several times."""
-        asked = bottle.request.query.decode()
+        asked = _read(bottle.request.query)
         return {key: asked.getall(key) for key in asked}
 
     def file(self, content: bytes | Iterator[bytes], name: str, kind: str) -> bytes | Iterator[bytes]:
@@ -125,6 +125,16 @@ class Ask:
         if size is not None:
             bottle.response.set_header("Content-Length", str(size))
 
+    def bearer(self) -> str:
+        """The token that a program sends (RFC 6750, 2.1)."""
+        return bearer()
+
+    def data(self, content: bytes, kind: str, status: int = 200) -> bytes:
+        """For programs."""
+        bottle.response.status = status
+        bottle.response.content_type = kind
+        return content
+
     def cookie(self, name: str) -> str:
         return str(bottle.request.get_cookie(name) or "")
 
@@ -135,6 +145,19 @@ class Ask:
             coded = base64.urlsafe_b64encode(notice.encode()).decode()
             answer.set_cookie("notice", coded, path="/", max_age=30, **self.frame.cookie_flags)
         return answer
+
+
+def bearer() -> str:
+    scheme, _, token = bottle.request.get_header("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _read(sent: Any) -> Any:
+    """Raises UserError for bytes that are no text."""
+    try:
+        return sent.decode()
+    except UnicodeDecodeError:
+        raise UserError("that is no text: send it as UTF-8, as browsers do") from None
 
 
 def sent_token() -> str:
@@ -200,9 +223,8 @@ class Frame:
         return answered
 
     def _person(self) -> Person:
-        scheme, _, token = bottle.request.get_header("Authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            return people.by_token(token.strip()) or NOBODY
+        if token := bearer():
+            return people.by_token(token) or NOBODY
         cookie = bottle.request.get_cookie(COOKIE)
         by_person = bottle.request.get_header(LIVE) is None
         return (people.by_cookie(cookie, by_person) if cookie else None) or NOBODY

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -18,6 +19,7 @@ import peewee
 
 from appliance.accounts.models import core_db
 from appliance.admin.frame import Ask
+from appliance.tables import harmless
 
 PAGE_ROWS = 50
 COUNTED = 10_000  # more are "more than": counting a million rows for each page would be all that it does
@@ -187,23 +189,25 @@ def _export(view: View, kind: str) -> Iterator[bytes]:
 
 def _all(view: View) -> Iterator[Sequence[Row]]:
     """Sent after the handler has returned, so with a connection of its own."""
-    with core_db.connection_context():
+    with core_db.connection_context(), _connected(view.of.query):
         rows = view.ordered().dicts().iterator()
         while chunk := [row for _, row in zip(range(_CHUNK), rows, strict=False)]:
             yield view.of.fill(chunk)
+
+
+def _connected(query: Any) -> AbstractContextManager[Any]:
+    """For what lies in a module's own database."""
+    model = getattr(query, "model", None)
+    database = core_db if model is None else model._meta.database
+    return nullcontext() if database is core_db else database.connection_context()
 
 
 def _csv(view: View, keys: Sequence[str]) -> Iterator[bytes]:
     yield (",".join(keys) + "\r\n").encode()
     for rows in _all(view):
         text = io.StringIO()
-        csv.writer(text).writerows([_cell(row[key]) for key in keys] for row in rows)
+        csv.writer(text).writerows([harmless(row[key]) for key in keys] for row in rows)
         yield text.getvalue().encode()
-
-
-def _cell(value: object) -> object:
-    """A text that a spreadsheet would take for a formula stays a text (OWASP, "CSV Injection")."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
 def _json(view: View, keys: Sequence[str]) -> Iterator[bytes]:

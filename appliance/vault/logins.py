@@ -12,13 +12,16 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-from appliance.vault import guesses, vaults
-from appliance.vault.models import Credential, Refused, Vault
+from appliance.guesses import TOO_MANY, Guesses
+from appliance.vault import vaults
+from appliance.vault.models import Credential, Failed, Refused, Vault
 
 AT_ONCE = 2  # argon2 takes 64 MB and a processor each
 REMEMBERED_S = 300  # a password that was right needn't be worked out again, for a router that comes each minute
 MAX_REMEMBERED = 4096
 WRONG = "The log-in or its password is wrong, or it may not be used from here"
+
+guesses = Guesses(Failed)  # by FTP and on the pages together
 
 
 class Logins:
@@ -34,8 +37,8 @@ class Logins:
     def log_in(self, login: str, password: str, address: str) -> Any:
         """The credential, with its vault. Raises Refused: 530, or 421 for who has guessed too often."""
         found: Any = Credential.get_or_none(Credential.login == login)
-        if guesses.are_too_many(login, address, found):
-            raise Refused(421, guesses.TOO_MANY)
+        if guesses.are_too_many(login, address, found.used_from if found else ""):
+            raise Refused(421, TOO_MANY)
         right = self._is_right(login, password, found)
         if not right or not vaults.is_allowed(address, found.vault.networks, found.networks):
             guesses.count(login, address)

@@ -1,93 +1,83 @@
 """A vault user's own pages: in by the log-in that FTP has, and nothing but that vault to be seen."""
 
-import logging
-import secrets
 from collections.abc import Callable
-from dataclasses import replace
+from ipaddress import ip_address
 from typing import Any
 
-from appliance.admin import audit, way_in
+from appliance.admin import audit
 from appliance.admin.frame import Ask, Page
-from appliance.admin.people import Person
+from appliance.admin.visitors import Entrance
 from appliance.errors import UserError
-from appliance.vault import browse, desk, guesses, vaults, visitors
+from appliance.guesses import TOO_MANY
+from appliance.vault import browse, desk, vaults
 from appliance.vault.browse import Room
-from appliance.vault.models import Credential
+from appliance.vault.logins import guesses
+from appliance.vault.models import DROP, READ, Credential
 from appliance.vault.store import Store
-from appliance.vault.visitors import Sessions
 
 BASE = "/my-vault"
-COOKIE = "gatehouse-vault"
-WRONG = "Wrong log-in or password, or it may not be used here."
 _TABS = (("files", "Files"), ("deleted", "Deleted"), ("events", "Timeline"))
-_FORGED = "That form was not ours: go back, reload the page and try again"
-
-log = logging.getLogger(__name__)
 
 Handler = Callable[[Ask, Store, Room], Any]
 
 
-def _sessions(ask: Ask) -> Sessions:
-    found: Sessions = ask.frame.memory.setdefault("vault sessions", Sessions())
-    return found
+def _find(credential: int, address: str) -> Any:
+    found = Credential.get_or_none(Credential.id == credential)
+    return found if found is not None and _may_enter(found, address) else None
 
 
-def login_page(ask: Ask) -> Any:
-    return ask.page("vault_login.html", login="", error="")
+def _may_enter(credential: Any, address: str) -> bool:
+    """Not who only brings files, and nobody from elsewhere."""
+    vault = credential.vault
+    if credential.kind == DROP or vault.removed_at is not None:
+        return False
+    try:
+        ip_address(address)
+    except ValueError:
+        return not vault.networks and not credential.networks
+    return vaults.is_allowed(address, vault.networks, credential.networks)
+
+
+def _check(login: str, password: str, address: str) -> Any:
+    """Wrong ones count together with those by FTP."""
+    known: Any = Credential.get_or_none(Credential.login == login)
+    if guesses.are_too_many(login, address, known.used_from if known else ""):
+        raise UserError(TOO_MANY)
+    found = vaults.verify(login, password)
+    if found is not None and _may_enter(found, address):
+        return found
+    guesses.count(login, address)
+    return None
+
+
+ENTRANCE = Entrance(
+    name="vault",
+    base=BASE,
+    first="files",
+    opened=desk.opened,
+    find=_find,
+    check=_check,
+    login_page="vault_login.html",
+    message_page="vault_message.html",
+    wrong="Wrong log-in or password, or it may not be used here.",
+)
 
 
 def login(ask: Ask) -> Any:
-    """As for the admin's pages each try counts, by address and by name; and wrong ones together with those by FTP."""
-    form, address = ask.form(), way_in.address()
-    name, password = form.get("login", "")[:64], form.get("password", "")[:200]
-    if wait_s := ask.frame.tries.wait_s((f"vault address {address}", f"vault name {name}"), ask.now):
-        return ask.page("vault_login.html", 429, login=name, error=f"Too many tries: wait {wait_s} seconds.")
-    try:
-        return _log_in(ask, name, password, address)
-    except UserError as error:
-        return ask.page("vault_login.html", 400, login=name, error=str(error))
+    return ENTRANCE.log_in(ask, _entered)
 
 
-def _log_in(ask: Ask, name: str, password: str, address: str) -> Any:
-    with desk.opened(ask.config):
-        if guesses.are_too_many(name, address, Credential.get_or_none(Credential.login == name)):
-            return ask.page("vault_login.html", 429, login=name, error=f"{guesses.TOO_MANY}.")
-        found = vaults.verify(name, password)
-        if found is None or not visitors.may_enter(found, address):
-            guesses.count(name, address)
-            log.warning("vault log-in refused: login=%s address=%s", ascii(name), address)
-            return ask.page("vault_login.html", 403, login=name, error=WRONG)
-        vaults.used(found, address)
-        audit.record(f"vault login {found.login}", "logged in", f"vault {found.vault.name}", {}, {"address": address})
-        cookie = _sessions(ask).enter(found, address, ask.now)
-    answer = ask.done(f"{BASE}/files")
-    answer.set_cookie(COOKIE, cookie, path=BASE, **ask.frame.cookie_flags)
-    return answer
+def _entered(found: Any, address: str) -> None:
+    vaults.used(found, address)
+    audit.record(f"vault login {found.login}", "logged in", f"vault {found.vault.name}", {}, {"address": address})
 
 
-def _mine(handler: Handler, form: bool = False) -> Callable[[Ask], Any]:
-    """For who has logged in; a form has to have come from our own page."""
+def _mine(handler: Handler, form: bool = False) -> Callable[..., Any]:
+    def inside(ask: Ask, store: Store, credential: Any) -> Any:
+        may = credential.kind not in (READ, DROP)
+        return handler(ask, store, Room(credential.vault, BASE, may, tabs=_TABS, login=str(credential.login)))
 
-    def answered(ask: Ask) -> Any:
-        try:
-            return entered(ask)
-        except UserError as error:
-            return ask.page("vault_message.html", 400, title=str(error), base=BASE)
-
-    def entered(ask: Ask) -> Any:
-        with desk.opened(ask.config) as store:
-            found = _sessions(ask).find(ask.cookie(COOKIE), way_in.address(), ask.now)
-            if found is None:
-                return ask.done(f"{BASE}/login")
-            session, credential = found
-            if form and not secrets.compare_digest(ask.sent_token().encode(), session.form_token.encode()):
-                return ask.page("vault_message.html", 403, title=_FORGED, base=BASE)
-            vault = credential.vault
-            mine = replace(ask, person=Person("", "reader", session.form_token))
-            room = Room(vault, BASE, visitors.may_change(credential), tabs=_TABS, login=str(credential.login))
-            return handler(mine, store, room)
-
-    return answered
+    return ENTRANCE.mine(inside, form)
 
 
 def _home(ask: Ask, store: Store, room: Room) -> Any:
@@ -116,15 +106,8 @@ def _taken(ask: Ask, room: Room) -> None:
     audit.record(f"vault login {room.login}", "downloaded", f"vault {room.vault.name}", {}, what)
 
 
-def _leave(ask: Ask, store: Store, room: Room) -> Any:
-    _sessions(ask).leave(ask.cookie(COOKIE))
-    answer = ask.done(f"{BASE}/login")
-    answer.delete_cookie(COOKIE, path=BASE)
-    return answer
-
-
 PAGES = (
-    Page(f"{BASE}/login", login_page, open=True),
+    Page(f"{BASE}/login", ENTRANCE.ask_login, open=True),
     Page(f"{BASE}/login", login, "POST", open=True),
     Page(BASE, _mine(_home), open=True),
     Page(f"{BASE}/files", _mine(browse.files), open=True),
@@ -135,5 +118,5 @@ PAGES = (
     Page(f"{BASE}/get", _mine(_get), open=True),
     Page(f"{BASE}/archive", _mine(_archive), open=True),
     Page(f"{BASE}/restore", _mine(_restore, form=True), "POST", open=True),
-    Page(f"{BASE}/leave", _mine(_leave, form=True), "POST", open=True),
+    Page(f"{BASE}/leave", ENTRANCE.mine(ENTRANCE.leave, form=True), "POST", open=True),
 )

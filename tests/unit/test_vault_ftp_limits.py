@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.vault import guesses, logins, vaults
+from appliance import guesses
+from appliance.vault import logins, vaults
 from appliance.vault.logins import Logins
 from appliance.vault.models import Failed, Refused, Version
 from appliance.vault.server import Pace

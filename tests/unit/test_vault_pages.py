@@ -16,13 +16,13 @@ from urllib.parse import urlencode
 import argon2
 import pytest
 
-from appliance import data_disk, modules
+from appliance import data_disk, guesses, modules
 from appliance.accounts.models import core_db
 from appliance.admin import frame, people
 from appliance.admin.models import Audit
 from appliance.config import Config
 from appliance.errors import UserError
-from appliance.vault import alerts, asking, checks, desk, for_routers, guesses, vaults, web_own
+from appliance.vault import alerts, asking, checks, desk, for_routers, vaults, web_own
 from appliance.vault.logins import Logins
 from appliance.vault.models import DROP, READ, End, Failed, Refused, Vault, Version, Who, vault_db
 from appliance.vault.module import NETBACKUP

@@ -37,3 +37,29 @@ if (document.querySelector("[data-wait]")) {
 
 // On a phone the row of pages is wider than the screen.
 document.querySelector("nav.below a[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
+// A sale over a line that is away would end on the browser's own page: the line is tried first, and the form is kept.
+for (const form of document.querySelectorAll("form[data-once]")) {
+  form.addEventListener("submit", async (event) => {
+    if (form.dataset.sure) return;
+    event.preventDefault();
+    if (form.dataset.asking) return;
+    form.dataset.asking = "1";
+    const away = document.querySelector("[data-offline]");
+    try {
+      await fetch(form.action, { cache: "no-store", signal: AbortSignal.timeout(10_000) });
+      away.hidden = true;
+      form.dataset.sure = "1";
+      form.requestSubmit(event.submitter);
+    } catch {
+      away.hidden = false;
+      away.scrollIntoView({ block: "center" });
+    }
+    delete form.dataset.asking;
+  });
+}
+
+for (const button of document.querySelectorAll("button[data-share]")) {
+  button.hidden = !navigator.share;
+  button.addEventListener("click", () => navigator.share({ text: button.dataset.share }).catch(() => {}));
+}
