@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from appliance.accounts import limits, manage, terms, wording
+from appliance.accounts import limits, manage, prices, terms, wording
 from appliance.accounts.models import Account, AccountUsage, Plan, Session
 from appliance.accounts.periods import period_start
 from appliance.accounts.unfinished import HIDDEN
@@ -154,16 +154,29 @@ def _find_plan(call: Call, key: str) -> Any:
 
 
 def _show_plans(call: Call, rows: Sequence[Any]) -> list[Values]:
-    return [{"name": row.name, **_shown(manage.plan_columns(row)), "changed_at": row.changed_at} for row in rows]
+    return [
+        {
+            "name": row.name,
+            **_shown(manage.plan_columns(row)),
+            "price_minor": row.price_minor,
+            "currency": row.currency,
+            "changed_at": row.changed_at,
+        }
+        for row in rows
+    ]
+
+
+def _price(given: Values) -> tuple[str | None, str | None]:
+    return given.get("price"), given.get("currency")
 
 
 def _add_plan(call: Call, given: Values) -> tuple[str, Values]:
-    manage.add_plan(given["name"], limits.values(_words(given)))
+    manage.add_plan(given["name"], limits.values(_words(given)) | prices.columns(*_price(given)))
     return given["name"], {}
 
 
 def _change_plan(call: Call, row: Any, given: Values) -> Values:
-    manage.change_plan(row.name, limits.values(_words(given)))
+    manage.change_plan(row.name, limits.values(_words(given)) | prices.columns(*_price(given), row))
     return {}
 
 
@@ -179,6 +192,9 @@ PLANS = Resource(
     fields=(
         Field("name", NAME, "what it is called", new=True, needed=True),
         *(Field(limit.key, _shape(limit), limit.help, new=True, change=True) for limit in limits.LIMITS),
+        Field("price", Text(min=0, max=16), prices.HELP, new=True, change=True, shown=False),
+        Field("price_minor", Number(), "in cents, or whatever is smallest; 0: it is free"),
+        Field("currency", Text(min=0, max=3), "its three letters, such as EUR", new=True, change=True),
         Field("changed_at", TIME, "0: never since it was made"),
     ),
     sample={"name": "evening", "down": "20M", "up": "5M", "windows": "daily 18:00-23:00", "quota": "10G/month"},

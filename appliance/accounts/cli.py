@@ -6,7 +6,7 @@ import time
 from datetime import datetime
 from typing import Any
 
-from appliance.accounts import imports_cli, limits, manage, privacy_cli, terms, vouchers_cli, wording
+from appliance.accounts import imports_cli, limits, manage, prices, privacy_cli, terms, vouchers_cli, wording
 from appliance.accounts.limits import NONE, PLAN
 from appliance.accounts.models import Account, Plan
 from appliance.accounts.periods import period_start
@@ -37,6 +37,8 @@ def _plan(parser: argparse.ArgumentParser) -> None:
     for verb, run in (("add", _plan_add), ("set", _plan_set)):
         words = verbs.add_parser(verb)
         words.add_argument("name")
+        words.add_argument("--price", metavar="AMOUNT", help=prices.HELP)
+        words.add_argument("--currency", metavar="CODE", help="its three letters, such as EUR")
         _limit_options(words, f"{NONE}: no limit")
         words.set_defaults(run=run)
     _list_and_remove(verbs, _plan_list, _plan_remove)
@@ -49,24 +51,28 @@ def _limit_options(words: argparse.ArgumentParser, more: str) -> None:
 
 
 def _plan_add(args: argparse.Namespace, config: Config) -> str:
-    manage.add_plan(args.name, limits.values(vars(args)))
+    manage.add_plan(args.name, limits.values(vars(args)) | prices.columns(args.price, args.currency))
     return f"plan {args.name} added"
 
 
 def _plan_set(args: argparse.Namespace, config: Config) -> str:
-    manage.change_plan(args.name, limits.values(vars(args)))
+    price = prices.columns(args.price, args.currency, manage.get(Plan, args.name, "plan"))
+    manage.change_plan(args.name, limits.values(vars(args)) | price)
     return f"plan {args.name} changed; {_RUNNING}"
 
 
 def _plan_list(args: argparse.Namespace, config: Config) -> str:
     rows = [_plan_row(plan, args.json) for plan in Plan.select().order_by(Plan.name)]
     used = [limit.key for limit in limits.LIMITS if any(row.get(limit.key) for row in rows)]
-    return show(rows, ("name", *used, "accounts"), args.json)
+    priced = ("price",) if any(row.get("price") for row in rows) else ()
+    return show(rows, ("name", *used, *priced, "accounts"), args.json)
 
 
 def _plan_row(plan: Any, exact: bool) -> dict[str, object]:
     columns = manage.plan_columns(plan)
-    return {"name": plan.name, **(columns if exact else limits.shown(columns)), "accounts": plan.accounts.count()}
+    price = {"price_minor": plan.price_minor, "currency": plan.currency} if exact else {"price": prices.shown(plan)}
+    limited = columns if exact else limits.shown(columns)
+    return {"name": plan.name, **limited, **price, "accounts": plan.accounts.count()}
 
 
 def _plan_remove(args: argparse.Namespace, config: Config) -> str:

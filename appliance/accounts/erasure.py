@@ -8,9 +8,11 @@ from zoneinfo import ZoneInfo
 from appliance.accounts.models import (
     Account,
     AccountUsage,
+    Charge,
     Device,
     LoginSlot,
     Mail,
+    Payment,
     PoolAddress,
     Refusal,
     Registration,
@@ -42,7 +44,9 @@ class Person:
         own = Session.account_ref.is_null() & (Session.account == login)
         self.sessions = Session.select().where((Session.account_ref == self.account) | own if self.account else own)
         self.refusals = Refusal.select().where(Refusal.account == login)
-        if self.account is None and not self.sessions.exists():
+        bought = Charge.account_ref.is_null() & Charge.batch_ref.is_null() & (Charge.account == login)
+        self.charges = Charge.select().where((Charge.account_ref == self.account) | bought if self.account else bought)
+        if self.account is None and not self.sessions.exists() and not self.charges.exists():
             raise UserError(f"there is no account {login!r}, and no session of one: see `gatehouse account list`")
 
     def rows(self, model: Any) -> Any:
@@ -65,6 +69,7 @@ def preview(person: Person, sessions: str) -> list[dict[str, object]]:
         ("registrations", person.rows(Registration).count(), "go"),
         ("messages not sent", person.messages().count(), "go"),
         ("refused logins", person.refusals.count(), "go"),
+        ("charges and their payments", person.charges.count(), "stay without name and references"),
         ("sessions", person.sessions.count(), SESSIONS[sessions]),
     ]
     return [{"what": what, "how_many": count, "erased": becomes} for what, count, becomes in counts]
@@ -74,6 +79,7 @@ def erase(person: Person, sessions: str, config: Config) -> None:
     """In short writes, the account last: a killed command can be given again."""
     _not_online(person, config)
     _erase_sessions([session.id for session in person.sessions.select(Session.id)], sessions)
+    _erase_charges([charge.id for charge in person.charges.select(Charge.id)])
     execute("DELETE FROM refusal WHERE account = ?", person.login)
     if person.account is not None:
         account = person.account.id
@@ -102,6 +108,15 @@ def _erase_sessions(ids: list[int], how: str) -> None:
             execute(f"{_ANONYMOUS} WHERE id {where}", *piece)
 
 
+def _erase_charges(ids: list[int]) -> None:
+    """What was sold stays in the books, and nobody can be told by it; attributions may still be."""
+    for piece in in_pieces(ids):
+        where = f"IN ({marks(piece)})"
+        name = "'erased-' || CAST(coalesce(account_id, -id) AS TEXT)"
+        execute(f"UPDATE payment SET reference = '' WHERE charge_id {where}", *piece)
+        execute(f"UPDATE charge SET account = {name} WHERE id {where}", *piece)
+
+
 def export(person: Person, zone: ZoneInfo) -> dict[str, object]:
     """All data about a person, for themselves and for other programs; only the password stays here."""
     account = person.account
@@ -128,6 +143,7 @@ def export(person: Person, zone: ZoneInfo) -> dict[str, object]:
             {"to": row.recipient, "subject": row.subject, "since": _iso(row.created_at, zone)}
             for row in person.messages()
         ],
+        "charges": [_charge(row, zone) for row in person.charges.order_by(Charge.at)],
         "refused_logins": [
             {"at": _iso(row.at, zone), "typed": row.name, "router": row.nas, "mac": row.mac, "why": row.reason}
             for row in person.refusals.order_by(Refusal.id)
@@ -160,6 +176,20 @@ def _registration(row: Any, zone: ZoneInfo) -> dict[str, object]:
         "terms_accepted": _iso(row.created_at, zone),
         "decided": _iso(row.decided_at, zone),
         "decided_by": row.decided_by,
+    }
+
+
+def _charge(row: Any, zone: ZoneInfo) -> dict[str, object]:
+    return {
+        "for": row.kind,
+        "plan": row.plan,
+        "at": _iso(row.at, zone),
+        "amount_minor": row.amount_minor,
+        "currency": row.currency,
+        "payments": [
+            {"at": _iso(paid.at, zone), "amount_minor": paid.amount_minor, "reference": paid.reference}
+            for paid in Payment.select().where(Payment.charge == row).order_by(Payment.id)
+        ],
     }
 
 

@@ -34,7 +34,7 @@ class Table:
 
 def read(content: bytes, plan: str, config: Config) -> Table:
     """`plan` is for lines that name none. Raises UserError for what is no such table at all."""
-    reader = csv.DictReader(io.StringIO(_text(content)), dialect=_dialect(_text(content)), restkey="", restval="")
+    reader = csv.DictReader(io.StringIO(text_of(content)), dialect=dialect_of(text_of(content)), restkey="", restval="")
     header = [name.strip().lower() for name in reader.fieldnames or ()]
     if "name" not in header:
         raise UserError(f"the first line has to name the columns, one of them “name”; there are: {', '.join(COLUMNS)}")
@@ -51,14 +51,14 @@ def read(content: bytes, plan: str, config: Config) -> Table:
     return table
 
 
-def _text(content: bytes) -> str:
+def text_of(content: bytes) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UserError("that isn’t UTF-8 text: save the table as “CSV UTF-8”") from None
 
 
-def _dialect(text: str) -> type[csv.Dialect]:
+def dialect_of(text: str) -> type[csv.Dialect]:
     first = text.partition("\n")[0]
 
     class Found(csv.excel):

@@ -12,7 +12,7 @@ from typing import Any
 
 import peewee
 
-from appliance.accounts import limits, terms
+from appliance.accounts import limits, sales, terms
 from appliance.accounts.models import (
     Account,
     AccountUsage,
@@ -181,21 +181,34 @@ def remove_plan(plan: str) -> None:
 
 
 def add_account(
-    login: str, plan: str, secret: str | None, box: SecretBox, overrides: dict[str, Any] | None = None, **values: Any
+    login: str,
+    plan: str,
+    secret: str | None,
+    box: SecretBox,
+    overrides: dict[str, Any] | None = None,
+    sold: bool = True,
+    **values: Any,
 ) -> tuple[Account, str]:
-    """The account and its password, which is made up when `secret` is None; it can't be shown again."""
+    """The account and its password, which is made up when `secret` is None; it can't be shown again.
+
+    A plan that has a price is charged, unless the account isn't `sold`.
+    """
     chosen = password(secret) if secret is not None else new_password()
     limits.check(plan_columns(get(Plan, plan, "plan")) | (overrides or {}))
-    row = add(
-        Account,
-        "account",
-        name=account_name(login),
-        plan=get(Plan, plan, "plan"),
-        password=box.seal(chosen),
-        created_at=int(time.time()),
-        overrides=_json(overrides or {}),
-        **values,
-    )
+    now = int(time.time())
+    with core_db.atomic():
+        row = add(
+            Account,
+            "account",
+            name=account_name(login),
+            plan=get(Plan, plan, "plan"),
+            password=box.seal(chosen),
+            created_at=now,
+            overrides=_json(overrides or {}),
+            **values,
+        )
+        if sold:
+            sales.activated(row, row.plan, now)
     return row, chosen
 
 
@@ -205,10 +218,16 @@ def accounts() -> list[Any]:
 
 
 def change_account(account: Any, values: Mapping[str, Any]) -> None:
-    """`values` are columns; `overrides` among them is a mapping of the account's own limits."""
+    """`values` are columns; `overrides` among them is a mapping of the account's own limits.
+
+    Another plan, or a longer validity, is charged where the plan has a price.
+    """
     plan, own = values.get("plan", account.plan), values["overrides"]
+    before, now = (account.plan_id, account.valid_until), int(time.time())
     limits.check(plan_columns(plan) | own)
-    change(account, "account", {**values, "overrides": _json(own), "changed_at": int(time.time())})
+    with core_db.atomic():
+        change(account, "account", {**values, "overrides": _json(own), "changed_at": now})
+        sales.changed(account, *before, now)
 
 
 def _json(overrides: Mapping[str, Any]) -> str:

@@ -28,6 +28,7 @@ class Plan(CoreModel):
     `burst` is the rest of a Mikrotik-Rate-Limit after the rate. A used-up quota cuts, or slows down where a slow
     rate is given. `devices` is how many devices are remembered. `router_pool` names a pool on the router itself.
     `attributes` are further lines of a reply, as radclient(1) reads them. Times are UTC seconds.
+    `price_minor` is in minor units (cents) of the ISO 4217 `currency`; 0 is free, and nothing is charged.
     """
 
     id = peewee.AutoField()
@@ -51,6 +52,8 @@ class Plan(CoreModel):
     vlan = peewee.IntegerField(null=True)
     attributes = peewee.TextField(default="")
     changed_at = peewee.BigIntegerField(default=0)
+    price_minor = peewee.BigIntegerField(default=0)
+    currency = peewee.TextField(default="")
 
 
 class VoucherBatch(CoreModel):
@@ -212,7 +215,10 @@ class Registration(CoreModel):
 
 
 class Mail(CoreModel):
-    """A message that waits to be sent, or couldn't be; `body` is sealed, as it may carry a one-time link."""
+    """A message that waits to be sent, or couldn't be; `body` is sealed, as it may carry a one-time link.
+
+    So is the attachment, where there is one, in Base64; its name has the ending that says what it is.
+    """
 
     id = peewee.AutoField()
     recipient = peewee.TextField()
@@ -223,6 +229,8 @@ class Mail(CoreModel):
     created_at = peewee.BigIntegerField()
     next_try_at = peewee.BigIntegerField()
     error = peewee.TextField(default="")
+    attachment_name = peewee.TextField(default="")
+    attachment = peewee.BlobField(null=True)
 
 
 class Refusal(CoreModel):
@@ -246,6 +254,42 @@ class Traffic(CoreModel):
     output_octets = peewee.BigIntegerField()
 
 
+class Charge(CoreModel):
+    """What somebody is to pay: a plan that began or went on, or a voucher that logged in for the first time.
+
+    `account`, `batch` and `plan` are names of then. `source` says what it came from; nothing is charged twice.
+    Times are UTC seconds, amounts minor units of `currency`.
+    """
+
+    id = peewee.AutoField()
+    kind = peewee.TextField()
+    account_ref = peewee.ForeignKeyField(Account, null=True, column_name="account_id", on_delete="SET NULL")
+    account = peewee.TextField(default="")
+    batch_ref = peewee.ForeignKeyField(VoucherBatch, null=True, column_name="batch_id", on_delete="SET NULL")
+    batch = peewee.TextField(default="")
+    plan = peewee.TextField(default="")
+    amount_minor = peewee.BigIntegerField()
+    currency = peewee.TextField()
+    at = peewee.BigIntegerField()
+    source = peewee.TextField(unique=True)
+    recorded_at = peewee.BigIntegerField()
+    cancelled_at = peewee.BigIntegerField(null=True)
+
+
+class Payment(CoreModel):
+    """Money that came in for a charge, perhaps a part of it; a refund is a payment below zero `refund_of` another."""
+
+    id = peewee.AutoField()
+    charge = peewee.ForeignKeyField(Charge, backref="payments")
+    amount_minor = peewee.BigIntegerField()
+    at = peewee.BigIntegerField()
+    method = peewee.TextField(default="")
+    reference = peewee.TextField(default="")
+    refund_of = peewee.ForeignKeyField("self", null=True, column_name="refund_of")
+    source = peewee.TextField(unique=True)
+    recorded_at = peewee.BigIntegerField()
+
+
 MODELS: tuple[Any, ...] = (
     Pool,
     Plan,
@@ -262,4 +306,6 @@ MODELS: tuple[Any, ...] = (
     JobLease,
     Registration,
     Mail,
+    Charge,
+    Payment,
 )

@@ -63,7 +63,7 @@ def _is_over(account: Any, now: int) -> bool:
 def _new_free(box: SecretBox, plan: Any, mac: str, now: int) -> Any:
     if Registration.select().where(Registration.kind == FREE).count() >= MOST_FREE:
         raise Refused(verbs.FULL)
-    account, _ = manage.add_account(_login("free"), plan.name, None, box)
+    account, _ = manage.add_account(_login("free"), plan.name, None, box, sold=False)
     Registration.create(kind=FREE, state=ACCEPTED, mac=mac, account=account, created_at=now)
     return account
 
@@ -119,7 +119,8 @@ def _ask_to_confirm(config: Config, box: SecretBox, row: Any, plan: Any, now: in
     values: dict[str, Any] = {"token": _hash(token), "token_until": now + LINK_VALID_S, "mails": row.mails + 1}
     if row.account is None:
         until = now + config.portal.registration_grace_s
-        values["account"], _ = manage.add_account(_login("guest"), plan.name, None, box, valid_until=until)
+        guest = _login("guest")
+        values["account"], _ = manage.add_account(guest, plan.name, None, box, sold=False, valid_until=until)
     Registration.update(**values).where(Registration.id == row.id).execute()
     subject, body = registration_mail.confirm(config, row.language, token)
     mail.post(row.contact, subject, body, box, now)

@@ -97,12 +97,12 @@ def _document(site: str, page: str | tuple[float, float]) -> "FPDF":
     pdf.c_margin = 0
     pdf.set_title(site)
     for style, file in (("", "DejaVuSans.ttf"), ("B", "DejaVuSans-Bold.ttf")):
-        _add_font(pdf, "sans", style, file)
-    _add_font(pdf, "mono", "B", "DejaVuSansMono-Bold.ttf")
+        add_font(pdf, "sans", style, file)
+    add_font(pdf, "mono", "B", "DejaVuSansMono-Bold.ttf")
     return pdf
 
 
-def _add_font(pdf: "FPDF", family: str, style: str, file: str) -> None:
+def add_font(pdf: "FPDF", family: str, style: str, file: str) -> None:
     try:
         pdf.add_font(family, style, FONTS / file)
     except FileNotFoundError:
@@ -123,7 +123,7 @@ def _cut_lines(pdf: "FPDF", xs: list[float], ys: list[float]) -> None:
 def _card(pdf: "FPDF", box: _Box, sheet: Sheet, voucher: Voucher) -> None:
     """Words on the left, the QR code on the right, the code to type below them over the whole width."""
     qr, panel = 28.0, 10.5
-    _qr(pdf, box.x + box.width - qr + 2, box.y - 3, qr, voucher.url)
+    draw_qr(pdf, box.x + box.width - qr + 2, box.y - 3, qr, voucher.url)
     words = _Box(box.x, box.y - 1, box.width - qr, box.height - panel - 1)
     y = _line(pdf, words._replace(height=6), sheet.site, "B", 11) + 0.5
     small = [text for text in (_use_by(sheet), sheet.contact) if text]
@@ -153,7 +153,7 @@ def _slip(pdf: "FPDF", box: _Box, qr: float, sheet: Sheet, voucher: Voucher) -> 
     y = _line(pdf, _Box(x, y, width, 7), sheet.site, "B", 13, align="C") + 1
     for text in sheet.plan:
         y = _line(pdf, _Box(x, y, width, 4.5), text, "", 8.5, align="C")
-    _qr(pdf, x + (width - qr) / 2, y, qr, voucher.url)
+    draw_qr(pdf, x + (width - qr) / 2, y, qr, voucher.url)
     y = _line(pdf, _Box(x, y + qr, width, 8), voucher.code, "B", 18, align="C", family="mono")
     if sheet.price:
         y = _line(pdf, _Box(x, y, width, 7), sheet.price, "B", 12, align="C")
@@ -179,9 +179,9 @@ def _line(
     return box.y + box.height
 
 
-def _qr(pdf: "FPDF", x: float, y: float, side: float, url: str) -> None:
+def draw_qr(pdf: "FPDF", x: float, y: float, side: float, content: str | bytes) -> None:
     """Dark modules of a row that touch are one rectangle: no hairlines between them, and a small file."""
-    runs, modules = _runs(url)
+    runs, modules = _runs(content)
     module = side / (modules + 2 * QUIET_MODULES)
     left, top = x + QUIET_MODULES * module, y + QUIET_MODULES * module
     pdf.set_fill_color(0)
@@ -189,10 +189,10 @@ def _qr(pdf: "FPDF", x: float, y: float, side: float, url: str) -> None:
         pdf.rect(left + first * module, top + row * module, length * module, module * 1.02, style="F")
 
 
-def _runs(url: str) -> tuple[tuple[tuple[int, int, int], ...], int]:
+def _runs(content: str | bytes) -> tuple[tuple[tuple[int, int, int], ...], int]:
     """Row, first column and length of each dark run, and how many modules the code is wide."""
     runs = []
-    code = segno.make(url, error="m", micro=False)
+    code = segno.make(content, error="m", micro=False)
     for row, line in enumerate(code.matrix):
         column = 0
         while column < len(line):

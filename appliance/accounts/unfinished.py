@@ -56,6 +56,14 @@ def finish(batches: Mapping[Any, Mapping[str, Any]], plans: Mapping[int, str] | 
                 raise UserError(_LATE)
 
 
+def await_writers() -> None:
+    """Returns when no `finish` is under way that began before: it has taken place, or never will.
+
+    Changes nothing, but waits for SQLite's one writer, and for PostgreSQL's locks of the rows.
+    """
+    execute("UPDATE voucher_batch SET created_at = created_at WHERE name LIKE ?", f"{HIDDEN}%")
+
+
 def mark(work: Any, enabled: bool) -> int:
     """For `changed_at` of an account that an import made: below zero, and it tells what `enabled` will be."""
     return -2 * int(work.id) - enabled

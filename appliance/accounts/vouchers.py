@@ -66,21 +66,22 @@ def parse_price(text: str, currency: str) -> int:
     """Minor units of `5.00`; raises UserError for what isn't an amount of that currency."""
     if not re.fullmatch(r"[A-Z]{3}", currency):
         raise UserError(f"{currency!r} is no currency: write its three letters, such as EUR")
-    digits = _minor_digits(currency)
+    digits = minor_digits(currency)
     match = re.fullmatch(r"([0-9]{1,12})(?:\.([0-9]{1,3}))?", text)
     if not match or len(match[2] or "") > digits:
         raise UserError(f"{text!r} is no price in {currency}: write {'5.' + '0' * digits if digits else '5'}")
     return int(match[1] + (match[2] or "").ljust(digits, "0"))
 
 
-def _minor_digits(currency: str) -> int:
+def minor_digits(currency: str) -> int:
+    """How many digits an amount has behind its point."""
     return 0 if currency in _WITHOUT_CENTS else 3 if currency in _IN_THOUSANDTHS else 2
 
 
 def format_price(minor: int, currency: str) -> str:
     if not minor:
         return ""
-    digits = _minor_digits(currency)
+    digits = minor_digits(currency)
     whole, part = divmod(minor, 10**digits)
     return f"{whole}{'.' + str(part).zfill(digits) if digits else ''} {currency}"
 

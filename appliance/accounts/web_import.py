@@ -1,8 +1,5 @@
 """Accounts out of a table: shown with what is wrong in which line, then all good ones appear at once."""
 
-import secrets
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,39 +8,15 @@ from appliance.accounts.imports_csv import COLUMNS, Table
 from appliance.accounts.web_parts import local, plan_names
 from appliance.admin import audit
 from appliance.admin.frame import Ask, Page
+from appliance.admin.uploads import Uploads
 from appliance.crypto import load_box
 from appliance.errors import UserError
 
 MOST_BYTES = 1_000_000
-_KEPT, _KEPT_S = 4, 3600
 _SHOWN, _COMPLAINTS = 20, 100
 
 
-class _Uploads:
-    """Files between preview and yes, in memory: they hold passwords, which reach no disk in plain."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._files: OrderedDict[str, tuple[str, int, bytes]] = OrderedDict()
-
-    def keep(self, who: str, content: bytes, now: int) -> str:
-        token = secrets.token_urlsafe(16)
-        with self._lock:
-            self._files[token] = (who, now, content)
-            while len(self._files) > _KEPT:
-                self._files.popitem(last=False)
-        return token
-
-    def take(self, token: str, who: str, now: int) -> bytes:
-        """Once, and only for whoever sent it."""
-        with self._lock:
-            owner, at, content = self._files.pop(token, ("", 0, b""))
-        if owner != who or not 0 <= now - at < _KEPT_S:
-            raise UserError("that file isn’t here any more: choose it again")
-        return content
-
-
-_uploads = _Uploads()
+_uploads = Uploads()  # they hold passwords, which reach no disk in plain
 
 
 def form(ask: Ask) -> Any:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from appliance.accounts import limits, manage, wording
+from appliance.accounts import limits, manage, prices, wording
 from appliance.accounts.models import Account, Plan, core_db
 from appliance.accounts.web_parts import RUNNING
 from appliance.admin import audit
@@ -15,7 +15,13 @@ from appliance.errors import UserError
 
 def plans(ask: Ask) -> Any:
     rows = [
-        {"plan": row, "words": wording.plan(row), "count": _count(row), "week": wording.week(row.windows)}
+        {
+            "plan": row,
+            "words": wording.plan(row),
+            "count": _count(row),
+            "week": wording.week(row.windows),
+            "price": prices.shown(row),
+        }
         for row in Plan.select().order_by(Plan.name)
     ]
     return ask.page("plans.html", rows=rows)
@@ -27,7 +33,11 @@ def _count(row: Any) -> str:
 
 def plan(ask: Ask, name: str) -> Any:
     row = manage.get(Plan, name, "plan")
-    return _plan_page(ask, name, limits.shown(manage.plan_columns(row)), "", row)
+    return _plan_page(ask, name, _typed(row), "", row)
+
+
+def _typed(row: Any) -> dict[str, str]:
+    return limits.shown(manage.plan_columns(row)) | prices.typed(row)
 
 
 def new_plan(ask: Ask) -> Any:
@@ -46,6 +56,7 @@ def _plan_page(ask: Ask, name: str, typed: Mapping[str, str], error: str, row: A
         error=error,
         plan=row,
         limits=limits.LIMITS,
+        price=prices.shown(row) if row else "",
         words=summary,
         week=week,
     )
@@ -55,17 +66,17 @@ def save_plan(ask: Ask, name: str = "") -> Any:
     """A field that is left empty is no limit."""
     form = ask.form()
     row = manage.get(Plan, name, "plan") if name else None
-    before = limits.shown(manage.plan_columns(row)) if row else {}
+    before = _typed(row) if row else {}
     wanted = name or form.get("name", "").strip()
     try:
         with core_db.atomic():
             given = {limit.key: form.get(limit.key, "").strip() or limits.NONE for limit in limits.LIMITS}
-            columns = limits.values(given)
+            columns = limits.values(given) | prices.columns(form.get("price", ""), form.get("currency", ""), row)
             if row:
                 manage.change_plan(name, columns)
             else:
                 manage.add_plan(wanted, columns)
-            after = limits.shown(manage.plan_columns(manage.get(Plan, wanted, "plan")))
+            after = _typed(manage.get(Plan, wanted, "plan"))
             audit.record(ask.person.name, "changed" if row else "added", f"plan {wanted}", before, after)
     except UserError as error:
         return _plan_page(ask, name, form, str(error), row)
@@ -73,7 +84,7 @@ def save_plan(ask: Ask, name: str = "") -> Any:
 
 
 def remove_plan(ask: Ask, name: str) -> Any:
-    before = limits.shown(manage.plan_columns(manage.get(Plan, name, "plan")))
+    before = _typed(manage.get(Plan, name, "plan"))
     with core_db.atomic():
         manage.remove_plan(name)
         audit.record(ask.person.name, "removed", f"plan {name}", before, {})

@@ -9,10 +9,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from appliance.accounts.models import Account, AccountUsage, Device, Plan, VoucherBatch
+from appliance.accounts import sales
+from appliance.accounts.models import Account, AccountUsage, Device, Payment, Plan, VoucherBatch
 from appliance.nas.models import Nas
 from rlm_python import pairs
 from tests.bench.radius_load import ACCESS_ACCEPT, access_request
+from tests.lab.namespace import wait_until
 from tests.lab.radius import ROUTER, RadiusServer, radius_server
 
 ZONE = ZoneInfo("Europe/Prague")
@@ -204,12 +206,24 @@ def devices(server: RadiusServer, account: str) -> set[str]:
 def code(server: RadiusServer) -> str:
     server.plan("voucher", validity_s=3600)
     with server.core():
-        batch = VoucherBatch.create(name="may", plan=Plan.get(name="voucher"), created_at=0)
+        price = {"price_minor": 500, "currency": "EUR"}
+        batch = VoucherBatch.create(name="may", plan=Plan.get(name="voucher"), created_at=0, **price)
     server.account("abcdefgh23", "voucher", "abcdefgh23", batch=batch)
     return "abcdefgh23"
 
 
 class TestVouchers:
+    def test_its_first_login_is_a_sale_of_its_batchs_price(self, server: RadiusServer, code: str) -> None:
+        def sold() -> list[tuple[str, int]]:
+            with server.core():
+                sales.record_first_logins(int(time.time()))
+                return [(row.charge.account, row.amount_minor) for row in Payment.select()]
+
+        assert sold() == []
+        for _ in range(2):
+            assert accepted(login(server, code, code))
+            wait_until(lambda: sold() == [(code, 500)], 5, "the sale")
+
     @pytest.mark.parametrize("typed", ["abcdefgh23", "ABCD EFGH 23", "abcd-efgh-23"])
     def test_any_spelling_and_no_password(self, server: RadiusServer, code: str, typed: str) -> None:
         for password in (typed, ""):

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from appliance.accounts import web_import
 from appliance.accounts.models import Account, Plan, core_db
+from appliance.admin import uploads
 from appliance.admin.models import Audit
 from appliance.config import Config
 from appliance.crypto import load_box
@@ -33,7 +33,7 @@ def names() -> list[str]:
         return [row.name for row in Account.select().order_by(Account.name)]
 
 
-def upload(one: Browser, content: bytes, plan: str = "home") -> Reply:
+def upload(one: Browser, content: bytes, plan: str = "home", url: str = "/accounts/import") -> Reply:
     token, mark = one.token(), "frontier"
     parts = [
         f'--{mark}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
@@ -42,7 +42,7 @@ def upload(one: Browser, content: bytes, plan: str = "home") -> Reply:
     file = f'--{mark}\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n'.encode()
     one.headers = {"CONTENT_TYPE": f"multipart/form-data; boundary={mark}"}
     try:
-        return one._ask("POST", "/accounts/import", b"".join([*parts, file, content, f"\r\n--{mark}--\r\n".encode()]))
+        return one._ask("POST", url, b"".join([*parts, file, content, f"\r\n--{mark}--\r\n".encode()]))
     finally:
         one.headers = {}
 
@@ -150,6 +150,6 @@ def test_an_export_can_be_read_back_and_has_no_passwords(one: Browser) -> None:
 
 def test_only_a_few_files_wait(one: Browser) -> None:
     first = upload(one, GOOD.encode())
-    for _ in range(web_import._KEPT):
+    for _ in range(uploads.KEPT):
         upload(one, GOOD.encode())
     assert "isn’t here any more" in yes(one, first).body

@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 
-from appliance import apply, config, db
-from appliance.accounts import retention
+from appliance import config, db
+from appliance.accounts import retention, sales
+from appliance.accounts.database import open_core
 from appliance.accounts.models import (
     Account,
     AccountUsage,
+    Charge,
     Device,
     LiveChange,
     LoginSlot,
+    Payment,
     Plan,
     Pool,
     PoolAddress,
@@ -96,7 +99,7 @@ def test_old_sessions_are_deleted_while_accounting_writes(toml: Path) -> None:
     loaded = config.load(toml)
     path = db.sqlite_path(loaded.database_url)
     assert path is not None
-    with apply.open_core(loaded):
+    with open_core(loaded):
         rows = ((f"u{n}", n, n, n) for n in range(50_000))
         core_db.obj.connection().executemany(
             "INSERT INTO session (unique_id, account, nas, acct_session_id, mac, started_at, updated_at, ended_at)"
@@ -106,7 +109,7 @@ def test_old_sessions_are_deleted_while_accounting_writes(toml: Path) -> None:
     writes = 0
 
     def clean() -> None:
-        with apply.open_core(loaded):
+        with open_core(loaded):
             retention.delete_sessions(10**6)
 
     cleaner = threading.Thread(target=clean)
@@ -131,11 +134,11 @@ def test_old_sessions_are_deleted_while_accounting_writes(toml: Path) -> None:
 @pytest.fixture
 def anna(gatehouse: Gatehouse, toml: Path) -> None:
     """With something in every table, beside somebody else."""
-    gatehouse("plan", "add", "home")
+    gatehouse("plan", "add", "home", "--price", "9.90", "--currency", "EUR")
     gatehouse("pool", "add", "public", "198.51.100.16-198.51.100.17")
     for name in ("anna", "bob"):
         gatehouse("account", "add", name, "--plan", "home", "--valid-until", "2031-12-31")
-    with apply.open_core(config.load(toml)):
+    with open_core(config.load(toml)):
         for number, name in ((1, "anna"), (2, "bob")):
             account = Account.get(name=name)
             mac = f"aa:bb:cc:00:00:0{number}"
@@ -148,20 +151,21 @@ def anna(gatehouse: Gatehouse, toml: Path) -> None:
             addresses = {"framed_ip": f"198.51.100.1{5 + number}", "host_ip": f"10.0.0.{number}"}
             row = session(number, account=name, account_ref=account, mac=mac, output_octets=9, **addresses)
             LiveChange.create(session=row, kind="coa", reason="x", created_at=1, next_try_at=1)
+            sales.pay(Charge.get(account=name), 500, NOW, "bank", f"from {name}")
             session(10 + number, account=mac, account_ref=account, mac=mac, output_octets=9, **addresses)
         session(21, account="anna", account_ref=None)  # from before her account was made anew
 
 
 def everything() -> str:
     """All rows of all tables as text."""
-    models: tuple[Any, ...] = (Account, AccountUsage, Device, LoginSlot, PoolAddress, Session)
+    models: tuple[Any, ...] = (Account, AccountUsage, Charge, Device, LoginSlot, Payment, PoolAddress, Session)
     tables = [model.select().tuples() for model in models]
     rows = [[bytes(v) if isinstance(v, memoryview) else v for v in row] for table in tables for row in table]
     return "\n".join(sorted(map(str, rows)))
 
 
 def test_without_yes_it_only_says_what_there_is(gatehouse: Gatehouse, toml: Path, anna: None) -> None:
-    with apply.open_core(config.load(toml)):
+    with open_core(config.load(toml)):
         before = everything()
     status, out, _ = gatehouse("account", "erase", "anna")
     assert status == 0
@@ -172,10 +176,11 @@ def test_without_yes_it_only_says_what_there_is(gatehouse: Gatehouse, toml: Path
         "days of usage 1 go",
         "addresses from pools 1 become free",
         "logins under way 1 go",
+        "charges and their payments 1 stay without name and references",
         "sessions 3 stay without name, MAC and addresses",
         "nothing was changed; with --yes it is done; logs and backups have copies of their own",
     } < lines
-    with apply.open_core(config.load(toml)):
+    with open_core(config.load(toml)):
         assert everything() == before
 
 
@@ -184,7 +189,7 @@ def test_erased(gatehouse: Gatehouse, toml: Path, anna: None, how: str, left: in
     status, out, _ = gatehouse("account", "erase", "anna", "--sessions", how, "--yes")
     assert status == 0
     assert "anna is erased" in out
-    with apply.open_core(config.load(toml)):
+    with open_core(config.load(toml)):
         text = everything()
         for trace in ("anna", "aa:bb:cc:00:00:01", "aa:bb:cc:00:11:22", "10.0.0.1", "'u1'", "'s1'", "'u21'"):
             assert (trace in text) == (how == "keep"), trace
@@ -199,17 +204,18 @@ def test_erased(gatehouse: Gatehouse, toml: Path, anna: None, how: str, left: in
             (bob, "aa:bb:cc:00:00:02"),
         ]
         assert Session.select().where(Session.account_ref == bob).count() == 2
+        assert [row.reference for row in Payment.select().order_by(Payment.id)] == ["", "from bob"]
     again = gatehouse("account", "erase", "anna", "--yes")
     assert (again[0] == 0) == (how == "keep")  # her sessions can still be erased without an account
 
 
 def test_who_is_online_has_to_go_first(gatehouse: Gatehouse, toml: Path, anna: None) -> None:
-    with apply.open_core(config.load(toml)):
+    with open_core(config.load(toml)):
         now = int(time.time())
         session(30, account_ref=Account.get(name="anna"), started_at=now, updated_at=now, ended_at=None)
     status, _, error = gatehouse("account", "erase", "anna", "--yes")
     assert (status, error) == (1, "gatehouse: anna is online: first `gatehouse session remove anna`")
-    with apply.open_core(config.load(toml)):
+    with open_core(config.load(toml)):
         assert Session.select().where(Session.account == "anna").count() == 3
         Session.update(updated_at=now - 901).where(Session.ended_at.is_null()).execute()  # nobody reports it
     assert gatehouse("account", "erase", "anna", "--yes")[0] == 0
@@ -230,6 +236,7 @@ def test_all_data_of_a_person_as_json(gatehouse: Gatehouse, anna: None, tmp_path
     assert [row["address"] for row in data["addresses"]] == ["198.51.100.16"]
     assert [row["mac"] for row in data["logins_under_way"]] == ["aa:bb:cc:00:00:01"]
     assert sorted(row["session_id"] for row in data["sessions"]) == ["s1", "s11", "s21"]
+    assert [row["payments"][0]["reference"] for row in data["charges"]] == ["from anna"]
     assert "bob" not in json.dumps(data)
     gatehouse("account", "export", "anna", "--output", str(tmp_path / "a.json"))
     assert json.loads((tmp_path / "a.json").read_text()) == data
