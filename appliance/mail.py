@@ -8,19 +8,24 @@ import email.errors
 import email.policy
 import email.utils
 import logging
+import mimetypes
 import smtplib
+import socket
 import ssl
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from email.headerregistry import Address
 from email.message import EmailMessage
 from typing import NamedTuple
 
+from appliance.accounts import leases
 from appliance.accounts.models import Mail
 from appliance.config import EMAIL, Config
 from appliance.crypto import SecretBox
 from appliance.errors import UserError
 from appliance.files import written
+from appliance.service import is_enabled
 
 WAITING, FAILED = "waiting", "failed"
 GIVEN_UP_AFTER_S = 86_400
@@ -29,6 +34,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 30, 3600
 TIMEOUT_S = 30.0
 AT_ONCE = 50
 MOST_WAITING = 10_000
+LEASE = "messages"  # whoever has it sends; the name of the job that does where the hotspot runs
 _PASSWORD = "mail.password"  # noqa: S105 (a file's name)
 
 log = logging.getLogger(__name__)
@@ -41,18 +47,35 @@ class Letter(NamedTuple):
     recipient: str
     subject: str
     body: str
+    attachment: "Attachment | None" = None
+
+
+class Attachment(NamedTuple):
+    name: str
+    content: bytes
 
 
 class Permanent(UserError):
     """The server will say the same the next time (RFC 5321, 4.2.1: 5yz)."""
 
 
-def post(recipient: str, subject: str, body: str, box: SecretBox, now: int) -> None:
+def post(
+    recipient: str, subject: str, body: str, box: SecretBox, now: int, attachment: Attachment | None = None
+) -> None:
     """Puts a message into the outbox, in the caller's transaction; raises UserError for an impossible one."""
-    _message("a@example.net", "", Letter(0, recipient, subject, body))
+    _message("a@example.net", "", Letter(0, recipient, subject, body, attachment))
     if Mail.select().count() >= MOST_WAITING:
         raise UserError("too many messages are waiting to be sent")
-    Mail.create(recipient=recipient, subject=subject, body=box.seal(body), created_at=now, next_try_at=now)
+    sealed = box.seal(b64encode(attachment.content).decode()) if attachment else None
+    Mail.create(
+        recipient=recipient,
+        subject=subject,
+        body=box.seal(body),
+        created_at=now,
+        next_try_at=now,
+        attachment_name=attachment.name if attachment else "",
+        attachment=sealed,
+    )
 
 
 class Sender:
@@ -80,9 +103,21 @@ class Sender:
             self._sending = letters, self._thread.submit(send, self._config, password, letters)
 
 
+def send_unless_the_jobs_do(config: Config, sender: Sender, process: str, now: int) -> None:
+    """For processes of other modules: where the hotspot is off, one of them at a time sends what waits."""
+    if not is_enabled(config, "hotspot") and leases.hold(LEASE, f"{process} {socket.gethostname()}", now):
+        sender.run(now)
+
+
 def due(box: SecretBox, now: int) -> list[Letter]:
     rows = Mail.select().where((Mail.state == WAITING) & (Mail.next_try_at <= now)).order_by(Mail.next_try_at)
-    return [Letter(row.id, row.recipient, row.subject, box.open(row.body)) for row in rows.limit(AT_ONCE)]
+    return [_letter(box, row) for row in rows.limit(AT_ONCE)]
+
+
+def _letter(box: SecretBox, row: Mail) -> Letter:
+    content = b64decode(box.open(row.attachment)) if row.attachment is not None else None
+    attachment = Attachment(row.attachment_name, content) if content is not None else None
+    return Letter(row.id, row.recipient, row.subject, box.open(row.body), attachment)
 
 
 def send(config: Config, password: str, letters: list[Letter]) -> dict[int, str | None]:
@@ -110,7 +145,7 @@ def note(letters: list[Letter], outcome: dict[int, str | None], now: int) -> Non
         log.warning("message %d is not sent: %s", row.id, why.removeprefix("!"))
         given_up = why.startswith("!") or now >= row.created_at + GIVEN_UP_AFTER_S
         pause_s = min(FIRST_PAUSE_S * 2 ** min(row.tries, 20), LONGEST_PAUSE_S)
-        values = {"state": FAILED, "body": b""} if given_up else {"next_try_at": now + pause_s}
+        values = {"state": FAILED, "body": b"", "attachment": None} if given_up else {"next_try_at": now + pause_s}
         Mail.update(tries=Mail.tries + 1, error=why.removeprefix("!"), **values).where(Mail.id == row.id).execute()
 
 
@@ -208,4 +243,8 @@ def _message(sender: str, name: str, letter: Letter) -> EmailMessage:
     message["Message-ID"] = email.utils.make_msgid(domain=sender.partition("@")[2])
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834, 5: no vacation notices
     message.set_content(letter.body, cte="quoted-printable")
+    if letter.attachment is not None:
+        kind = mimetypes.guess_type(letter.attachment.name)[0] or "application/octet-stream"
+        main, _, sub = kind.partition("/")
+        message.add_attachment(letter.attachment.content, main, sub, filename=letter.attachment.name)
     return message

@@ -5,7 +5,6 @@ import contextlib
 import http.client
 import json
 import logging
-import socket
 import ssl
 import threading
 import time
@@ -15,12 +14,10 @@ from urllib.parse import urlsplit
 import peewee
 
 from appliance import mail
-from appliance.accounts import leases
 from appliance.accounts.models import core_db
 from appliance.config import Config
 from appliance.crypto import SecretBox, load_box
 from appliance.errors import UserError
-from appliance.service import is_enabled
 from appliance.vault import desk
 from appliance.vault.alerts import MAIL, Alert, Notice
 
@@ -29,7 +26,6 @@ TIMEOUT_S = 10.0
 AT_ONCE = 20
 FIRST_PAUSE_S, LONGEST_PAUSE_S, GIVEN_UP_AFTER_S = 30, 3600, 86_400
 MAX_ANSWER_BYTES = 4096
-_LEASE = "messages"  # that the hotspot's jobs hold where they run
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +50,8 @@ def _serve(config: Config) -> None:
 def look(config: Config, box: SecretBox, sender: mail.Sender, now: int) -> None:
     with contextlib.suppress(UserError), desk.opened(config):
         tell(config, box, now)
-    if not is_enabled(config, "hotspot"):  # whose jobs send messages where it is
-        with core_db.connection_context():
-            if leases.hold(_LEASE, f"admin {socket.gethostname()}", now):
-                sender.run(now)
+    with core_db.connection_context():
+        mail.send_unless_the_jobs_do(config, sender, "admin", now)
 
 
 def tell(config: Config, box: SecretBox, now: int) -> None:

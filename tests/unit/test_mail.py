@@ -19,7 +19,8 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from appliance import apply, certificates, config, mail
+from appliance import certificates, config, mail
+from appliance.accounts.database import open_core
 from appliance.accounts.models import Mail, core_db
 from appliance.config import Config
 from appliance.crypto import SecretBox, load_box
@@ -107,7 +108,7 @@ def toml_of(toml: Path) -> Any:
 
 @pytest.fixture
 def box(toml: Path) -> Iterator[SecretBox]:
-    with apply.open_core(config.load(toml)):
+    with open_core(config.load(toml)):
         yield load_box(config.load(toml).paths.state)
 
 
@@ -139,6 +140,20 @@ def test_a_message_arrives_and_is_gone_from_the_database(
     assert Mail.select().count() == 0
     run(sender, NOW + 3600)
     assert len(server.taken) == 1
+
+
+def test_what_is_attached_arrives_as_it_is(served: tuple[Server, int], toml_of: Any, box: SecretBox) -> None:
+    server, port = served
+    content = bytes(range(256)) * 500 + b"\r\n.\r\n"
+    mail.post("eva@example.net", "Faktura", "Přikládáme.\n", box, NOW, mail.Attachment("GH1-00001.pdf", content))
+    assert content not in bytes(Mail.get().attachment or b"")
+    run(mail.Sender(toml_of(port), box), NOW)
+    message = server.message()
+    assert message.get_body().get_content().splitlines() == ["Přikládáme."]  # type: ignore[union-attr]
+    (part,) = message.iter_attachments()
+    assert (part.get_content_type(), part.get_filename()) == ("application/pdf", "GH1-00001.pdf")
+    assert part.get_content() == content
+    assert Mail.select().count() == 0
 
 
 @pytest.mark.parametrize("field", ["recipient", "subject"])
