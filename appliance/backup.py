@@ -2,8 +2,9 @@
 
 Inside of the age encryption is a tar archive: `manifest.json` first, then the files that it lists, in its order. Names
 begin with where a file belongs: `config/` is the folder of the configuration, `state/` is `paths.state`, and
-`database/core.db` is the core database. Nothing is ever written unencrypted but a copy of the database, in a file
-without a name that only this process has open; the secrets in it are sealed with a key that isn't in it.
+`database/` has the core database, and those of modules as they were at the same moment. Nothing is ever written
+unencrypted but copies of databases, in files without a name that only this process has open; the secrets in them are
+sealed with a key that isn't in them.
 """
 
 import hashlib
@@ -14,16 +15,17 @@ import sqlite3
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from appliance import age, data_disk, db, modules
 from appliance.config import Config
 from appliance.errors import UserError
+from appliance.service import Database
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -66,19 +68,20 @@ def create(config: Config, out: BinaryIO, recipients: Iterable[str]) -> Manifest
     to = age.recipients(list(recipients))
     small = dict(_small_files(config))
     entries = [entry for entry, _ in small.values()]
-    with _copied(config) as copy:
-        if copy is not None:
+    with _copied(config) as copies:
+        for copy in copies:
             size = os.fstat(copy.file.fileno()).st_size
-            entries.append(Entry(DATABASE, size, _hash(_pieces(copy.file)), 0o660, "root", "gatehouse-core"))
+            of = copy.of
+            entries.append(Entry(of.name, size, _hash(_pieces(copy.file)), 0o660, of.owner, of.group))
         manifest = Manifest(
             format=FORMAT,
             product=metadata.version("gatehouse"),
-            schema=copy.schema if copy else 0,
+            schema=next((copy.schema for copy in copies if copy.of.name == DATABASE), 0),
             host=socket.gethostname(),
             created_at=int(time.time()),
             entries=tuple(entries),
         )
-        stream = _Stream(_archive(manifest, [content for _, content in small.values()], copy))
+        stream = _Stream(_archive(manifest, [content for _, content in small.values()], copies))
         age.encrypt(stream, out, to)
     return manifest
 
@@ -102,6 +105,11 @@ def named_files(config: Config) -> list[Path]:
 def kept_names() -> set[str]:
     """Names of the single files below `state/`: those that modules keep, and which data disk is ours."""
     return {f"state/{data_disk.REMEMBERED}", *(f"state/{name}" for module in modules.MODULES for name in module.keeps)}
+
+
+def databases() -> dict[str, Database]:
+    """Those of modules, by their names in a backup."""
+    return {f"database/{Path(kept.path).name}": kept for module in modules.MODULES for kept in module.databases}
 
 
 def is_plain(name: str) -> bool:
@@ -154,48 +162,90 @@ def _file(name: str, path: Path) -> Iterator[tuple[str, tuple[Entry, bytes]]]:
     yield name, (Entry(name, len(content), sha256, status.st_mode & 0o777, owner, group), content)
 
 
-@dataclass(frozen=True)
-class _Copy:
+class _Source(NamedTuple):
+    name: str
+    path: Path
+    owner: str
+    group: str
+
+
+class _Copy(NamedTuple):
+    of: _Source
     file: BinaryIO
     schema: int
 
 
+def _sources(config: Config) -> Iterator[_Source]:
+    """The SQLite databases that there are."""
+    for name, kept in databases().items():
+        if (path := config.paths.state / kept.path).exists():
+            yield _Source(name, path, kept.owner, kept.group)
+    if (path_ := db.sqlite_path(config.database_url)) is not None:
+        if not path_.exists():
+            raise UserError(f"{path_}: there is no database yet: run `gatehouse apply` first")
+        yield _Source(DATABASE, path_, "root", "gatehouse-core")
+
+
 @contextmanager
-def _copied(config: Config) -> Iterator[_Copy | None]:
-    """A consistent and sound copy of the SQLite database, in a file without a name; None for PostgreSQL."""
-    path = db.sqlite_path(config.database_url)
-    if path is None:
-        yield None
-        return
-    if not path.exists():
-        raise UserError(f"{path}: there is no database yet: run `gatehouse apply` first")
+def _copied(config: Config) -> Iterator[list[_Copy]]:
+    """Consistent and sound copies of one moment, in files without a name."""
+    with ExitStack() as stack:
+        sources = list(_sources(config))
+        opened = [(source, stack.enter_context(_opened(source.path))) for source in sources]
+        _stand_still(opened)
+        yield [stack.enter_context(_copy_of(config, source, database)) for source, database in opened]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as database:
+            yield database
+    except sqlite3.Error as error:
+        raise UserError(f"{path} can't be copied: {error}") from None
+
+
+def _stand_still(opened: Sequence[tuple[_Source, sqlite3.Connection]]) -> None:
+    """Begins a read transaction in each, at one moment: meanwhile nobody can write to those of modules.
+
+    So whatever one of them says of the core database is in this copy of it.
+    """
+    with ExitStack() as stack:
+        for source, _ in opened:
+            if source.name != DATABASE:
+                stack.enter_context(_opened(source.path)).execute("BEGIN IMMEDIATE")  # ends as it is closed
+        for _, database in opened:
+            database.execute("BEGIN")
+            database.execute("SELECT max(number) FROM schema_version").fetchone()
+
+
+@contextmanager
+def _copy_of(config: Config, source: _Source, database: sqlite3.Connection) -> Iterator[_Copy]:
     handle, name = tempfile.mkstemp(prefix=".backup-", dir=config.paths.state)
     with os.fdopen(handle, "rb") as file:
         try:
             with closing(sqlite3.connect(name)) as copy:
                 Path(name).unlink()  # so that nothing of it stays if we are killed
-                schema = _copy(path, copy)
+                schema = _copy(database, copy)
         except sqlite3.Error as error:
             Path(name).unlink(missing_ok=True)
-            raise UserError(f"{path} can't be copied: {error}") from None
-        yield _Copy(file, schema)
+            raise UserError(f"{source.path} can't be copied: {error}") from None
+        yield _Copy(source, file, schema)
 
 
-def _copy(path: Path, copy: sqlite3.Connection) -> int:
+def _copy(source: sqlite3.Connection, copy: sqlite3.Connection) -> int:
     """Its schema version. In steps within one read transaction, so that no commit of a writer makes it begin anew.
 
     Writers go on meanwhile (https://sqlite.org/isolation.html, https://sqlite.org/backup.html).
     """
     copy.execute("PRAGMA journal_mode = OFF")
     copy.execute("PRAGMA synchronous = OFF")
-    with closing(sqlite3.connect(path, isolation_level=None)) as source:
-        source.execute("BEGIN")
-        (schema,) = source.execute("SELECT max(number) FROM schema_version").fetchone()
-        (verdict,) = source.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise sqlite3.DatabaseError(f"it is damaged: {verdict}")
-        source.backup(copy, pages=_COPIED_AT_ONCE, sleep=0)
-        source.execute("COMMIT")
+    (schema,) = source.execute("SELECT max(number) FROM schema_version").fetchone()
+    (verdict,) = source.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise sqlite3.DatabaseError(f"it is damaged: {verdict}")
+    source.backup(copy, pages=_COPIED_AT_ONCE, sleep=0)
+    source.execute("COMMIT")
     return int(schema or 0)
 
 
@@ -219,13 +269,13 @@ class _Stream:
         return piece
 
 
-def _archive(manifest: Manifest, small: Iterable[bytes], copy: _Copy | None) -> Iterator[bytes]:
-    """The tar archive; the database, if any, comes last."""
+def _archive(manifest: Manifest, small: Iterable[bytes], copies: Iterable[_Copy]) -> Iterator[bytes]:
+    """The tar archive; the databases come last."""
     text = manifest.to_json()
     yield _header(Entry(MANIFEST, len(text), "", 0o600, "root", "root"), manifest.created_at)
     yield from _padded([text])
     contents: Iterator[Iterable[bytes]] = iter(
-        [*([content] for content in small), *([_pieces(copy.file)] if copy else [])]
+        [*([content] for content in small), *(_pieces(copy.file) for copy in copies)]
     )
     for entry, content in zip(manifest.entries, contents, strict=True):
         yield _header(entry, manifest.created_at)

@@ -18,7 +18,6 @@ from appliance.service import (
     Service,
     Setting,
     Upload,
-    is_enabled,
     python,
 )
 
@@ -29,11 +28,14 @@ ADMIN = Service(
     name="admin",
     description="the admin's pages",
     user="gatehouse-admin",
-    groups=("gatehouse-core", "gatehouse-collector", "gatehouse-vault"),
+    groups=("gatehouse-core", "gatehouse-collector", "gatehouse-vault", "gatehouse-dealers"),
     command=lambda config: python("appliance.admin.web"),
-    reads=("site", "paths", "database", "radius", "gateway", "dhcp", "portal", "mail", "acme", "tunnel", "vault"),
+    reads=(
+        *("site", "paths", "database", "radius", "gateway", "dhcp", "portal", "mail", "acme", "tunnel", "vault"),
+        "dealer",
+    ),
     writes=lambda config: [
-        *(config.paths.state / name for name in ("core", "admin", ASKED, *_catalogues(config))),
+        *(config.paths.state / name for name in ("core", "admin", ASKED, *_written_by_pages(config))),
         *(config.paths.run / name for name in ("admin", "guests")),
     ],
 )
@@ -48,10 +50,12 @@ WEB = Service(
 )
 
 
-def _catalogues(config: Config) -> Iterator[str]:
-    """Folders of modules whose pages write there themselves."""
-    if is_enabled(config, "netbackup"):
-        yield "vault"
+def _written_by_pages(config: Config) -> Iterator[str]:
+    """Folders of the enabled modules whose pages write there themselves."""
+    from appliance import modules  # which names this module too
+
+    for module in modules.enabled(config):
+        yield from (directory.path for directory in module.directories if directory.written_by_pages)
 
 
 def _nginx(config: Config, *more: str) -> list[str]:

@@ -43,6 +43,8 @@ class Place:
             return self.config.file.absolute()
         if name == backup.DATABASE and self.database:
             return self.database
+        if kept := backup.databases().get(name):
+            return self.state / kept.path
         return (self.config.file.absolute().parent if area == "config" else self.state) / rest
 
     def staged(self, name: str) -> Path:
@@ -52,7 +54,7 @@ class Place:
         target = self.target(name)
         root = self._root(target)
         kept = root / self._before / target.relative_to(root)
-        also = _DATABASE_ALSO if name == backup.DATABASE else ()
+        also = _DATABASE_ALSO if _is_database(name) else ()
         return swap.Move(str(target), str(kept), str(self.staged(name)), also)
 
     def kept(self) -> list[str]:
@@ -113,6 +115,7 @@ class Restore:
         if self.place is None or not self._complete:
             raise UserError("its end is missing")
         _verify_database(self.place, self.manifest)
+        _verify_databases_of_modules(self.place, self.manifest)
         _verify_named_files(self.place, self.manifest)
         return self.place
 
@@ -212,9 +215,13 @@ def _is_good(entry: Entry) -> bool:
     below = any(_is_below(entry.name, f"state/{folder}") for folder in backup.WHOLE)
     if entry.sha256 is None:
         return below and entry.size == 0 and 0 <= entry.mode <= 0o777
-    single = entry.name.startswith("config/") or entry.name in {backup.DATABASE, *backup.kept_names()}
-    fits = entry.size <= _MAX_SMALL_BYTES or entry.name == backup.DATABASE
+    single = entry.name.startswith("config/") or _is_database(entry.name) or entry.name in backup.kept_names()
+    fits = entry.size <= _MAX_SMALL_BYTES or _is_database(entry.name)
     return (below or single) and fits and entry.size >= 0 and 0 <= entry.mode <= 0o777
+
+
+def _is_database(name: str) -> bool:
+    return name == backup.DATABASE or name in backup.databases()
 
 
 def _is_below(name: str, folder: str) -> bool:
@@ -267,16 +274,29 @@ def _verify_room(place: Place, manifest: Manifest) -> None:
 
 
 def _verify_database(place: Place, manifest: Manifest) -> None:
-    if place.database is None:
-        return
-    staged = place.staged(backup.DATABASE)
+    if place.database is not None and _schema(place.staged(backup.DATABASE)) != manifest.schema:
+        raise UserError("its database isn't what its manifest says")
+
+
+def _verify_databases_of_modules(place: Place, manifest: Manifest) -> None:
+    for name in {entry.name for entry in manifest.entries} & backup.databases().keys():
+        kept, staged = backup.databases()[name], place.staged(name)
+        schema, known = _schema(staged), len(db.migrations(kept.migrations))
+        if schema > known:
+            raise UserError(
+                f"{name} was made by a newer program ({schema}; this one knows {known}): install that first"
+            )
+        for problem in kept.verify(staged):
+            raise UserError(f"{name} can't be used: {problem}")
+
+
+def _schema(staged: Path) -> int:
     try:
         with closing(sqlite3.connect(f"{staged.as_uri()}?immutable=1", uri=True)) as database:
             (schema,) = database.execute("SELECT max(number) FROM schema_version").fetchone()
     except sqlite3.Error as error:
         raise UserError(f"its database can't be used: {error}") from None
-    if schema != manifest.schema:
-        raise UserError("its database isn't what its manifest says")
+    return int(schema or 0)
 
 
 def _verify_named_files(place: Place, manifest: Manifest) -> None:

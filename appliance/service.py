@@ -64,13 +64,31 @@ class File:
 
 @dataclass(frozen=True)
 class Directory:
-    """A directory that services share or own, below `paths.state`, `paths.run` or on the data disk, if it is there."""
+    """A directory that services share or own, below `paths.state`, `paths.run` or on the data disk, if it is there.
+
+    The admin's pages write in one that is `written_by_pages`: there is no service between them and what is in it.
+    """
 
     base: Literal["state", "run", "data"]
     path: str
     owner: str
     group: str
     mode: int
+    written_by_pages: bool = False
+
+
+@dataclass(frozen=True)
+class Database:
+    """A module's own SQLite file below `paths.state`, which a backup has as it was when the core database was so.
+
+    `migrations` is the package of its numbered ones; `verify` yields what is wrong with a file that is to come back.
+    """
+
+    path: str
+    owner: str
+    group: str
+    migrations: str
+    verify: Callable[[Path], Iterable[str]]
 
 
 class Attention(NamedTuple):
@@ -188,7 +206,8 @@ class Module:
     `api` names the Python modules whose RESOURCES join the API, `metrics` those whose Collector joins /metrics.
     `summary` is what it does, in a sentence. `settings` are the pages of what owners may change without a shell.
     `steps` are those of the first run once it is active, `after_setup` pages (URL, title) to look at afterwards.
-    `keeps` are files below `paths.state` that a backup has beside the core database, the keys and what is enabled.
+    `keeps` are files below `paths.state` that a backup has beside the core database, the keys and what is enabled,
+    `databases` those that it copies as they are at one moment with that.
     """
 
     name: str
@@ -214,6 +233,7 @@ class Module:
     steps: tuple[Step, ...] = ()
     after_setup: tuple[tuple[str, str], ...] = ()
     keeps: tuple[str, ...] = ()
+    databases: tuple[Database, ...] = ()
 
 
 def marker(config: Config, module: str) -> Path:

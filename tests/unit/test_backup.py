@@ -267,7 +267,7 @@ def opened(data: bytes, key: Path) -> tuple[Manifest, list[bytes]]:
 
 
 def packed(manifest: Manifest, contents: list[bytes]) -> bytes:
-    return b"".join(backup._archive(manifest, contents, None))
+    return b"".join(backup._archive(manifest, contents, ()))
 
 
 @pytest.mark.parametrize("empty_url", ["sqlite"], indirect=True)
