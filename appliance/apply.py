@@ -13,6 +13,7 @@ from pathlib import Path
 
 from appliance import certificates, data_disk, db, launch, modules, supervise, systemd_units, web_server
 from appliance import config as configuration
+from appliance.accounts.database import open_core
 from appliance.accounts.models import core_db
 from appliance.config import Config
 from appliance.crypto import key_file
@@ -156,22 +157,6 @@ def make_users() -> None:
 def must_be_root() -> None:
     if os.geteuid() != 0:
         raise UserError("only root can do this: try again with sudo")
-
-
-@contextmanager
-def open_core(config: Config, create: bool = False) -> Iterator[None]:
-    """The core database, bound to the models and open; raises UserError where it isn't there yet."""
-    bind_core(config, create)
-    with core_db.connection_context():
-        yield
-
-
-def bind_core(config: Config, create: bool = False) -> None:
-    """For who opens and closes it himself; raises as `open_core` does."""
-    sqlite = db.sqlite_path(config.database_url)
-    if sqlite is not None and not create and not sqlite.exists():
-        raise UserError(f"{sqlite}: there is no database yet: run `gatehouse apply` first")
-    core_db.initialize(db.connect(config.database_url))
 
 
 def _make_directories(config: Config, directories: Iterable[Directory]) -> None:

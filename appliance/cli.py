@@ -27,9 +27,12 @@ from appliance import (
 from appliance import config as configuration
 from appliance.accounts import cli as accounts_cli
 from appliance.accounts import devices_cli, registration_cli, why
+from appliance.accounts.database import open_core
 from appliance.admin import links, tokens_cli
 from appliance.config import Config
 from appliance.core import CORE
+from appliance.dealers import cli as dealers_cli
+from appliance.dealers import cli_sales as sales_cli
 from appliance.doctor import cli as doctor_cli
 from appliance.errors import UserError
 from appliance.nas import cli as nas_cli
@@ -62,7 +65,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> str | None:
     config = configuration.load(args.config) if args.needs_config and args.run not in (_boot, _wishes) else Config()
-    with applying.open_core(config) if args.needs_core else contextlib.nullcontext():
+    with open_core(config) if args.needs_core else contextlib.nullcontext():
         text: str | None = args.run(args, config)
     return text
 
@@ -102,6 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     disk_cli.add_parser(commands)
     flows_cli.add_parser(commands)
     vault_cli.add_parser(commands)
+    dealers_cli.add_parser(commands)
+    sales_cli.add_parser(commands)
     return parser
 
 
@@ -189,7 +194,7 @@ def _silent_routers(config: Config) -> list[str]:
     """Lines; none where the database can't be asked, which is for others to say."""
     now, silent_s = int(time.time()), config.radius.silent_s
     try:
-        with applying.open_core(config):
+        with open_core(config):
             silent = watch.silent(watch.routers(silent_s, config.gateway.enabled), silent_s, now)
     except (UserError, OSError, peewee.PeeweeException):
         return []

@@ -5,7 +5,8 @@ from importlib.metadata import version
 
 import peewee
 
-from appliance import apply, certificates, slots
+from appliance import certificates, slots
+from appliance.accounts.database import open_core
 from appliance.admin import links, people
 from appliance.config import Config
 from appliance.errors import UserError
@@ -35,7 +36,7 @@ def _way_in(config: Config, host: str) -> str:
 
 def _has_owner(config: Config) -> bool:
     try:
-        with apply.open_core(config):
+        with open_core(config):
             return people.has_owner()
     except (UserError, OSError, peewee.PeeweeException):
         return False

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import peewee
 
-from appliance import apply, mail, process
+from appliance import mail, process
 from appliance.accounts import closing, leases, retention
+from appliance.accounts.database import bind_core
 from appliance.accounts.models import core_db
 from appliance.config import Config
 from appliance.crypto import load_box
@@ -125,7 +126,7 @@ def _machine() -> str:
 def _serve(config: Config, over: threading.Event) -> None:
     box = load_box(config.paths.state)
     sender, messages = Sender(box), mail.Sender(config, box)
-    apply.bind_core(config)
+    bind_core(config)
     with contextlib.closing(core_db):
         core_db.connect()
         scheduler = Scheduler(jobs(config, sender, messages), _machine())

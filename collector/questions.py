@@ -19,7 +19,7 @@ from typing import Any
 import duckdb
 import peewee
 
-from appliance import apply as applying
+from appliance.accounts.database import open_core
 from appliance.accounts.models import core_db
 from appliance.admin import audit
 from appliance.config import Config
@@ -97,12 +97,12 @@ def answer(config: Config, request: Request) -> Iterator[Piece | bytes]:
     """`columns`, then `rows` in pieces, then the `certificate`; or bytes, the certificate last."""
     kind = request.get("ask")
     if kind == "who":
-        with applying.open_core(config):
+        with open_core(config):
             yield told(config, request)
         return
     if kind not in ("search", "csv"):
         raise UserError(f"{kind!r} can't be asked: search, csv, who")
-    with applying.open_core(config), opened(config) as reading:
+    with open_core(config), opened(config) as reading:
         asked, others, zone = query(request), known(config, reading), config.site.timezone
         if kind == "csv":
             prepared = search.prepare(reading, asked, others, zone)

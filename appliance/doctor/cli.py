@@ -4,7 +4,7 @@ import argparse
 import contextlib
 from typing import Any
 
-from appliance import apply
+from appliance.accounts.database import bind_core
 from appliance.config import Config
 from appliance.doctor import run
 from appliance.doctor.findings import OK, STATES, Finding, Report
@@ -21,7 +21,7 @@ def add_parser(commands: Any) -> None:
 
 def _doctor(args: argparse.Namespace, config: Config) -> str:
     with contextlib.suppress(UserError):  # without a database the checks that need it say so
-        apply.bind_core(config)
+        bind_core(config)
     report = run.look(config)
     with contextlib.suppress(OSError, LookupError):  # only for the page, which shows it too
         run.keep(config, run.COMMAND, report)

@@ -12,8 +12,9 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import IO, Self
 
-from appliance import apply, data_disk, db
 from appliance import config as configuration
+from appliance import data_disk, db
+from appliance.accounts.database import open_core
 from appliance.accounts.models import core_db
 from appliance.config import Config
 from collector import places, worker
@@ -60,7 +61,7 @@ def configured(folder: Path, port: int) -> tuple[Path, Config]:
     router = Exporter(ip_network("127.0.0.1/32"), "router", True)
     (folder / "run" / places.EXPORTERS).write_text(text([router]), encoding="utf-8")
     config = configuration.load(file)
-    with apply.open_core(config, create=True):
+    with open_core(config, create=True):
         db.migrate(core_db.obj, db.migrations("appliance.migrations"))
     return file, config
 

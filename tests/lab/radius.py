@@ -11,6 +11,7 @@ from typing import Any
 
 from appliance import apply, certificates, config, launch
 from appliance.accounts import manage
+from appliance.accounts.database import open_core
 from appliance.accounts.models import Plan
 from appliance.crypto import SecretBox, load_box, new_secret
 from appliance.nas import clients, raddb
@@ -69,7 +70,7 @@ class RadiusServer:
 
     @contextmanager
     def core(self) -> Iterator[None]:
-        with apply.open_core(self.config):
+        with open_core(self.config):
             yield
 
     def plan(self, name: str, **values: object) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from appliance import apply, cli, config, db
+from appliance import cli, config, db
+from appliance.accounts.database import open_core
 from appliance.accounts.models import core_db
 from appliance.crypto import key_file
 
@@ -85,7 +86,7 @@ def toml(empty_url: str, tmp_path: Path) -> Path:
     key = key_file(loaded.paths.state)
     key.parent.mkdir(parents=True)
     key.write_bytes(bytes(32))
-    with apply.open_core(loaded, create=True):
+    with open_core(loaded, create=True):
         db.migrate(core_db.obj, db.migrations("appliance.migrations"))
     return path
 

@@ -17,6 +17,7 @@ import pytest
 
 from appliance import apply, config, modules, wishes
 from appliance.accounts import manage, vouchers
+from appliance.accounts.database import open_core
 from appliance.accounts.models import Account, Mail, Plan, Registration, Session, core_db
 from appliance.admin import frame, links, paths, people
 from appliance.admin.models import AdminSession, AdminUser, Audit
@@ -113,7 +114,7 @@ def box(toml: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Config]:
     modules.set_enabled(loaded, HOTSPOT, True)
     for folder in ("admin", ASKED, ANSWERED):
         (loaded.paths.state / folder).mkdir()
-    with apply.open_core(loaded):
+    with open_core(loaded):
         for role in people.ROLES:
             people.add(role, PASSWORD, role)
         manage.add(Plan, "plan", name="home", rate_down_bps=20_000_000)
@@ -210,7 +211,7 @@ def test_leaving_ends_the_session_for_good(box: Config, app: Any) -> None:
 
 
 def test_a_one_time_link_leads_to_the_first_login(box: Config, app: Any) -> None:
-    with apply.open_core(box):
+    with open_core(box):
         AdminUser.delete().execute()
     core_db.initialize(core_db.obj)
     one = Browser(app)
@@ -318,12 +319,15 @@ def test_an_account_is_made_changed_and_removed_and_all_of_it_is_on_record(box: 
 def test_a_plan_is_written_as_it_is_read(box: Config, app: Any) -> None:
     one = browser(app, "operator")
     form = {"name": "nights", "down": "20M", "up": "5M", "windows": "daily 22:00-06:00 @50M/10M", "quota": "10G/month"}
+    refused = one.post("/plans/new", form | {"price": "9.90"})
+    assert refused.status == 400 and 'value="9.90"' in refused.body
+    form |= {"price": "9.90", "currency": "eur"}
     assert one.post("/plans/new", form).headers["Location"] == "/plans/nights"
     page = one.get("/plans/nights").body
     assert "20 Mbit/s down, 5 up" in page
-    assert 'value="10G/month"' in page
+    assert 'value="10G/month"' in page and "costs 9.90 EUR" in page
     assert page.count('class="open"') == 7 * 8
-    again = dict(re.findall(r'<input id="[a-z_]+" name="([a-z_]+)" value="([^"]*)"', page))
+    again = dict(re.findall(r'<input id="[a-z_]+" name="([a-z_]+)"[^>]* value="([^"]*)"', page))
     assert one.post("/plans/nights", again).status == 303
     with core_db.connection_context():
         (last,) = Audit.select().order_by(Audit.id.desc()).limit(1)
@@ -507,7 +511,7 @@ def test_texts_by_language_and_a_logo_are_typed_and_shown_again(box: Config, app
 
 
 def test_the_consoles_link_is_no_good_once_an_owner_can_log_in(box: Config, app: Any) -> None:
-    with apply.open_core(box):
+    with open_core(box):
         AdminUser.delete().execute()
     core_db.initialize(core_db.obj)
     shown, used = links.create_for_console(box, "box"), links.create(box)
@@ -593,7 +597,7 @@ def test_a_refused_wish_comes_back_with_what_was_typed(box: Config, app: Any) ->
 
 def test_a_box_with_routers_only_speaks_of_no_gateway(box: Config) -> None:
     routers = replace(box, gateway=replace(box.gateway, enabled=False))
-    with apply.open_core(box):
+    with open_core(box):
         manage.add(Nas, "nas", name="gateway", address="127.0.0.1", kind=GATEWAY, secret=b"x", seen_at=1)
     own, other = browser(frame.Frame(box).app(), "owner"), browser(frame.Frame(routers).app(), "owner")
     for path, said in (

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance import apply, cli, config, db
+from appliance import cli, config, db
+from appliance.accounts.database import open_core
 from appliance.accounts.models import Account, core_db
 from appliance.crypto import key_file, load_box
 from appliance.tables import show
@@ -27,7 +28,7 @@ def file(tmp_path: Path) -> Path:
     key = key_file(loaded.paths.state)
     key.parent.mkdir()
     key.write_bytes(bytes(32))
-    with apply.open_core(loaded, create=True):
+    with open_core(loaded, create=True):
         db.migrate(core_db.obj, db.migrations("appliance.migrations"))
     return path
 
@@ -72,7 +73,7 @@ def test_password_from_standard_input_is_kept_sealed(run: Run, file: Path) -> No
     status, out, _ = run("account", "add", "bob", "--plan", "home", "--password-stdin", stdin="correct horse\n")
     assert (status, out) == (0, "account bob added")
     loaded = config.load(file)
-    with apply.open_core(loaded):
+    with open_core(loaded):
         sealed = bytes(Account.get(name="bob").password)
     assert b"horse" not in sealed
     assert load_box(loaded.paths.state).open(sealed) == "correct horse"

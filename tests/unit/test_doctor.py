@@ -25,7 +25,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyrad import packet as codec
 
-from appliance import apply, config, db
+from appliance import config, db
+from appliance.accounts.database import open_core
 from appliance.accounts.models import Account, LiveChange, Mail, Plan, Session, core_db
 from appliance.config import Config
 from appliance.crypto import load_box
@@ -344,7 +345,7 @@ def test_a_damaged_database(tmp_path: Path) -> None:
     settled = config.parse(f'[paths]\nstate = "{tmp_path}"\n')
     (tmp_path / "core").mkdir()
     file = tmp_path / "core" / "core.db"
-    with apply.open_core(settled, create=True):
+    with open_core(settled, create=True):
         db.migrate(core_db.obj, db.migrations("appliance.migrations"))
         Plan.insert_many([{"name": f"plan {n}" * 20} for n in range(400)]).execute()
         core_db.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -419,7 +420,7 @@ def router() -> Iterator[Router]:
 def site(toml: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Config]:
     monkeypatch.setattr(coa, "TRY_S", 0.1)
     loaded = config.load(toml)
-    with apply.open_core(loaded):
+    with open_core(loaded):
         yield loaded
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from appliance import apply, cli, config, db
+from appliance import cli, config, db
+from appliance.accounts.database import open_core
 from appliance.accounts.models import Session, core_db
 from appliance.config import Config
 from appliance.errors import Unavailable, UserError
@@ -42,7 +43,7 @@ def appliance(tmp_path_factory: pytest.TempPathFactory) -> Config:
     file = folder / "gatehouse.toml"
     file.write_text(f'{text}[database]\nurl = "sqlite:///{folder}/core.db"\n[site]\ntimezone = "Europe/Prague"\n')
     loaded = config.load(file)
-    with apply.open_core(loaded, create=True):
+    with open_core(loaded, create=True):
         db.migrate(core_db.obj, db.migrations("appliance.migrations"))
         Session.create(
             unique_id="1", account="=anna", nas="gw", acct_session_id="1", mac="aa:00:00:00:00:01",

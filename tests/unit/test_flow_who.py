@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from appliance import apply, cli, config, db
+from appliance import cli, config, db
+from appliance.accounts.database import open_core
 from appliance.accounts.models import Session, core_db
 from appliance.admin.models import Audit
 from appliance.config import Config
@@ -73,7 +74,7 @@ def appliance(tmp_path_factory: pytest.TempPathFactory) -> Config:
     file = folder / "gatehouse.toml"
     file.write_text(f'{text}[database]\nurl = "sqlite:///{folder}/core.db"\n[site]\ntimezone = "Europe/Prague"\n')
     loaded = config.load(file)
-    with apply.open_core(loaded, create=True):
+    with open_core(loaded, create=True):
         db.migrate(core_db.obj, db.migrations("appliance.migrations"))
         for number, (account, address, begin, end, outside) in enumerate(SESSIONS, 1):
             Session.create(
@@ -159,7 +160,7 @@ def test_a_routers_wrong_clock_widens_the_search(gatehouse: Any) -> None:
 
 
 def records(appliance: Config) -> list[Any]:
-    with apply.open_core(appliance):
+    with open_core(appliance):
         return list(Audit.select().order_by(Audit.id).dicts())
 
 
@@ -217,7 +218,7 @@ def test_one_address_is_one_accounts_at_a_time() -> None:
 
 
 def test_sessions_of_a_period(appliance: Config) -> None:
-    with apply.open_core(appliance):
+    with open_core(appliance):
         found = whose.holdings(T, T + 1000)
         assert {one.account for one in found} == {"anna", "ben", "carl"}
         assert len([one for one in found if one.account == "carl"]) == 2, "both of its addresses"

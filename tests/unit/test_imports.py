@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance import apply, config
+from appliance import config
 from appliance.accounts import imports, imports_attributes, imports_sql, imports_user_manager, unfinished
+from appliance.accounts.database import open_core
 from appliance.accounts.imports_daloradius import TABLES
 from appliance.accounts.models import Account, AccountUsage, Plan, VoucherBatch
 from appliance.crypto import load_box
@@ -95,7 +96,7 @@ def test_user_managers_users_are_accounts(gatehouse: Gatehouse, toml: Path) -> N
     assert changed["NOR9999"].startswith("its code has capitals")
     assert gatehouse("import", "user-manager", str(EXPORT), "--yes")[0] == 0
     loaded = config.load(toml)
-    with apply.open_core(loaded):
+    with open_core(loaded):
         assert load_box(loaded.paths.state).open(Account.get(name="anna").password) == 'quo"te \\ $5 č'
         assert Account.get(name="bob").enabled in (False, 0)
         assert json.loads(Account.get(name="eve").overrides)["vlan"] == 34
@@ -165,7 +166,7 @@ def test_daloradius_users_are_accounts_with_their_usage(gatehouse: Gatehouse, to
     assert left["bob"].startswith("its password can't be one here")
     assert gatehouse("import", "daloradius", str(DUMP), "--yes")[0] == 0
     loaded = config.load(toml)
-    with apply.open_core(loaded):
+    with open_core(loaded):
         anna = Account.get(name="anna")
         assert load_box(loaded.paths.state).open(anna.password) == 'it\'s; "fine" (really), ok\\'
         assert load_box(loaded.paths.state).open(Account.get(name="ježe").password) == "heslo č"
@@ -205,11 +206,11 @@ def test_the_preview_changes_nothing_and_doing_it_twice_neither(gatehouse: Gateh
     assert out.endswith("nothing was changed; with --yes it is done")
     assert "7 accounts, 2 vouchers in 1 batches; usage of 1" in out
     assert "1 × its password is hashed (Crypt-Password): CHAP needs the password itself: hashed" in out
-    with apply.open_core(config.load(toml)):
+    with open_core(config.load(toml)):
         assert Account.select().count() == Plan.select().count() == 0
     for _ in range(2):
         assert gatehouse("import", "daloradius", str(DUMP), "--yes")[0] == 0
-        with apply.open_core(config.load(toml)):
+        with open_core(config.load(toml)):
             assert (Account.select().count(), Plan.select().count(), VoucherBatch.select().count()) == (9, 2, 1)
             assert AccountUsage.select().count() == 2
     assert "9 × an account of this name is here already" in gatehouse("import", "daloradius", str(DUMP))[1]
@@ -220,7 +221,7 @@ def test_what_is_here_already_stays_as_it_is(gatehouse: Gatehouse, toml: Path) -
     gatehouse("account", "add", "bo'b", "--plan", "Gold", "--address", "198.51.100.9")
     gatehouse("voucher", "add", "summer-sale", "--plan", "Gold", "--count", "1")
     assert gatehouse("import", "daloradius", str(DUMP), "--yes")[0] == 0
-    with apply.open_core(config.load(toml)):
+    with open_core(config.load(toml)):
         assert Plan.get(name="Gold").rate_down_bps == 1_000_000
         assert Account.get(name="anna").plan.name == "Gold"
         assert Account.get(name="anna").address is None
@@ -235,7 +236,7 @@ def test_a_failure_half_way_leaves_nothing(gatehouse: Gatehouse, toml: Path, mon
         with monkeypatch.context() as patch:
             patch.setattr(imports, step, fail)
             assert gatehouse("import", "daloradius", str(DUMP), "--yes")[2] == "gatehouse: the disk is full"
-        with apply.open_core(config.load(toml)):
+        with open_core(config.load(toml)):
             counts = [model.select().count() for model in (Account, Plan, VoucherBatch, AccountUsage)]
             assert counts == [0, 0, 0, 0], step
 
@@ -247,7 +248,7 @@ def test_killed_after_the_last_word_it_is_completed_by_whoever_comes_next(
         patch.setattr(unfinished, "settle", lambda work: None)
         gatehouse("import", "daloradius", str(DUMP), "--yes")
     assert "try again in a minute" in gatehouse("import", "daloradius", str(DUMP), "--yes")[2]
-    with apply.open_core(config.load(toml)):
+    with open_core(config.load(toml)):
         assert not Account.select().where(Account.enabled).exists()  # until the very end
         assert {batch.name[0] for batch in VoucherBatch.select()} == {"+", "s"}
         VoucherBatch.update(created_at=int(time.time()) - 61).execute()
@@ -272,7 +273,7 @@ def test_killed_it_can_be_repeated_without_doubles(gatehouse: Gatehouse, toml: P
     )
     words = [sys.executable, "-m", "appliance.cli", "--config", str(toml), "import", "daloradius", str(big), "--yes"]
     maker = subprocess.Popen(words, cwd=Path(__file__).parents[2], stdout=subprocess.DEVNULL)
-    with apply.open_core(config.load(toml)):
+    with open_core(config.load(toml)):
         while Account.select().count() < 300:
             assert maker.poll() is None
             time.sleep(0.01)
@@ -284,10 +285,10 @@ def test_killed_it_can_be_repeated_without_doubles(gatehouse: Gatehouse, toml: P
     assert early[2] == (
         "gatehouse: another import of these accounts is under way, or was killed: try again in a minute"
     )
-    with apply.open_core(config.load(toml)):
+    with open_core(config.load(toml)):
         VoucherBatch.update(created_at=int(time.time()) - 61).execute()
     assert gatehouse("import", "daloradius", str(big), "--yes")[0] == 0
-    with apply.open_core(config.load(toml)):
+    with open_core(config.load(toml)):
         assert Account.select().where(Account.enabled & Account.batch.is_null()).count() == count
         assert [plan.name for plan in Plan.select()] == ["Gold"]
         assert VoucherBatch.select().count() == 0

@@ -14,7 +14,8 @@ from pathlib import Path
 import peewee
 import pytest
 
-from appliance import apply, config, db
+from appliance import config, db
+from appliance.accounts.database import bind_core
 from appliance.accounts.models import Plan, core_db
 from appliance.errors import Unavailable
 from appliance.jobs import MAX_PAUSE_S, Job, Scheduler
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def core(toml: Path) -> Iterator[None]:
     """Opened as the service does it."""
-    apply.bind_core(config.load(toml))
+    bind_core(config.load(toml))
     core_db.connect()
     yield
     core_db.close()

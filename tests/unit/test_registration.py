@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from appliance import apply, config, guest_verbs, verbs
+from appliance import config, guest_verbs, verbs
 from appliance.accounts import erasure, guest_writes, manage, registration, retention
+from appliance.accounts.database import open_core
 from appliance.accounts.guest_writes import Office
 from appliance.accounts.lookup import Lookup
 from appliance.accounts.models import Account, AccountUsage, Device, Mail, Plan, Registration, Session, core_db
@@ -73,7 +74,7 @@ def by(toml: Path) -> Iterator[Any]:
         toml.write_text(toml.read_text() + PORTAL.format(decides) + MAIL)
         return Guests(config.load(toml))
 
-    with apply.open_core(config.load(toml)):
+    with open_core(config.load(toml)):
         manage.add(Plan, "plan", name="free", validity_s=HOUR, quota_bytes=10**9, quota_period="day")
         manage.add(Plan, "plan", name="home", validity_s=30 * DAY, devices=2)
     yield guests

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance import apply, config, modules
+from appliance.accounts.database import open_core
 from appliance.errors import UserError
 from appliance.nas import reach, tunnel
 from appliance.nas.models import Nas
@@ -420,7 +421,7 @@ def test_status_and_list_name_a_silent_router(run: Run, file: Path) -> None:  # 
     run("nas", "add", "attic", "--address", "192.0.2.7")
     run("nas", "add", "barn", "--address", "192.0.2.8")
     now = int(time.time())
-    with apply.open_core(config.load(file)):
+    with open_core(config.load(file)):
         Nas.update(seen_at=now - 90_000).where(Nas.name == "attic").execute()
         Nas.update(seen_at=now - 200).where(Nas.name == "barn").execute()
     lines = run("nas", "list")[1].splitlines()

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance import apply, config, db
+from appliance import config, db
 from appliance.accounts import unfinished, vouchers
+from appliance.accounts.database import open_core
 from appliance.accounts.models import Account, AccountUsage, Plan, VoucherBatch
 from appliance.accounts.wording import plan as plan_in_words
 from appliance.crypto import load_box
@@ -41,7 +42,7 @@ def test_a_voucher_is_an_account_whose_name_and_password_are_its_code(gatehouse:
     assert len(set(codes)) == 25
     assert {row["state"] for row in listed(gatehouse, "summer")} == {"unused"}
     loaded = config.load(toml)
-    with apply.open_core(loaded):
+    with open_core(loaded):
         for code in codes:
             account = Account.get(name=code)
             assert load_box(loaded.paths.state).open(account.password) == code
@@ -70,10 +71,10 @@ def test_the_last_day_of_unused_vouchers_is_moved(gatehouse: Gatehouse, toml: Pa
     gatehouse("voucher", "add", "summer", "--plan", "week", "--count", "3", "--unused-until", "2031-12-31")
     status, said, _ = gatehouse("voucher", "extend", "summer", "--unused-until", "2032-01-31")
     assert (status, said) == (0, "batch summer: 3 vouchers may be used first until 2032-01-31")
-    with apply.open_core(config.load(toml)):
+    with open_core(config.load(toml)):
         assert VoucherBatch.get().unused_until == 1959202800
     assert gatehouse("voucher", "extend", "summer", "--unused-until", "none")[0] == 0
-    with apply.open_core(config.load(toml)):
+    with open_core(config.load(toml)):
         assert VoucherBatch.get().unused_until is None
     assert gatehouse("voucher", "extend", "summer", "--unused-until", "soon")[0] == 1
 
@@ -83,7 +84,7 @@ def test_what_became_of_each_voucher(gatehouse: Gatehouse, toml: Path) -> None:
     gatehouse("voucher", "add", "summer", "--plan", "week", "--count", "6", "--unused-until", "2031-12-31")
     codes = [str(row["code"]) for row in listed(gatehouse, "summer")]
     now = int(time.time())
-    with apply.open_core(config.load(toml)):
+    with open_core(config.load(toml)):
         for code, first in zip(codes, (None, now - 60, now - 8 * 86_400, now - 60, None, None), strict=True):
             Account.update(first_login_at=first).where(Account.name == code).execute()
         AccountUsage.create(
@@ -94,7 +95,7 @@ def test_what_became_of_each_voucher(gatehouse: Gatehouse, toml: Path) -> None:
     assert [row["state"] for row in listed(gatehouse, "summer")] == states
     (batch,) = listed(gatehouse)
     assert [batch[state] for state in ("unused", "active", "used_up", "lapsed", "revoked")] == [2, 1, 2, 0, 1]
-    with apply.open_core(config.load(toml)):
+    with open_core(config.load(toml)):
         VoucherBatch.update(unused_until=now - 1).execute()
     (batch,) = listed(gatehouse)
     assert [batch[state] for state in ("unused", "active", "used_up", "lapsed", "revoked")] == [0, 1, 2, 2, 1]
@@ -112,7 +113,7 @@ def test_a_code_that_somebody_has_is_made_anew(
     assert gatehouse("voucher", "add", "summer", "--plan", "week", "--count", "2")[0] == 0
     assert {row["code"] for row in listed(gatehouse, "summer")} == {"c" * 12, "d" * 12}
     loaded = config.load(toml)
-    with apply.open_core(loaded):
+    with open_core(loaded):
         assert load_box(loaded.paths.state).open(Account.get(name="d" * 12).password) == "d" * 12
 
 
@@ -129,7 +130,7 @@ def test_a_failure_half_way_leaves_nothing(gatehouse: Gatehouse, toml: Path, mon
 
     monkeypatch.setattr(vouchers, "_write", fail_at_last)
     assert gatehouse("voucher", "add", "summer", "--plan", "week", "--count", "3000")[2].endswith("the disk is full")
-    with apply.open_core(config.load(toml)):
+    with open_core(config.load(toml)):
         assert Account.select().count() == VoucherBatch.select().count() == 0
 
 
@@ -145,7 +146,7 @@ def making(toml: Path, count: int) -> "subprocess.Popen[bytes]":
 def test_a_killed_command_leaves_nothing_that_can_be_seen_or_used(gatehouse: Gatehouse, toml: Path) -> None:
     gatehouse(*PLAN)
     maker = making(toml, 100_000)
-    with apply.open_core(config.load(toml)):
+    with open_core(config.load(toml)):
         while Account.select().count() < 300:
             assert maker.poll() is None
             time.sleep(0.01)
@@ -155,18 +156,18 @@ def test_a_killed_command_leaves_nothing_that_can_be_seen_or_used(gatehouse: Gat
     assert "This voucher had to be used before" in gatehouse("why", code)[1]  # the login's own rules say so
     assert listed(gatehouse) == []
     assert "there is no" in gatehouse("voucher", "list", "big")[2]
-    with apply.open_core(config.load(toml)):
+    with open_core(config.load(toml)):
         unfinished.sweep()
         assert Account.select().count() > 0  # its maker may still live
         VoucherBatch.update(created_at=int(time.time()) - 61).execute()
     assert gatehouse("voucher", "add", "big", "--plan", "week", "--count", "10")[0] == 0
-    with apply.open_core(config.load(toml)):
+    with open_core(config.load(toml)):
         assert Account.select().count() == 10
 
 
 def test_a_command_that_was_taken_for_dead_says_so(gatehouse: Gatehouse, toml: Path) -> None:
     gatehouse(*PLAN)
-    with apply.open_core(config.load(toml)):
+    with open_core(config.load(toml)):
         batch = unfinished.begin("slow", Plan.get())
         VoucherBatch.update(created_at=1).execute()
         unfinished.sweep()
@@ -204,7 +205,7 @@ def test_two_of_the_same_name_at_once(gatehouse: Gatehouse, toml: Path) -> None:
     makers = [making(toml, 2000) for _ in range(2)]
     done = sorted(maker.wait() for maker in makers)
     assert done == [0, 1]
-    with apply.open_core(config.load(toml)):
+    with open_core(config.load(toml)):
         assert Account.select().count() == 2000
         assert [batch.name for batch in VoucherBatch.select()] == ["big"]
 
@@ -303,7 +304,7 @@ def test_only_what_nobody_has_used_is_removed(gatehouse: Gatehouse, toml: Path) 
     for name in ("summer", "winter"):
         gatehouse("voucher", "add", name, "--plan", "week", "--count", "5")
     codes = [str(row["code"]) for row in listed(gatehouse, "summer")]
-    with apply.open_core(config.load(toml)):
+    with open_core(config.load(toml)):
         Account.update(first_login_at=int(time.time()) - 60).where(Account.name.in_(codes[:2])).execute()
     gatehouse("voucher", "revoke", codes[0])
     gatehouse("voucher", "revoke", codes[4])
@@ -362,7 +363,7 @@ def test_a_plan(gatehouse: Gatehouse, toml: Path) -> None:
         "Mo-Fr 8:00-20:00 @1M/1M, Sa 9:00-12:00",
     )
     assert gatehouse("plan", "add", "odd", *words, "--validity", "36h")[0] == 0
-    with apply.open_core(config.load(toml)):
+    with open_core(config.load(toml)):
         assert plan_in_words(Plan.get()) == (
             "0.5 Mbit/s down",
             "500 MB a day, then slower",

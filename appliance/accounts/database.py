@@ -1,0 +1,25 @@
+"""The core database, opened as the configuration says. Services import this, and not all that `apply` renders."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from appliance import db
+from appliance.accounts.models import core_db
+from appliance.config import Config
+from appliance.errors import UserError
+
+
+@contextmanager
+def open_core(config: Config, create: bool = False) -> Iterator[None]:
+    """Bound to the models and open; raises UserError where it isn't there yet."""
+    bind_core(config, create)
+    with core_db.connection_context():
+        yield
+
+
+def bind_core(config: Config, create: bool = False) -> None:
+    """For who opens and closes it himself; raises as `open_core` does."""
+    sqlite = db.sqlite_path(config.database_url)
+    if sqlite is not None and not create and not sqlite.exists():
+        raise UserError(f"{sqlite}: there is no database yet: run `gatehouse apply` first")
+    core_db.initialize(db.connect(config.database_url))
