@@ -19,6 +19,7 @@ from appliance.config_checks import EMAIL as EMAIL
 from appliance.config_checks import between as _between
 from appliance.config_checks import certificate as _certificate
 from appliance.config_checks import ports as _ports
+from appliance.config_dealer import Dealer as Dealer
 from appliance.config_netflow import Netflow as Netflow
 from appliance.config_portal import Portal as Portal
 from appliance.config_portal import Texts
@@ -211,6 +212,7 @@ class Config:
     tunnel: Tunnel = field(default_factory=Tunnel)
     netflow: Netflow = field(default_factory=Netflow)
     vault: Vault = field(default_factory=Vault)
+    dealer: Dealer = field(default_factory=Dealer)
     mail: Mail = field(default_factory=Mail)
     privacy: Privacy = field(default_factory=Privacy)
     file: Path = DEFAULT_FILE

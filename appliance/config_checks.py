@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 EMAIL = re.compile(rf"[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]{{1,64}}@{_LABEL}(?:\.{_LABEL})+")
 HOST = re.compile(r"(?=.{4,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")
+_IBAN = re.compile(r"[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}")
 
 
 def ports(section: object, *keys: str) -> None:
@@ -51,3 +52,11 @@ def _is_own(host: str) -> bool:
     except ValueError:
         return host == "localhost"
     return found.is_private or found.is_loopback
+
+
+def iban(text: str) -> bool:
+    """Whether its length is possible and its check digits are right (ISO 13616, ISO 7064 MOD 97-10)."""
+    plain = text.replace(" ", "")
+    if not _IBAN.fullmatch(plain):
+        return False
+    return int("".join(str(int(letter, 36)) for letter in plain[4:] + plain[:4])) % 97 == 1

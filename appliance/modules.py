@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 from appliance.config import Config
 from appliance.core import CORE
+from appliance.dealers.module import DEALER
 from appliance.errors import UserError
 from appliance.service import Module, is_enabled, marker
 from appliance.vault.module import NETBACKUP
 from collector.module import NETFLOW
 from portal.module import HOTSPOT
 
-MODULES: tuple[Module, ...] = (HOTSPOT, NETFLOW, NETBACKUP)
+MODULES: tuple[Module, ...] = (HOTSPOT, NETFLOW, NETBACKUP, DEALER)
 
 
 def by_name(name: str) -> Module:

@@ -30,7 +30,7 @@ ONLY_IMPORTERS = {
     "pyftpdlib": ("appliance/vault/server.py", "appliance/vault/ftp_*.py"),
     "OpenSSL": ("appliance/vault/ftp_*.py",),
     "duckdb": ("collector/*.py", "collector/store/*.py"),
-    "fpdf": ("appliance/accounts/sheets.py",),
+    "fpdf": ("appliance/accounts/sheets.py", "appliance/dealers/paper.py"),
     "segno": ("appliance/accounts/sheets.py",),
     "radiusd": ("rlm_python/hotspot.py",),
 }

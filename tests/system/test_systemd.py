@@ -14,6 +14,7 @@ import pytest
 from appliance import data_disk
 from appliance.config import Config
 from appliance.core import CORE
+from appliance.dealers.module import DEALER
 from appliance.service import Service
 from appliance.vault.module import NETBACKUP
 from collector.module import COLLECTOR, EXPORTER, NETFLOW
@@ -47,7 +48,7 @@ FLOWS_PORT = 2055
 FTP_PORTS = {21, 990}
 PORTS_OF_HOTSPOT = {"udp": {53, 67, 1812, 1813, 3799, 18121, 18122}, "tcp": {53, 8080}}
 PORTS = {"udp": {53, 67, 1812, 1813, FLOWS_PORT, 3799, 18121, 18122}, "tcp": {53, 8080, 8090, *FTP_PORTS}}
-MODULES = (HOTSPOT, NETFLOW, NETBACKUP)
+MODULES = (HOTSPOT, NETFLOW, NETBACKUP, DEALER)
 SERVICES = [
     service
     for service in (*CORE.services, *(service for module in MODULES for service in module.services))
@@ -425,12 +426,12 @@ def test_all_comes_back_with_the_machine(site: Site, end: Callable[[Machine], No
     assert journey.surf(guest) == address, "the session didn't outlive the reboot"
 
 
-FIRST_PAGES = {"hotspot": "/sessions", "netflow": "/flows", "netbackup": "/vaults"}
+FIRST_PAGES = {"hotspot": "/sessions", "netflow": "/flows", "netbackup": "/vaults", "dealer": "/dealers"}
 
 
 @pytest.mark.parametrize(
     "enabled",
-    [("hotspot",), ("netflow",), ("netbackup",), ("netflow", "netbackup"), ()],
+    [("hotspot",), ("netflow",), ("netbackup",), ("dealer",), ("netflow", "netbackup"), ()],
     ids=lambda names: "+".join(names) or "none",
 )
 def test_modules_run_and_show_their_pages_only_while_they_are_enabled(site: Site, enabled: tuple[str, ...]) -> None:
@@ -445,7 +446,12 @@ def test_modules_run_and_show_their_pages_only_while_they_are_enabled(site: Site
         units = site.machine.run("systemctl", "list-unit-files", "--plain", "--no-legend", "gatehouse-*")
         roots = {"gatehouse-apply.service", "gatehouse-wishes.path", "gatehouse-wishes.service"}
         assert {line.split()[0] for line in units.splitlines()} == roots | {f"{s.unit}.service" for s in here}
-        of = {"hotspot": PORTS_OF_HOTSPOT, "netflow": {"udp": {FLOWS_PORT}}, "netbackup": {"tcp": FTP_PORTS}}
+        of = {
+            "hotspot": PORTS_OF_HOTSPOT,
+            "netflow": {"udp": {FLOWS_PORT}},
+            "netbackup": {"tcp": FTP_PORTS},
+            "dealer": {},
+        }
         ports = {
             kind: set().union(*(of[name].get(kind, set()) for name in enabled)) | ({8090} if kind == "tcp" else set())
             for kind in PORTS
