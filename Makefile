@@ -7,8 +7,8 @@ PYTHON := .venv/bin/python
 run: .venv/run.stamp ## the whole appliance in network namespaces; GUEST=0: no guest, ONCE=1: end after its journey
 	@$(PYTHON) -m tests.lab.run $(if $(filter 0,$(GUEST)),--no-guest) $(if $(filter 1,$(ONCE)),--once)
 
-test: .venv/test.stamp lint ## the whole suite but the slow proofs
-	$(PYTHON) -m pytest
+test: .venv/test.stamp lint ## the whole suite but the slow proofs, files beside each other, as many only wait
+	$(PYTHON) -m pytest --numprocesses=3 --dist=loadfile
 
 test-system: .venv/test.stamp .venv/image.stamp ## slow proofs: Debian 13, systemd, Ansible, the image; SHORT=1: without the longest
 	@./tests/install-packages tests/system/packages.txt

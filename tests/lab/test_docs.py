@@ -22,6 +22,7 @@ def appliance(world: World) -> Appliance:
     """With all modules, and a data disk for them."""
     made = world.appliance(netflow=True)
     made.cli("enable", "netbackup")
+    made.cli("enable", "dealer")
     return made
 
 
@@ -39,7 +40,7 @@ def shell(appliance: Appliance) -> Path:
 
 CHAPTERS = (
     *("first-run.md", "configuration.md", "hotspot.md", "routeros.md", "portal.md", "operation.md", "api.md"),
-    *("netflow.md", "netbackup.md"),
+    *("netflow.md", "netbackup.md", "dealer.md"),
 )
 
 

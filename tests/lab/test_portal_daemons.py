@@ -210,7 +210,7 @@ def test_dnsmasq_has_two_capabilities_and_no_more(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "status"),
     [
-        (f"ghp{os.getpid()}-guest", "a", "NXDOMAIN"),  # what the guest calls itself
+        pytest.param(f"ghp{os.getpid()}-guest", "a", "NXDOMAIN", id="guest"),  # what it calls itself
         ("wpad", "a", "NXDOMAIN"),
         ("2.0.10.10.in-addr.arpa", "ptr", "NXDOMAIN"),
         ("login.gatehouse.internal", "aaaa", "NOERROR"),

@@ -365,7 +365,7 @@ def test_another_file_system_at_the_same_place_gets_its_own_journal(
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"listen": "everywhere"}, 'listen: an address such as "::"'),
+        ({"listen": "everywhere"}, "listen: an address such as"),
         ({"port": 0}, "port: 0 is not between"),
         ({"keep_days": 0}, "keep_days: 0 is not between 1 and 3650"),
         ({"spool_mb": 1}, "spool_mb: 1 is not between 16"),
