@@ -133,6 +133,24 @@ def browser(app: Any, role: str) -> Browser:
     return one
 
 
+def attack(app: Any, pages: list[frame.Page]) -> None:
+    """Strangers, each role, and forms without their token, at pages of any module."""
+    stranger = Browser(app)
+    for page in pages:
+        wanted = {True: 401, False: 303 if page.method == "GET" else 403}[frame.is_api(page.path)]
+        assert stranger.send(page).status == wanted, page.path
+    for role in people.ROLES:
+        one = browser(app, role)
+        token = one.token()
+        for page in pages:
+            may = people.ROLES.index(role) >= people.ROLES.index(page.needs)
+            reply = one.send(page, token=token)
+            assert (reply.status == 403) == (not may), (page.path, page.method, reply.status)
+            assert reply.status < 500, (page.path, reply.body)
+            if page.method != "GET":
+                assert "was not ours" in one.send(page, {"name": "x"}, "wrong").body or not may
+
+
 def concrete(path: str) -> str:
     return re.sub(r"<[\w:]+>", "nobody", path)
 

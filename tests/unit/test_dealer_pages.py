@@ -28,7 +28,7 @@ from appliance.dealers.models import ledger_db as database
 from appliance.dealers.module import DEALER
 from tests.unit import dealer_world, test_admin
 from tests.unit.dealer_world import customer, dealer, last_month, sold, taken
-from tests.unit.test_admin import NASTY, Browser, browser
+from tests.unit.test_admin import NASTY, browser
 from tests.unit.test_admin_import import upload
 from tests.unit.test_api import Program
 
@@ -74,20 +74,7 @@ def test_every_page_is_attacked(box: Config, app: Any, kiosk: Any) -> None:
     """As all of the admin's are: strangers, roles, forms without their token."""
     pages = [page for page in test_admin.routes(box) if page.path.startswith(OURS)]
     assert len(pages) > 30
-    stranger = Browser(app)
-    for page in pages:
-        wanted = {True: 401, False: 303 if page.method == "GET" else 403}[frame.is_api(page.path)]
-        assert stranger.send(page).status == wanted, page.path
-    for role in people.ROLES:
-        one = browser(app, role)
-        token = one.token()
-        for page in pages:
-            may = people.ROLES.index(role) >= people.ROLES.index(page.needs)
-            reply = one.send(page, token=token)
-            assert (reply.status == 403) == (not may), (page.path, page.method, reply.status)
-            assert reply.status < 500, (page.path, reply.body)
-            if page.method != "GET":
-                assert "was not ours" in one.send(page, {"name": "x"}, "wrong").body or not may
+    test_admin.attack(app, pages)
 
 
 def test_nasty_words_are_escaped_everywhere(box: Config, app: Any, kiosk: Any) -> None:

@@ -134,20 +134,7 @@ def test_every_page_is_attacked(box: Config, app: Any, office: Any) -> None:
     """As all of the admin's are: strangers, roles, forms without their token."""
     pages = [page for page in test_admin.routes(box) if "vault" in page.path or "netbackup" in page.path]
     assert len(pages) > 20
-    stranger = Browser(app)
-    for page in pages:
-        wanted = {True: 401, False: 303 if page.method == "GET" else 403}[frame.is_api(page.path)]
-        assert stranger.send(page).status == wanted, page.path
-    for role in people.ROLES:
-        one = browser(app, role)
-        token = one.token()
-        for page in pages:
-            may = people.ROLES.index(role) >= people.ROLES.index(page.needs)
-            reply = one.send(page, token=token)
-            assert (reply.status == 403) == (not may), (page.path, page.method, reply.status)
-            assert reply.status < 500, (page.path, reply.body)
-            if page.method != "GET":
-                assert "was not ours" in one.send(page, {"name": "x"}, "wrong").body or not may
+    test_admin.attack(app, pages)
 
 
 def test_without_a_catalogue_the_pages_say_so(box: Config, app: Any) -> None:
