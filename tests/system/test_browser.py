@@ -133,14 +133,14 @@ def codes(world: World, appliance: Appliance, owner: str) -> list[str]:
 
 
 def a_vault(world: World, appliance: Appliance) -> None:
-    """With two versions of a file, and one that was removed."""
+    """With two versions of a file, and of one that was removed."""
     password = appliance.cli("vault", "add", "office").split()[-1]
-    file, url = appliance.directory / "hill.rsc", "ftp://127.0.0.1/hill.rsc"
+    file, url = appliance.directory / "export.rsc", "ftp://127.0.0.1"
     for text in ("/ip address\nadd address=10.0.0.1/24 interface=ether1\n", "/ip address\n"):
         file.write_text(text, encoding="ascii")
-        world.gw.run("curl", "-sS", "-u", f"office:{password}", "-T", str(file), url)
-    world.gw.run("curl", "-sS", "-u", f"office:{password}", "-T", str(file), "ftp://127.0.0.1/old.rsc")
-    world.gw.run("curl", "-sS", "-u", f"office:{password}", "-Q", "DELE old.rsc", "ftp://127.0.0.1/")
+        for name in ("hill.rsc", "old.rsc"):
+            world.gw.run("curl", "-sS", "-u", f"office:{password}", "-T", str(file), f"{url}/{name}")
+    world.gw.run("curl", "-sS", "-u", f"office:{password}", "-Q", "DELE old.rsc", f"{url}/")
 
 
 def a_dealer(appliance: Appliance) -> None:
