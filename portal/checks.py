@@ -19,7 +19,7 @@ from appliance.doctor.findings import BAD, OK, WARN, Check, Finding
 from appliance.doctor.machine import again
 from appliance.errors import Unavailable
 from appliance.nas import raddb, status
-from appliance.nas.models import GATEWAY, Nas
+from appliance.nas.models import GATEWAY, PROCESSES, Nas
 from portal import asking, dhcp, nft, phones, ruleset
 from portal.radius import RadiusClient
 
@@ -224,7 +224,7 @@ def _taken(config: Config, subject: str, now: float) -> Finding:
 def radius(config: Config) -> Iterator[Finding]:
     """Status-Server of both processes, and a login that has to be refused, by the gateway's own secret."""
     watch, down = status.Watch(config, raddb.status_secret(config)), False
-    for process in raddb.PROCESSES:
+    for process in PROCESSES:
         try:
             watch.of_process(process)
         except Unavailable as error:

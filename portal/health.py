@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from appliance.config import Config
 from appliance.core import LOOPBACK, page
 from appliance.errors import Unavailable, UserError
-from appliance.nas.raddb import PROCESSES
+from appliance.nas.models import PROCESSES
 from appliance.nas.status import Watch
 from portal.protocol import GatewayClient, Who
 

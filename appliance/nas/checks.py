@@ -17,7 +17,7 @@ from appliance.doctor.findings import BAD, OK, WARN, Check, Finding
 from appliance.doctor.machine import again
 from appliance.errors import Unavailable, UserError
 from appliance.nas import coa, raddb, setup, status, watch
-from appliance.nas.models import GATEWAY, Nas
+from appliance.nas.models import GATEWAY, PROCESSES, Nas
 from appliance.units import format_ago, format_duration
 
 AT_ONCE = 32  # routers asked side by side: one that is away takes 3 s
@@ -127,7 +127,7 @@ def _counters(config: Config, rows: list[Nas]) -> dict[str, dict[str, status.Cou
         asking = status.Watch(config, raddb.status_secret(config))
         for nas in rows:
             router = status.Router(nas.name, nas.address, bool(nas.require_message_authenticator))
-            found = {process: asking.of_router(process, router) for process in raddb.PROCESSES}
+            found = {process: asking.of_router(process, router) for process in PROCESSES}
             asked[nas.name] = {process: counters for process, counters in found.items() if counters is not None}
     except UserError:
         pass

@@ -11,8 +11,7 @@ from appliance.config import Config
 from appliance.crypto import new_secret
 from appliance.errors import UserError
 from appliance.nas import login_page, routers, setup, status, watch
-from appliance.nas.models import COA, Nas
-from appliance.nas.raddb import PROCESSES
+from appliance.nas.models import COA, PROCESSES, Nas
 from appliance.nas.routers import Wanted
 from appliance.tables import show
 from appliance.units import format_ago

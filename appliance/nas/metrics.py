@@ -6,6 +6,7 @@ from appliance.api.metrics import Metric, Sample
 from appliance.config import Config
 from appliance.errors import Unavailable, UserError
 from appliance.nas import raddb, status, watch
+from appliance.nas.models import PROCESSES
 
 
 class Collector:
@@ -28,7 +29,7 @@ class Collector:
             asking = status.Watch(self._config, raddb.status_secret(self._config))
         except UserError:  # there is no key yet
             return
-        up = {process: _answers(asking, process) for process in raddb.PROCESSES}
+        up = {process: _answers(asking, process) for process in PROCESSES}
         states = [Sample({"process": process}, int(answers)) for process, answers in up.items()]
         yield Metric("radius_up", "gauge", "1 where the process answers.", states)
         if up["authentication"]:

@@ -4,6 +4,7 @@ import peewee
 
 from appliance.accounts.models import CoreModel
 
+PROCESSES = ("authentication", "accounting")  # of FreeRADIUS
 GATEWAY = "gateway"
 KINDS = ("gateway", "mikrotik", "chilli", "other")
 COA = ("coa", "disconnect", "none")  # what the router takes: changes, only Disconnect, or nothing

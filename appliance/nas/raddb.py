@@ -11,9 +11,9 @@ from appliance.config import Config
 from appliance.crypto import derived_secret
 from appliance.db import sqlite_path
 from appliance.nas.clients import Client
+from appliance.nas.models import PROCESSES
 from appliance.service import File
 
-PROCESSES = ("authentication", "accounting")
 RADSEC = "radsec"
 _GROUP = "gatehouse-core"
 _TEMPLATES = "rlm_python.raddb"

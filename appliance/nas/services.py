@@ -4,7 +4,8 @@ import sysconfig
 
 from appliance.config import Config
 from appliance.launch import TREE
-from appliance.nas.raddb import PROCESSES, RADSEC
+from appliance.nas.models import PROCESSES
+from appliance.nas.raddb import RADSEC
 from appliance.service import Service
 
 _AFTER_LOGINS = ("/usr/bin/nice", "-n", "10")  # a flood of accounting leaves the processor to those who log in

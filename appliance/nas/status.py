@@ -14,8 +14,7 @@ from pyrad import packet as codec
 from appliance.config import Config
 from appliance.errors import Unavailable, UserError
 from appliance.nas import coa
-from appliance.nas.models import Nas
-from appliance.nas.raddb import PROCESSES
+from appliance.nas.models import PROCESSES, Nas
 
 _STATUS_SERVER = 12  # RFC 5997, 3
 _KINDS = {"authentication": ("Access", "Auth", 0x01), "accounting": ("Accounting", "Acct", 0x02)}
