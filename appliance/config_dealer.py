@@ -9,7 +9,7 @@ from appliance.config_checks import EMAIL, between, iban
 _COUNTRY = re.compile(r"[A-Z]{2}")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _BIC = re.compile(r"[A-Z]{6}[A-Z0-9]{2}([A-Z0-9]{3})?")
-_SERIES = re.compile(r"[A-Z0-9]{0,8}")
+_SERIES = re.compile(r"[A-Z0-9]{0,7}[A-Z]")  # no digit at its end: the dealer's own number follows
 LEGAL = ("name", "street", "city", "postcode", "country", "company_id")  # without these no invoice is issued
 
 

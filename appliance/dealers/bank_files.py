@@ -37,6 +37,8 @@ def read(content: bytes, zone: ZoneInfo, currency: str) -> tuple[str, list[Movem
     """The account's IBAN, where the file says it, and its movements. Raises UserError."""
     if len(content) > MOST_BYTES:
         raise UserError(f"a statement of more than {MOST_BYTES // 1_000_000} MB isn't read: take a shorter time")
+    if b"\0" in content[:1000]:  # UTF-16, in which a document type would look different
+        raise UserError("the file isn't in UTF-8, or is no text: export it again as camt.053 or CSV in UTF-8")
     if content.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<"):
         return _camt(content, zone)
     try:
@@ -96,7 +98,7 @@ def _movement(part: ElementTree.Element, entry: ElementTree.Element, zone: ZoneI
     words = [*_texts(part, "RmtInf/Ustrd"), *_texts(part, "RmtInf/Strd/CdtrRefInf/Ref"), _text(part, "AddtlTxInf")]
     return Movement(
         at=_day(_text(entry, "BookgDt/Dt") or _text(entry, "BookgDt/DtTm")[:10], zone),
-        amount_minor=sign * abs(money.parse(amount.text or "", currency)),
+        amount_minor=sign * abs(money.parse_iso(amount.text or "", currency)),
         currency=currency,
         end_to_end=_known(_text(part, "Refs/EndToEndId")),
         message_id=next(filter(None, (_text(part, path) for path in _MESSAGES)), "") or _text(entry, _BATCH),

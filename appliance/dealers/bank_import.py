@@ -9,14 +9,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 from appliance.config import Config
-from appliance.dealers import bank_files, invoices, money, payouts
+from appliance.dealers import bank_files, invoices, money, months, payouts
 from appliance.dealers.bank_files import Movement
 from appliance.dealers.ledger_db import writing
 from appliance.dealers.models import Invoice, InvoicePayment, Payout, PayoutLine
 from appliance.errors import UserError
 
+_FAILED = "it was marked failed, and the bank has made it"
+_NEAR_S = 10 * 86_400  # between a movement and the same one as somebody recorded it
 MATCHED, KNOWN, UNMATCHED, OTHER = "matched", "known", "unmatched", "other"
 _WORDS = re.compile(r"[A-Za-z0-9]+-[0-9]{5,}")
 _VARIABLE_SYMBOL = re.compile(r"\bVS[:/ ]*0*([0-9]{1,10})\b", re.I)
@@ -60,12 +63,14 @@ def _named(found: Iterable[Movement]) -> Iterator[Movement]:
 
 def look(config: Config, movements: Iterable[Movement]) -> list[Outcome]:
     """What `apply` would do, by the same code."""
-    return [_outcome(movement, _match(movement)) for movement in movements]
+    zone = config.site.timezone
+    return [_outcome(movement, _match(movement, zone)) for movement in movements]
 
 
 def apply(config: Config, movements: Iterable[Movement], who: str) -> list[Outcome]:
     """Each movement in a transaction of its own; a file that is read again changes nothing."""
-    return [_outcome(movement, _applied(movement, who)) for movement in movements]
+    zone = config.site.timezone
+    return [_outcome(movement, _applied(movement, zone, who)) for movement in movements]
 
 
 def _outcome(movement: Movement, match: _Match) -> Outcome:
@@ -74,9 +79,9 @@ def _outcome(movement: Movement, match: _Match) -> Outcome:
     return Outcome(movement, match.state, ", ".join(row.number for row in rows), match.why)
 
 
-def _applied(movement: Movement, who: str) -> _Match:
+def _applied(movement: Movement, zone: ZoneInfo, who: str) -> _Match:
     with writing():
-        match = _match(movement)
+        match = _match(movement, zone)
         if match.state != MATCHED:
             return match
         try:
@@ -103,7 +108,7 @@ def _record(movement: Movement, match: _Match, who: str) -> None:
 # Which movement is which
 
 
-def _match(movement: Movement) -> _Match:
+def _match(movement: Movement, zone: ZoneInfo) -> _Match:
     if InvoicePayment.get_or_none(InvoicePayment.source == movement.source):
         return _Match(KNOWN, "it was read before")
     line = _line(movement.end_to_end)
@@ -111,7 +116,7 @@ def _match(movement: Movement) -> _Match:
         return _came_in(movement, line)
     if line is not None:
         return _transfer(movement, line)
-    return _whole_payout(movement) or _by_number(movement)
+    return _whole_payout(movement) or _by_number(movement, zone)
 
 
 def _line(end_to_end: str) -> Any:
@@ -130,9 +135,16 @@ def _transfer(movement: Movement, line: Any) -> _Match:
     if line.payout.currency != movement.currency or line.amount_minor != -movement.amount_minor:
         shown = money.text(line.amount_minor, line.payout.currency)
         return _Match(UNMATCHED, f"it names the transfer {line.end_to_end}, which is of {shown}")
+    if _never_made(line):
+        return _Match(UNMATCHED, f"it names the transfer {line.end_to_end}: {_FAILED}")
     if line.state != payouts.SENT:
         return _Match(KNOWN, f"the transfer {line.end_to_end} was marked {line.state} before")
     return _Match(MATCHED, f"the transfer {line.end_to_end} to {line.name}", (line,))
+
+
+def _never_made(line: Any) -> bool:
+    """Marked failed; one that was made and came back has its payment."""
+    return line.state == payouts.FAILED and InvoicePayment.get_or_none(InvoicePayment.payout_line == line) is None
 
 
 def _whole_payout(movement: Movement) -> _Match | None:
@@ -140,8 +152,12 @@ def _whole_payout(movement: Movement) -> _Match | None:
     payout = Payout.get_or_none(Payout.message_id == movement.message_id) if movement.message_id else None
     if payout is None:
         return None
-    lines = tuple(line for line in payouts.lines_of(payout) if line.state == payouts.SENT)
+    every = payouts.lines_of(payout)
+    lines = tuple(line for line in every if line.state == payouts.SENT)
     if not lines:
+        made = [line for line in every if not _never_made(line)]
+        if len(made) < len(every) and sum(line.amount_minor for line in made) != -movement.amount_minor:
+            return _Match(UNMATCHED, f"it names payout {payout.message_id}: {_FAILED}")
         return _Match(KNOWN, f"payout {payout.message_id} was marked before")
     total = sum(line.amount_minor for line in lines)
     if payout.currency != movement.currency or total != -movement.amount_minor:
@@ -150,7 +166,7 @@ def _whole_payout(movement: Movement) -> _Match | None:
     return _Match(MATCHED, f"all of payout {payout.message_id}", lines)
 
 
-def _by_number(movement: Movement) -> _Match:
+def _by_number(movement: Movement, zone: ZoneInfo) -> _Match:
     found = _named_invoices(movement)
     if not found:
         return _Match(UNMATCHED, "it names no invoice")
@@ -159,6 +175,9 @@ def _by_number(movement: Movement) -> _Match:
     (row,) = found
     if row.currency != movement.currency:
         return _Match(UNMATCHED, f"it names {row.number}, which is in {row.currency}")
+    if (at := _recorded_by_hand(row, movement)) is not None:
+        day = months.day(at, zone)
+        return _Match(UNMATCHED, f"it names {row.number}, and may be the one recorded by hand on {day}")
     sent = PayoutLine.get_or_none((PayoutLine.invoice == row) & (PayoutLine.state == payouts.SENT))
     if sent is not None:
         return replace(_transfer(movement, sent), why=f"it names {row.number}, which is in a payout")
@@ -166,6 +185,16 @@ def _by_number(movement: Movement) -> _Match:
     if row.cancelled_at is not None or row.kind != invoices.INVOICE or -movement.amount_minor > rest:
         return _Match(UNMATCHED, f"it names {row.number}, of which {money.text(rest, row.currency)} remains to be paid")
     return _Match(MATCHED, f"it names {row.number}", invoice=row)
+
+
+def _recorded_by_hand(row: Any, movement: Movement) -> int | None:
+    """When a payment of that amount was made that somebody recorded and nobody took back, some days around it."""
+    near = InvoicePayment.at.between(movement.at - _NEAR_S, movement.at + _NEAR_S)
+    own = (InvoicePayment.invoice == row) & InvoicePayment.source.startswith(invoices.BY_HAND)
+    made = InvoicePayment.amount_minor == -movement.amount_minor
+    found: list[Any] = list(InvoicePayment.select().where(own & made & near).order_by(InvoicePayment.at))
+    back = InvoicePayment.select().where(own & (InvoicePayment.amount_minor == movement.amount_minor)).count()
+    return int(found[back].at) if len(found) > back else None
 
 
 def _named_invoices(movement: Movement) -> list[Any]:

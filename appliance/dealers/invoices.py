@@ -28,6 +28,7 @@ INVOICE, CREDIT = "invoice", "credit note"  # kinds
 DRAFT, ISSUED, PARTLY, PAID, OVERDUE, CANCELLED = STATES = (
     *("draft", "issued", "partly paid", "paid", "overdue", "cancelled"),
 )
+BY_HAND = "by hand "  # begins the source of a payment that somebody recorded
 SENT = "sent"  # state of a payout's line that the bank hasn't confirmed
 
 
@@ -291,7 +292,7 @@ def pay(
             amount_minor=amount_minor,
             at=at,
             reference=reference,
-            source=source or f"by hand {uuid.uuid4()}",
+            source=source or f"{BY_HAND}{uuid.uuid4()}",
             recorded_at=int(time.time()),
             who=who,
         )

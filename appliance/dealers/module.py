@@ -86,7 +86,9 @@ SETTINGS = Group(
         Setting("dealer.email", "E-mail for questions", "Of dealers, about an invoice"),
         Setting("dealer.currency", "Currency", "Three letters, such as EUR"),
         Setting("dealer.invoice_due_days", "Invoices are due after, days"),
-        Setting("dealer.series", "Numbers of invoices begin with", "Up to eight capitals and digits"),
+        Setting(
+            "dealer.series", "Numbers of invoices begin with", "Up to eight capitals and digits, the last one a letter"
+        ),
         Setting("dealer.mail_invoices", "Send invoices by e-mail", "Each issued one to its dealer"),
         Setting("dealer.automatic_month_end", "End months by itself", "Settle and issue invoices without being asked"),
         Setting("dealer.month_end_day", "On this day of the next month", "1 to 28"),

@@ -1,6 +1,7 @@
 """A month's end in one go: what was earned is settled, and its invoices are issued; a payout is somebody's own word.
 
-Each step leaves what it did, so that it may be broken off anywhere and be run again.
+Each step leaves what it did, so that it may be broken off anywhere and be run again; drafts that it left are issued by
+a person.
 """
 
 import time
@@ -45,12 +46,22 @@ def is_due(config: Config, now: int) -> bool:
 def run(
     config: Config, period: Period, who: str, now: int | None = None, dealers: Iterable[Any] | None = None
 ) -> Outcome:
-    """Raises UserError for a month that isn't over."""
+    """Settles, and issues the month's invoices, those too that somebody was killed before. A draft that replaces a
+    cancelled one is left to a person. Raises UserError for a month that isn't over."""
     now = int(time.time()) if now is None else now
     earning.catch_up(config, now)
-    result = settlement.run(config, period, who, dealers, now)
-    issued, drafts = issue(config, drafts_of(period.name), now)
+    asked = None if dealers is None else list(dealers)
+    result = settlement.run(config, period, who, asked, now)
+    mine = None if asked is None else {int(getattr(dealer, "id", dealer)) for dealer in asked}
+    new = [one for one in drafts_of(period.name) if (mine is None or one.dealer_id in mine) and not _replaces(one)]
+    issued, drafts = issue(config, new, now)
     return Outcome(period.name, result.settled, tuple(issued), tuple(drafts), result.skipped)
+
+
+def _replaces(draft: Any) -> bool:
+    """One that was cancelled."""
+    before = Invoice.select().where((Invoice.settlement == draft.settlement_id) & Invoice.cancelled_at.is_null(False))
+    return bool(before.exists())
 
 
 def drafts_of(period: str = "") -> list[Any]:

@@ -141,9 +141,11 @@ def _read(content: bytes) -> list[dict[str, str]]:
 
 def _is_whole(lines: list[dict[str, str]]) -> bool:
     try:
-        return all(isinstance(json.loads(line["record"]), dict) and int(line["number"]) >= 0 for line in lines)
-    except ValueError:
+        records = [json.loads(line["record"]) for line in lines if int(line["number"]) >= 0]
+    except (ValueError, RecursionError):
         return False
+    is_one = len(records) == len(lines) and all(isinstance(record, dict) for record in records)
+    return is_one and all(_is_amount(amount) for end in (0, -1) for amount in records[end].values())
 
 
 def _opening(line: dict[str, str]) -> Iterator[str]:
@@ -163,10 +165,37 @@ def _record(line: dict[str, str]) -> dict[str, Any]:
     """With all that the ledger's have, whatever they are."""
     record: dict[str, Any] = json.loads(line["record"])
     names = {"dealer" if name == "dealer_id" else name for name in ledger.FIELDS} | {"entries"}
-    entries = record.get("entries")
-    if set(record) != names or not isinstance(entries, dict) or not all(type(n) is int for n in entries.values()):
+    if set(record) != names or not _has_types(record):
         raise UserError(f"posting {line['number']}: its record isn't one of the ledger's")
     return record
+
+
+_NUMBERS = ("dealer", "n", "scheme_version", "amount_minor", "at", "due_at", "base_minor", "volume_minor",
+            "whole_minor", "recorded_at")  # fmt: skip
+_LAST = 253_402_214_400  # the last day that has a date (UTC s)
+
+
+def _has_types(record: Mapping[str, Any]) -> bool:
+    """Those of the ledger's, and a time that can be shown; all other values are text that can be hashed."""
+    entries, words = record["entries"], [record[name] for name in record if name not in (*_NUMBERS, "entries")]
+    if not isinstance(entries, dict) or not all(isinstance(word, str) for word in words):
+        return False
+    numbers = [*(record[name] for name in _NUMBERS), *entries.values()]
+    return all(map(_is_amount, numbers)) and 0 <= record["at"] < _LAST and _is_unicode(record)
+
+
+def _is_amount(value: object) -> bool:
+    """A whole number, as the ledger can hold it."""
+    return type(value) is int and abs(value) < 2**63
+
+
+def _is_unicode(record: Mapping[str, Any]) -> bool:
+    """Half a character of UTF-16 (`"\\ud800"`) can be in JSON and in no hash."""
+    try:
+        _text(record).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _reads_as(line: dict[str, str], record: Mapping[str, Any]) -> Iterator[str]:

@@ -119,6 +119,58 @@ def test_a_transfer_in_a_payout_is_the_one_that_a_movement_with_its_number_is(co
     assert payouts.propose(conf, NOW) == [] and state(row) == "paid"
 
 
+def test_a_transfer_that_was_marked_failed_and_was_made_is_left_to_a_person(conf: Config) -> None:
+    row = invoice(conf, dealer("eva"))
+    payout = payouts.make(conf, [row], "jana", NOW)
+    (line,) = payouts.lines_of(payout)
+    payouts.fail(line, NOW)
+    why = "it was marked failed, and the bank has made it"
+    batch = f"<Btch><MsgId>{payout.message_id}</MsgId></Btch>"
+    for content in (camt(entry("100.00", transaction(line.end_to_end))), camt(entry("100.00", batch))):
+        ((state_, said_),) = said(conf, content)
+        assert state_ == "unmatched" and said_.endswith(why)
+    assert invoices.paid_minor(row) == 0
+
+
+def test_one_that_was_confirmed_and_came_back_was_made(conf: Config) -> None:
+    payout = payouts.make(conf, [invoice(conf, dealer("eva"))], "jana", NOW)
+    payouts.confirm(payout, NOW, "jana")
+    (line,) = payouts.lines_of(payout)
+    assert said(conf, camt(entry("100.00", transaction(line.end_to_end), "CRDT", "B2")))[0][0] == "matched"
+    assert said(conf, camt(entry("100.00", transaction(line.end_to_end))))[0][0] == "known"
+
+
+def test_what_was_recorded_by_hand_does_not_count_again(conf: Config) -> None:
+    row = invoice(conf, dealer("eva"))
+    at = bank_import.read(camt(entry("40.00", "")), conf)[0].at
+    invoices.pay(row, 4_000, at - 2 * 86_400, "bank")
+    content = b"date,amount,reference\n2026-11-03,-40.00,GH1-00001\n"
+    why = "it names GH1-00001, and may be the one recorded by hand on 2026-11-01"
+    assert said(conf, content) == [("unmatched", why)]
+    assert invoices.paid_minor(row) == 4_000
+    assert said(conf, content.replace(b"-11-", b"-12-")) == [("matched", "GH1-00001")]
+    invoices.pay(row, -4_000, at, "it was another's")
+    assert said(conf, content) == [("matched", "GH1-00001")]
+
+
+def test_what_was_recorded_by_hand_is_not_the_transfer_of_the_other_half(conf: Config) -> None:
+    row = invoice(conf, dealer("eva"))
+    invoices.pay(row, 5_000, bank_import.read(camt(entry("50.00", "")), conf)[0].at, "bank")
+    payout = payouts.make(conf, [row], "jana", NOW)
+    assert said(conf, b"date,amount,reference\n2026-11-03,-50.00,GH1-00001\n")[0][0] == "unmatched"
+    assert [line.state for line in payouts.lines_of(payout)] == [payouts.SENT]
+
+
+def test_a_bank_may_write_more_zeros_and_a_table_may_not(conf: Config) -> None:
+    (movement,) = bank_import.read(camt(entry("1.50000", "")), conf)
+    assert movement.amount_minor == -150
+    for text in ("1.500", '"1,500"'):
+        with pytest.raises(UserError, match="is no amount in CZK"):
+            bank_import.read(f"date,amount,reference\n2026-11-03,{text},x\n".encode(), conf)
+    with pytest.raises(UserError, match="is no amount in CZK"):
+        bank_import.read(camt(entry("1.505", "")), conf)
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
     [
@@ -133,6 +185,8 @@ def test_a_transfer_in_a_payout_is_the_one_that_a_movement_with_its_number_is(co
         (b'date,amount,reference\n2026-11-03,1,"' + b"x" * 140_000, "can't be read as a table"),
         (b"<?xml version='1.0' encoding='utf-7x'?><Document/>", "can't be read as XML"),
         (b"\xff\xfe", "save it as CSV in UTF-8"),
+        ("<!DOCTYPE a [<!ENTITY b 'c'>]><Document/>".encode("utf-16-le"), "the file isn't in UTF-8"),
+        ("<Document/>".encode("utf-16-be"), "the file isn't in UTF-8"),
     ],
 )
 def test_what_is_no_statement_is_said_in_one_line(conf: Config, content: bytes, why: str) -> None:

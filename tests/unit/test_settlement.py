@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import peewee
 import pytest
 
 from appliance.config import Config
-from appliance.dealers import agreements, dealers, invoices, ledger, months, settlement
+from appliance.dealers import agreements, dealers, earning, invoices, ledger, month_end, months, settlement
 from appliance.dealers.models import Invoice, Settlement, SettlementLine, ledger_db
 from appliance.dealers.schemes import Terms
 from appliance.errors import UserError
@@ -189,3 +190,34 @@ def test_numbers_have_no_gap_and_drafts_have_none(conf: Config) -> None:
     again = invoices.draft(conf, drafts[2].settlement, LATER)
     assert invoices.issue(conf, again, LATER).number == "GH1-00004"
     assert invoices.issue(conf, drafts[1], LATER).number == "GH1-00005"
+
+
+def test_a_month_end_issues_what_is_settled_and_leaves_replacements_to_a_person(conf: Config, monkeypatch: Any) -> None:
+    monkeypatch.setattr(earning, "catch_up", lambda *_: None)  # nothing was sold
+    eva, jan, ota = dealer("eva"), dealer("jan"), dealer("ota")
+    for who in (eva, jan, ota):
+        earn(who, 1000, at("2026-10-10 12:00"))
+    settlement.run(conf, OCTOBER, "jana", [ota], LATER)  # and killed before the invoice
+    first = month_end.run(conf, OCTOBER, "jana", LATER, [eva])
+    assert [row.number for row in first.issued] == ["GH1-00001"]
+    invoices.cancel(conf, first.issued[0], "the address was wrong", LATER)
+    rest = month_end.run(conf, OCTOBER, "jana", LATER).issued
+    assert [row.number for row in rest] == ["GH2-00001", "GH3-00001"]
+    assert month_end.run(conf, OCTOBER, "jana", LATER).issued == ()
+    assert [row.dealer.name for row in month_end.drafts_of("2026-10")] == ["eva"]
+
+
+def test_a_series_ends_in_a_letter_as_the_dealers_number_follows(conf: Config) -> None:
+    assert [replace(conf.dealer, series=series).series for series in ("", "G", "2026GH")] == ["", "G", "2026GH"]
+    with pytest.raises(ValueError, match="series: 'GH1' can't be one: write it as GH"):
+        replace(conf.dealer, series="GH1")
+
+
+def test_no_two_dealers_have_a_number_in_common(conf: Config) -> None:
+    for n in (1, 11):
+        earn(dealer(f"dealer-{n}"), 1000, at("2026-10-10 12:00"))
+    settled(conf)
+    one, two = Invoice.select()
+    Invoice.update(number="GH11-00001").where(Invoice.id == one.id).execute()
+    with pytest.raises(peewee.IntegrityError, match="number"):
+        Invoice.update(number="GH11-00001").where(Invoice.id == two.id).execute()

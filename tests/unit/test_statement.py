@@ -67,15 +67,18 @@ def forge_everything(lines: Lines) -> None:
     ],
 )
 def test_whatever_was_changed_is_found(conf: Config, forge: Callable[[Lines], object], why: str) -> None:
-    content = made(conf)
-    assert list(statement.verify(content)) == []
-    lines = list(csv.DictReader(io.StringIO(content.decode())))
+    assert list(statement.verify(made(conf))) == []
+    assert any(why in problem for problem in statement.verify(forged(conf, forge)))
+
+
+def forged(conf: Config, forge: Callable[[Lines], object]) -> bytes:
+    lines = list(csv.DictReader(io.StringIO(made(conf).decode())))
     forge(lines)
     text = io.StringIO()
     writer = csv.DictWriter(text, statement.COLUMNS)
     writer.writeheader()
     writer.writerows(lines)
-    assert any(why in problem for problem in statement.verify(text.getvalue().encode()))
+    return text.getvalue().encode()
 
 
 def test_a_part_begins_where_the_one_before_ended(conf: Config) -> None:
@@ -104,6 +107,37 @@ def test_what_is_no_statement_is_said(content: bytes) -> None:
 def test_a_record_that_is_none_of_the_ledger_is_said(conf: Config) -> None:
     with pytest.raises(UserError, match="its record isn't one of the ledger's"):
         list(statement.verify(made(conf).replace(b'""kind"":', b'""sort"":')))
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"at": "x"},
+        {"at": 10**18},
+        {"at": True},
+        {"currency": 5},
+        {"amount_minor": 1.5},
+        {"note": None},
+        {"note": "\ud800"},
+        {"entries": {"accrued": 2**80, "expense": -(2**80)}},
+    ],
+)
+def test_values_that_no_ledger_has_are_said(conf: Config, facts: dict[str, object]) -> None:
+    with pytest.raises(UserError, match="posting 1: its record isn't one of the ledger's"):
+        list(statement.verify(forged(conf, lambda lines: rehashed(lines, facts))))
+
+
+@pytest.mark.parametrize("end", [0, -1])
+@pytest.mark.parametrize("record", ['{"CZK accrued":"x"}', '{"CZK accrued":null}', "[" * 100_000])
+def test_balances_that_are_no_numbers_are_said(conf: Config, record: str, end: int) -> None:
+    with pytest.raises(UserError, match="that is no statement"):
+        list(statement.verify(forged(conf, lambda lines: lines[end].update(record=record))))
+
+
+def rehashed(lines: Lines, facts: dict[str, object]) -> None:
+    with_record(lines[1], **facts)
+    if "\\ud800" not in lines[1]["record"]:
+        lines[1]["hash"] = ledger.digest(lines[0]["hash"], json.loads(lines[1]["record"]))
 
 
 def test_on_pages_it_has_the_table_inside(conf: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,6 +179,7 @@ CREATE TABLE invoice (
 );
 CREATE UNIQUE INDEX invoice_settlement ON invoice (settlement_id)
     WHERE settlement_id IS NOT NULL AND kind = 'invoice' AND cancelled_at IS NULL;
+CREATE UNIQUE INDEX invoice_number ON invoice (number);
 CREATE INDEX invoice_dealer ON invoice (dealer_id, issued_at);
 CREATE INDEX invoice_issued ON invoice (issued_at);
 CREATE TRIGGER invoice_stays BEFORE UPDATE OF dealer_id, settlement_id, kind, corrects_id, series, serial, number,
