@@ -23,6 +23,7 @@ _LATE_S = 2 * 86_400  # how late a router may tell of a first login, for it to b
 # By the index account_voucher: a few steps for each batch, however many vouchers it has.
 _USED = """SELECT a.id FROM voucher_batch b CROSS JOIN account a
 WHERE b.price_minor > ? AND a.batch_id = b.id AND a.enabled IN (?, ?) AND a.first_login_at >= ?
+AND NOT (a.enabled = ? AND coalesce(a.valid_until, a.first_login_at + 1) <= a.first_login_at)
 AND NOT EXISTS (SELECT 1 FROM charge c WHERE c.source = 'voucher:' || CAST(a.id AS TEXT)) LIMIT ?"""
 
 
@@ -177,11 +178,12 @@ def _sold(kind: str, account: Any, plan: Any, now: int, what: str) -> None:
 def record_first_logins(now: int, since: int | None = None, limit: int = 5000) -> int:
     """Vouchers of batches with a price that logged in for the first time, each charged and paid by its batch's price.
 
-    In short writes. `since`: from which first login on it is looked; without it two days back, as routers may tell
-    late. Returns how many were recorded; less than `limit` means that there are no more.
+    Not of one that had been taken back when its login was noted. In short writes. `since`: from which first login on
+    it is looked; without it two days back, as routers may tell late. Returns how many were recorded; less than
+    `limit` means that there are no more.
     """
     begin = now - _LATE_S if since is None else since
-    found = [row[0] for row in execute(_USED, 0, True, False, begin, limit).fetchall()]
+    found = [row[0] for row in execute(_USED, 0, True, False, begin, False, limit).fetchall()]
     for piece in in_pieces(found):
         with core_db.atomic():
             execute(f"{_CHARGE} AND a.id IN ({marks(piece)}) ON CONFLICT DO NOTHING", VOUCHER, int(time.time()), *piece)

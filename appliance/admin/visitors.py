@@ -103,10 +103,14 @@ class Entrance:
         return ask.page(self.login_page, login="", error="")
 
     def log_in(self, ask: Ask, done: Callable[[Any, str], None]) -> Any:
-        """As for the admin's pages each try counts, by address and by name. `done` is for who may enter."""
+        """As for the admin's pages each try counts. `done` is for who may enter.
+
+        By a name from elsewhere `check` counts: whoever guesses it doesn't lock out whose it is.
+        """
         form, address = ask.form(), way_in.address()
         login, password = form.get("login", "")[:64], form.get("password", "")[:200]
-        if wait_s := ask.frame.tries.wait_s((f"{self.name} address {address}", f"{self.name} name {login}"), ask.now):
+        tried = (f"{self.name} address {address}", f"{self.name} name {login} from {address}")
+        if wait_s := ask.frame.tries.wait_s(tried, ask.now):
             return self._refuse(ask, 429, login, f"Too many tries: wait {wait_s} seconds.")
         try:
             with self.opened(ask.config):

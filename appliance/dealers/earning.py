@@ -27,7 +27,9 @@ _OVERLAP = 1000  # payments: on PostgreSQL one with a lower id may appear later
 SALE = (
     "SELECT p.id, p.amount_minor, p.at, p.source, c.source, c.kind, c.account_id, c.account, c.batch_id, c.plan,"
     " c.amount_minor, c.currency, c.at,"
-    " coalesce((SELECT min(f.at) FROM charge f WHERE f.account_id = c.account_id AND f.cancelled_at IS NULL), c.at)"
+    " coalesce((SELECT min(f.at) FROM charge f WHERE f.account_id = c.account_id AND f.cancelled_at IS NULL),"
+    " (SELECT min(f.at) FROM charge f WHERE c.account_id IS NULL AND c.batch_id IS NULL AND f.account_id IS NULL"
+    " AND f.batch_id IS NULL AND f.account = c.account AND f.cancelled_at IS NULL), c.at)"
     " FROM payment p JOIN charge c ON c.id = p.charge_id"
 )
 
@@ -252,7 +254,7 @@ def _first_look(sale: Sale, versions: _Versions, config: Config) -> _Seen | None
 
 def owner(sale: Sale) -> int | None:
     """The id of the dealer whose customer or batch it was at the time of the charge."""
-    where = "valid_from <= ? AND (valid_to IS NULL OR valid_to > ?) ORDER BY id LIMIT 1"
+    where = "valid_from <= ? AND (valid_to IS NULL OR valid_to > ?) ORDER BY valid_from DESC, id DESC LIMIT 1"
     for kind, ref in holders(sale):
         by = "ref" if isinstance(ref, int) else "name"
         text = f"SELECT dealer_id FROM attribution WHERE kind = ? AND {by} = ? AND {where}"  # noqa: S608

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import peewee
@@ -153,14 +153,16 @@ class Own:
     def sales_today(self) -> tuple[int, int]:
         """Vouchers, and their price."""
         counted: Any = Sale.select(peewee.fn.SUM(Sale.count), peewee.fn.SUM(Sale.amount_minor)).where(
-            (Sale.dealer == self.dealer.id) & (Sale.at >= self.midnight()) & (Sale.state != RELEASED)
+            (Sale.dealer == self.dealer.id) & Sale.at.between(*self.today()) & (Sale.state != RELEASED)
         )
         count, amount = counted.tuples().get()
         return int(count or 0), int(amount or 0)
 
-    def midnight(self) -> int:
+    def today(self) -> tuple[int, int]:
+        """Its first and last second."""
         local = datetime.fromtimestamp(self.now, self.config.site.timezone)
-        return int(local.replace(hour=0, minute=0, second=0, microsecond=0).timestamp())
+        midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
+        return int(midnight.timestamp()), int((midnight + timedelta(days=1)).timestamp()) - 1
 
     def month(self) -> int:
         """When it began."""

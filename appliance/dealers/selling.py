@@ -9,7 +9,7 @@ killed in between leaves a Sale that `recover` completes or releases, by whether
 import re
 import time
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import peewee
@@ -87,9 +87,11 @@ def _offer(dealer: Any, plan: Any, rooms: list[tuple[int, str]]) -> Offer:
 def sold_today(config: Config, dealer: Any, now: int) -> int:
     """Minor units since the site's midnight; what was released didn't happen."""
     midnight = datetime.fromtimestamp(now, config.site.timezone).replace(hour=0, minute=0, second=0, microsecond=0)
+    tomorrow = midnight + timedelta(days=1)  # what a clock that was ahead has written isn't of today
     rows = Sale.select(peewee.fn.SUM(Sale.amount_minor)).where(
         (Sale.dealer == dealer.id)
         & (Sale.at >= int(midnight.timestamp()))
+        & (Sale.at < int(tomorrow.timestamp()))
         & (Sale.currency == dealer.currency)
         & (Sale.state != RELEASED)
     )
@@ -197,14 +199,18 @@ def _fresh(of: Any) -> Any:
 
 def recover(config: Config, now: int) -> int:
     """Completes or releases what somebody was killed at; how many that were. Both databases are open."""
-    late = Sale.at <= now - STALE_S
-    sales = list(Sale.select().where((Sale.state == OPEN) & late).limit(1000))
-    recalls = list(Recall.select().where((Recall.state == ASKED) & (Recall.at <= now - STALE_S)).limit(1000))
+    sales = list(Sale.select().where((Sale.state == OPEN) & _is_stale(Sale, now)).limit(1000))
+    recalls = list(Recall.select().where((Recall.state == ASKED) & _is_stale(Recall, now)).limit(1000))
     for sale in sales:
         _settle(sale, now)
     for one in recalls:
         _take_back(one, now)
     return len(sales) + len(recalls)
+
+
+def _is_stale(what: Any, now: int) -> Any:
+    """Of some time ago; or of a time to come, by a clock that was ahead."""
+    return (what.at <= now - STALE_S) | (what.at > now + STALE_S)
 
 
 def _settle(of: Any, now: int) -> None:

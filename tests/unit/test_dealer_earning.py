@@ -229,6 +229,25 @@ def test_a_charge_stays_under_its_version_and_with_its_dealer(conf: Config) -> N
     assert accrued(eva) == [("commission", 50), ("commission", 50), ("commission", 100)]
 
 
+def test_who_has_left_is_known_by_name_and_stays_whose_they_were(conf: Config) -> None:
+    shop = Shop()
+    eva, ota = shop.dealer(terms='{"percent": "10", "months": 1}'), shop.dealer("ota", '{"percent": "50"}')
+    first, later = shop.customer(), 150 * schemes.DAY_S
+    shop.mine(eva, first, 0, DAY + 2 * later)
+    shop.charge(first, at=DAY)
+    over = shop.charge(first, at=DAY + later)
+    first.delete_instance()
+    sales.pay(over, 1000, DAY + later)
+    second = shop.customer()
+    shop.mine(ota, second, DAY + later // 2)
+    now_theirs = shop.charge(second, at=DAY + later + 1)
+    second.delete_instance()
+    sales.pay(now_theirs, 1000, DAY + later + 1)
+    earning.take_over(conf, DAY + 2 * later)
+    assert accrued(eva) == [], "her month was over"
+    assert accrued(ota) == [("commission", 500), ("commission", 500)]
+
+
 def test_volume_adds_up_over_a_month(conf: Config) -> None:
     shop = Shop()
     eva, bob = shop.dealer(terms='{"tiers": [[0, "0"], [1500, "10"]]}'), shop.customer()

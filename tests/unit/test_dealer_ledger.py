@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import argon2
@@ -10,6 +11,7 @@ import pytest
 
 from appliance.config import Config
 from appliance.dealers import attribution, dealers, ledger
+from appliance.dealers import ledger_db as opening
 from appliance.dealers.models import MODELS, Posting, ledger_db
 from appliance.errors import Conflict, UserError
 from tests.unit.dealer_box import Shop, configuration, opened
@@ -145,3 +147,15 @@ def test_a_customer_is_one_dealers_at_a_time(conf: Config) -> None:
     found = [attribution.of("account", 1, at) for at in (49, 50, 99, 100, 199, 200)]
     assert found == [None, ota, ota, eva, eva, ota]
     assert attribution.of("batch", 1, 100) is None
+
+
+def test_a_ledger_that_is_lost_is_not_begun_anew(tmp_path: Path) -> None:
+    conf = configuration(tmp_path)
+    with opened(conf):
+        dealers.add("eva")
+    for file in opening.path(conf).parent.glob("ledger.db*"):
+        file.unlink()
+    with pytest.raises(UserError, match="is lost: restore a backup"):
+        opening.bind(conf)
+    (opening.path(conf).parent / opening.MADE).unlink()
+    opening.bind(conf)

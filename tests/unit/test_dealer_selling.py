@@ -12,7 +12,7 @@ from typing import Any
 import peewee
 import pytest
 
-from appliance.accounts import manage, unfinished, vouchers
+from appliance.accounts import manage, sales, unfinished, vouchers
 from appliance.accounts.models import Account, Plan, VoucherBatch, core_db
 from appliance.config import Config
 from appliance.crypto import key_file
@@ -67,16 +67,16 @@ def sound(credit_at_first: int = 20 * PRICE) -> None:
     """Money and vouchers are worth the same, and nothing is in between."""
     assert list(ledger.verify()) == []
     batches = {row.name: row for row in VoucherBatch.select().where(vouchers.complete())}
-    sales = {row.batch: row for row in Sale.select()}
-    assert {name for name, row in sales.items() if row.state == SOLD} == set(batches)
-    assert not [row for row in sales.values() if row.state == OPEN]
+    sold = {row.batch: row for row in Sale.select()}
+    assert {name for name, row in sold.items() if row.state == SOLD} == set(batches)
+    assert not [row for row in sold.values() if row.state == OPEN]
     good = 0
     for name, row in batches.items():
         usable = int(Account.select().where(Account.batch == row, Account.enabled).count())
         made = int(Account.select().where(Account.batch == row).count())
-        back = int(Recall.select().where(Recall.sale == sales[name].id, Recall.state == DONE).count())
-        assert (made, usable) == (sales[name].count, made - back), name
-        assert sales[name].batch_ref == row.id
+        back = int(Recall.select().where(Recall.sale == sold[name].id, Recall.state == DONE).count())
+        assert (made, usable) == (sold[name].count, made - back), name
+        assert sold[name].batch_ref == row.id
         assert attribution.of(BATCH, row.id).name == "shop"
         good += usable
     assert balances() == (credit_at_first - good * PRICE, 0, good * PRICE)
@@ -344,6 +344,22 @@ def test_only_what_nobody_has_used_is_taken_back_and_once(box: Config) -> None:
     back.save()
     (state,) = [state for code, state, _ in vouchers.codes(sale.batch_ref, now()) if code == second.name]
     assert state == "lapsed", "who unblocks it by mistake gives no voucher away"
+
+
+def test_a_login_that_is_noted_after_it_was_taken_back_is_no_sale(box: Config) -> None:
+    sale = sell(box, 1, 1)
+    account = Account.get(Account.batch == sale.batch_ref)
+    assert selling.recall(sale, now()) == 1
+    Account.update(first_login_at=now() + 1).where(Account.id == account.id).execute()
+    assert sales.record_first_logins(now() + 5) == 0
+
+
+def test_a_clock_that_was_ahead_holds_up_nothing(box: Config) -> None:
+    ahead = now() + 90 * 86_400
+    sale = selling.sell(box, shop(), wish(1, 1), ahead)
+    assert selling.sold_today(box, shop(), now()) == 0
+    Sale.update(state=OPEN).where(Sale.id == sale.id).execute()
+    assert selling.recover(box, now()) == 1
 
 
 def test_one_that_is_used_in_that_moment_stays_used(box: Config) -> None:
