@@ -34,8 +34,7 @@ class Table:
 
 def read(content: bytes, plan: str, config: Config) -> Table:
     """`plan` is for lines that name none. Raises UserError for what is no such table at all."""
-    reader = csv.DictReader(io.StringIO(text_of(content)), dialect=dialect_of(text_of(content)), restkey="", restval="")
-    header = [name.strip().lower() for name in reader.fieldnames or ()]
+    reader, header = opened(content)
     if "name" not in header:
         raise UserError(f"the first line has to name the columns, one of them “name”; there are: {', '.join(COLUMNS)}")
     reader.fieldnames = header
@@ -49,6 +48,16 @@ def read(content: bytes, plan: str, config: Config) -> Table:
         raise UserError("there is no line below the columns’ names")
     _settle(table)
     return table
+
+
+def opened(content: bytes) -> "tuple[csv.DictReader[str], list[str]]":
+    """With its columns' names, in small letters. Raises UserError."""
+    text = text_of(content)
+    reader = csv.DictReader(io.StringIO(text), dialect=dialect_of(text), restkey="", restval="")
+    try:
+        return reader, [name.strip().lower() for name in reader.fieldnames or ()]
+    except csv.Error as error:
+        raise UserError(f"the first line can’t be read: {error}") from None
 
 
 def text_of(content: bytes) -> str:

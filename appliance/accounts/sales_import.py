@@ -6,14 +6,13 @@ was paid at once. The same table brings nothing when it comes again; two lines t
 
 import csv
 import hashlib
-import io
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from appliance.accounts import manage, sales, vouchers, wording
-from appliance.accounts.imports_csv import dialect_of, text_of
+from appliance.accounts.imports_csv import opened
 from appliance.accounts.models import Account, Charge, Payment, core_db
 from appliance.accounts.pieces import in_pieces
 from appliance.config import Config
@@ -24,6 +23,7 @@ NEEDED = COLUMNS[:4]
 KINDS = (sales.ACTIVATION, sales.RENEWAL)
 MOST_LINES = 10_000
 _MOST_TEXT = 200
+_FIRST = "2000-01-01"  # a day before it is a slip
 
 
 class Row(NamedTuple):
@@ -81,20 +81,18 @@ def _open(account: Any) -> list[list[Any]]:
 
 def read(content: bytes, config: Config) -> Table:
     """Raises UserError for what is no such table at all."""
-    text = text_of(content)
-    reader = csv.DictReader(io.StringIO(text), dialect=dialect_of(text), restkey="", restval="")
-    header = [name.strip().lower() for name in reader.fieldnames or ()]
+    reader, header = opened(content)
     if missing := [name for name in NEEDED if name not in header]:
         raise UserError(f"the first line has to name the columns {', '.join(NEEDED)}; there is no {missing[0]}")
     if unknown := [name for name in header if name not in COLUMNS]:
         raise UserError(f"there is no column {unknown[0]!r}: there are {', '.join(COLUMNS)}")
     reader.fieldnames = header
-    table, opened, times = Table(), _Open(), dict[str, int]()
+    table, rest, times = Table(), _Open(), dict[str, int]()
     try:
         for row in reader:
             if reader.line_num > MOST_LINES + 1:
                 raise UserError(f"more than {MOST_LINES:,} lines: cut the table into several files")
-            _take(row, reader.line_num, table, opened, times, config)
+            _take(row, reader.line_num, table, rest, times, config)
     except csv.Error as error:
         raise UserError(f"line {reader.line_num} can’t be read: {error}") from None
     if not (table.rows or table.known or table.errors):
@@ -103,7 +101,7 @@ def read(content: bytes, config: Config) -> Table:
 
 
 def _take(
-    given: Mapping[str, str], line: int, table: Table, opened: _Open, times: dict[str, int], config: Config
+    given: Mapping[str, str], line: int, table: Table, rest: _Open, times: dict[str, int], config: Config
 ) -> None:
     words = {name: (given.get(name) or "").strip() for name in COLUMNS}
     plain = "\x1f".join(words.values())
@@ -115,7 +113,7 @@ def _take(
     try:
         row = _row(words, line, source, config)
         if not row.kind:
-            row = row._replace(parts=opened.take(row.account, row.amount_minor, row.currency))
+            row = row._replace(parts=rest.take(row.account, row.amount_minor, row.currency))
     except UserError as error:
         table.errors.append((line, str(error)))
         return
@@ -133,7 +131,7 @@ def _row(words: Mapping[str, str], line: int, source: str, config: Config) -> Ro
     if not amount:
         raise UserError("an amount is more than nothing")
     at = wording.local_time(words["date"], config)
-    if at is None or at > time.time():
+    if at is None or not (wording.local_time(_FIRST, config) or 0) <= at <= time.time():
         raise UserError(f"{words['date']!r}: write a day or a time that has come, such as 2026-10-31")
     if any(len(words[name]) > _MOST_TEXT or not words[name].isprintable() for name in ("method", "reference")):
         raise UserError(f"method and reference have up to {_MOST_TEXT} printable characters")

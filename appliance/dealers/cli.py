@@ -124,7 +124,7 @@ def _verb(verbs: Any, name: str, run: Run, help_: str) -> Any:
 
 def _opened(run: Run, args: argparse.Namespace, config: Config) -> str:
     """What was sold is taken over first, as the keeper does, whether it runs or not."""
-    with desk.opened(config):
+    with desk.plainly(), desk.opened(config):
         if args.needs_core:
             earning.catch_up(config)
         return run(args, config)

@@ -1,9 +1,12 @@
 """`gatehouse dealer`: the month's end, invoices, payouts, the bank's statement, and whether the ledger is whole."""
 
 import argparse
+import contextlib
+import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from appliance.dealers import (
     earning,
     invoices,
     ledger,
+    ledger_db,
     money,
     month_end,
     months,
@@ -27,6 +31,7 @@ from appliance.errors import UserError
 from appliance.tables import show
 
 WHO = "command"
+_MOST_NUMBER = 200
 
 Verb = Callable[[Any, str, Callable[[argparse.Namespace, Config], str], str], Any]
 
@@ -74,7 +79,7 @@ def add_parsers(verbs: Any, verb: Verb) -> None:
     words.add_argument("--output", type=Path, required=True, metavar="FILE", help=".pdf, or .csv; -: standard output")
     words = verb(verbs, "verify", _verify, "the ledger's chains of hashes, or those of statements")
     words.add_argument("files", nargs="*", type=Path, metavar="STATEMENT", help="its CSV; needs nothing else")
-    words.set_defaults(run=_verify, needs_core=False)
+    words.set_defaults(run=desk.plainly()(_verify), needs_core=False)
 
 
 def _period(text: str, config: Config) -> months.Period:
@@ -132,8 +137,14 @@ def _invoice_row(row: Any, now: int, zone: Any) -> dict[str, object]:
     }
 
 
+def _found(number: str) -> Any:
+    if len(number) > _MOST_NUMBER:
+        raise UserError(f"there is no invoice {number[:_MOST_NUMBER]!r}…: see `gatehouse dealer invoices`")
+    return invoices.get(number)
+
+
 def _invoice(args: argparse.Namespace, config: Config) -> str:
-    row = invoices.get(args.number)
+    row = _found(args.number)
     if args.issue:
         row = invoices.issue(config, row)
     if args.pdf:
@@ -151,14 +162,13 @@ def _invoice(args: argparse.Namespace, config: Config) -> str:
 
 
 def _cancel(args: argparse.Namespace, config: Config) -> str:
-    note = invoices.cancel(config, invoices.get(args.number), args.reason)
+    note = invoices.cancel(config, _found(args.number), args.reason)
     return f"cancelled by the credit note {note.number}"
 
 
 def _pay(args: argparse.Namespace, config: Config) -> str:
-    row = invoices.get(args.number)
-    day = desk.begin_of(args.day, config.site.timezone)
-    at = int(time.time()) if day is None else day
+    row = _found(args.number)
+    at = desk.come(args.day, config.site.timezone, int(time.time()))
     invoices.pay(row, money.parse(args.amount, row.currency), at, args.reference, who=WHO)
     return f"{row.number} is {invoices.state(row, invoices.paid_minor(row), int(time.time()))}"
 
@@ -184,10 +194,37 @@ def _payout(args: argparse.Namespace, config: Config) -> str:
         return table if args.json else "\n".join((table, *waiting))
     currency = args.currency or config.dealer.currency
     chosen = [one.invoice for one in found if one.included and one.invoice.currency == currency]
-    day = desk.begin_of(args.day, config.site.timezone)
-    made = payouts.make(config, chosen, WHO, execute_on=None if day is None else months.day(day, config.site.timezone))
-    args.make.write_bytes(payouts.file_of(config, made))
+    day = _coming(args.day, config)
+    with _beside(args.make) as file, ledger_db.writing():
+        made = payouts.make(config, chosen, WHO, execute_on=day)
+        file.write_bytes(payouts.file_of(config, made))
     return f"{made.message_id}: {len(chosen)} transfers, {money.text(made.total_minor, made.currency)}"
+
+
+def _coming(text: str, config: Config) -> date | None:
+    """A day from today on."""
+    if not text.strip():
+        return None
+    found = desk.typed_day(text)
+    if found < months.day(int(time.time()), config.site.timezone):
+        raise UserError(f"{text[:40]!r} is over: the bank pays today or later")
+    return found
+
+
+@contextlib.contextmanager
+def _beside(file: Path) -> Iterator[Path]:
+    """Where to write what becomes `file` once all is done; a pipe is written as it is."""
+    if file.exists() and not file.is_file():
+        yield file
+        return
+    target = file.resolve()
+    part = target.with_name(f".{secrets.token_hex(8)}.part")
+    part.touch()
+    try:
+        yield part
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _bank(args: argparse.Namespace, config: Config) -> str:

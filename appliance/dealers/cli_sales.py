@@ -23,7 +23,7 @@ def add_parser(commands: Any) -> None:
     words.add_argument("--account", default="")
     words.add_argument("--open", action="store_true", help="only those that aren't paid to the end")
     words.add_argument("--json", action="store_true")
-    words.set_defaults(run=_list)
+    words.set_defaults(run=desk.plainly()(_list))
     words = verbs.add_parser("add", help="record a sale that the appliance hasn't seen itself; prints its number")
     words.add_argument("account")
     words.add_argument("--plan", default="", help="the account's by default")
@@ -32,26 +32,26 @@ def add_parser(commands: Any) -> None:
     words.add_argument("--day", default="")
     words.add_argument("--paid", action="store_true", help="with the money for it")
     words.add_argument("--reference", default="")
-    words.set_defaults(run=_add)
+    words.set_defaults(run=desk.plainly()(_add))
     words = verbs.add_parser("pay", help="record money for a sale, or a part of it; prints the payment's number")
     words.add_argument("number", type=int)
     words.add_argument("amount", nargs="?", default="", help="all that is open by default")
     words.add_argument("--day", default="")
     words.add_argument("--method", default="")
     words.add_argument("--reference", default="")
-    words.set_defaults(run=_pay)
+    words.set_defaults(run=desk.plainly()(_pay))
     words = verbs.add_parser("refund", help="record that a payment, or a part of it, was given back")
     words.add_argument("payment", type=int)
     words.add_argument("amount")
     words.add_argument("--reference", default="")
-    words.set_defaults(run=_refund)
+    words.set_defaults(run=desk.plainly()(_refund))
     words = verbs.add_parser("cancel", help="nobody is to pay for a sale any more")
     words.add_argument("number", type=int)
-    words.set_defaults(run=_cancel)
+    words.set_defaults(run=desk.plainly()(_cancel))
     words = verbs.add_parser("import", help="sales and payments out of a CSV table, each line once")
     words.add_argument("file", type=Path)
     words.add_argument("--preview", action="store_true", help="only say what would be recorded")
-    words.set_defaults(run=_import)
+    words.set_defaults(run=desk.plainly()(_import))
 
 
 def _list(args: argparse.Namespace, config: Config) -> str:
@@ -83,8 +83,7 @@ def _list(args: argparse.Namespace, config: Config) -> str:
 
 
 def _at(text: str, config: Config) -> int:
-    day = desk.begin_of(text, config.site.timezone)
-    return int(time.time()) if day is None else day
+    return desk.come(text, config.site.timezone, int(time.time()))
 
 
 def _add(args: argparse.Namespace, config: Config) -> str:

@@ -127,7 +127,7 @@ def _rate(text: str) -> str:
         rate = Decimal(text.removesuffix("%").strip() or "0")
     except InvalidOperation:
         rate = Decimal(-1)
-    if not 0 <= rate < 100 or rate != rate.quantize(Decimal("0.01")):
+    if not rate.is_finite() or not 0 <= rate < 100 or rate != rate.quantize(Decimal("0.01")):
         raise UserError(f"{text!r} is no VAT rate: write a percent such as 21, or leave it empty")
     return f"{rate.normalize():f}" if text else ""
 

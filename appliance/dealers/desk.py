@@ -5,6 +5,8 @@ import threading
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta, tzinfo
 
+import peewee
+
 from appliance.accounts import manage, vouchers
 from appliance.accounts.models import Account
 from appliance.config import Config
@@ -13,6 +15,7 @@ from appliance.dealers.models import BATCH, ledger_db
 from appliance.errors import UserError
 
 DAY = "%Y-%m-%d"
+FIRST, LAST = date(2000, 1, 1), date(2100, 12, 31)  # what the ledger believes, and every zone can say
 
 _lock = threading.Lock()
 
@@ -38,6 +41,22 @@ def _bind(config: Config) -> None:
             opening.bind(config)
 
 
+@contextlib.contextmanager
+def plainly() -> Iterator[None]:
+    """What a command runs into becomes the one line of a UserError."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise UserError(f"{where}{error.strerror or error}") from error
+    except peewee.PeeweeException as error:
+        raise UserError(f"a database can’t be used: {str(error).partition(chr(10))[0]}") from error
+    except OverflowError as error:
+        raise UserError("a number is larger than any that is kept here") from error
+
+
 def reference(kind: str, name: str) -> int:
     """The id in core.db, which is open, of what may be a dealer's. Raises UserError."""
     if kind == BATCH:
@@ -54,22 +73,37 @@ def day(seconds: int | None, zone: tzinfo) -> str:
 
 def begin_of(text: str, zone: tzinfo) -> int | None:
     """UTC seconds at which a day begins; None for an empty field. Raises UserError."""
-    if not text.strip():
-        return None
+    return _begin(typed_day(text), zone) if text.strip() else None
+
+
+def typed_day(text: str) -> date:
+    """From FIRST to LAST. Raises UserError."""
     try:
         found = date.fromisoformat(text.strip())
-        return int(datetime(found.year, found.month, found.day, tzinfo=zone).timestamp())
-    except (ValueError, OverflowError):
+    except ValueError:
         raise UserError(f"{text[:40]!r} is no day: write 2027-01-31") from None
+    if not FIRST <= found <= LAST:
+        raise UserError(f"{text[:40]!r}: write a day from {FIRST} to {LAST}")
+    return found
+
+
+def _begin(of: date, zone: tzinfo) -> int:
+    return int(datetime(of.year, of.month, of.day, tzinfo=zone).timestamp())
+
+
+def come(text: str, zone: tzinfo, now: int) -> int:
+    """When a day began that has come; now for today, and for an empty field. Raises UserError."""
+    if not text.strip():
+        return now
+    found, today = typed_day(text), datetime.fromtimestamp(now, zone).date()
+    if found > today:
+        raise UserError(f"{text[:40]!r}: that day hasn’t come yet")
+    return now if found == today else _begin(found, zone)
 
 
 def end_of(text: str, zone: tzinfo) -> int | None:
     """UTC seconds at which it is over, as spans of time are half-open."""
-    begins = begin_of(text, zone)
-    if begins is None:
-        return None
-    after = datetime.fromtimestamp(begins, zone).date() + timedelta(days=1)
-    return int(datetime(after.year, after.month, after.day, tzinfo=zone).timestamp())
+    return _begin(typed_day(text) + timedelta(days=1), zone) if text.strip() else None
 
 
 def last_day(until: int | None, zone: tzinfo) -> str:

@@ -132,7 +132,7 @@ def _line(payout: Any, row: Any, dealer: Any, rest: int) -> dict[str, Any]:
 def get(message_id: str) -> Any:
     row = Payout.get_or_none(Payout.message_id == message_id)
     if row is None:
-        raise UserError(f"there is no payout {message_id!r}: see `gatehouse dealer payout list`")
+        raise UserError(f"there is no payout {message_id!r}: see `gatehouse dealer payout`")
     return row
 
 

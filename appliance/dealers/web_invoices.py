@@ -190,8 +190,7 @@ def pay(ask: Ask, number: str) -> Any:
         invoice = _found(number)
         try:
             minor = money.parse(form.get("amount", ""), invoice.currency)
-            at = desk.begin_of(form.get("day", ""), ask.config.site.timezone)
-            when = ask.now if at is None or at > ask.now - 86_400 else at
+            when = desk.come(form.get("day", ""), ask.config.site.timezone, ask.now)
             reference, who = form.get("reference", "").strip(), ask.person.name
             with core_db.atomic(), ledger_db.writing():
                 invoices.pay(invoice, minor, when, reference, who=who)

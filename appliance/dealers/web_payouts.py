@@ -128,8 +128,8 @@ def settle(ask: Ask, number: str) -> Any:
 
 
 def _line(payout: Any, number: str) -> Any:
-    chosen = (PayoutLine.payout == payout) & (PayoutLine.id == (int(number) if number.isdecimal() else 0))
-    found = PayoutLine.get_or_none(chosen)
+    known = int(number) if number.isdecimal() and len(number) < 19 else 0
+    found = PayoutLine.get_or_none((PayoutLine.payout == payout) & (PayoutLine.id == known))
     if found is None:
         raise UserError("there is no such transfer in this payout")
     return found

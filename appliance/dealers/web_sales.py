@@ -189,8 +189,7 @@ def _charged(ask: Ask, form: Mapping[str, str]) -> Any:
     if not amount:
         raise UserError(f"plan {plan.name} has no price: write the amount")
     kind = form.get("kind", "") if form.get("kind") in BY_HAND else "renewal"
-    at = desk.begin_of(form.get("day", ""), ask.config.site.timezone)
-    when = ask.now if at is None or at > ask.now - 86_400 else at
+    when = desk.come(form.get("day", ""), ask.config.site.timezone, ask.now)
     return sales.charge(kind, amount, currency, when, sales.own_source("hand"), account=account, plan=plan.name)
 
 
@@ -239,8 +238,7 @@ def pay(ask: Ask, number: str) -> Any:
     form, charge = ask.form(), _found(number)
     try:
         minor = money.parse(form.get("amount", ""), charge.currency)
-        at = desk.begin_of(form.get("day", ""), ask.config.site.timezone)
-        when = ask.now if at is None or at > ask.now - 86_400 else at
+        when = desk.come(form.get("day", ""), ask.config.site.timezone, ask.now)
         reference = form.get("reference", "").strip()
         with core_db.atomic():
             if "refund" in form:
@@ -256,8 +254,8 @@ def pay(ask: Ask, number: str) -> Any:
 
 
 def _payment(charge: Any, number: str) -> Any:
-    chosen = (Payment.charge == charge) & (Payment.id == (int(number) if number.isdecimal() else 0))
-    found = Payment.get_or_none(chosen)
+    known = int(number) if number.isdecimal() and len(number) < 19 else 0
+    found = Payment.get_or_none((Payment.charge == charge) & (Payment.id == known))
     if found is None:
         raise UserError("there is no such payment of this sale")
     return found

@@ -27,6 +27,7 @@ from appliance.dealers.models import Invoice, Payout, Posting
 from appliance.dealers.models import ledger_db as database
 from appliance.dealers.module import DEALER
 from tests.unit import dealer_world, test_admin
+from tests.unit.conftest import Gatehouse
 from tests.unit.dealer_world import customer, dealer, last_month, sold, taken
 from tests.unit.test_admin import NASTY, browser
 from tests.unit.test_admin_import import upload
@@ -382,3 +383,84 @@ def test_the_keeper_goes_on_with_the_others_where_one_job_fails(box: Config, kio
         keeper.tick(todo, 1)
         assert Plan.select().exists()
     assert (done, todo[0].failed) == (["two"], "gone")
+
+
+# What is typed wrong
+
+
+def test_a_day_that_is_a_slip_or_to_come_is_refused_in_every_form(box: Config, app: Any, kiosk: Any) -> None:
+    one = browser(app, "operator")
+    one.post("/settlement", {"period": last_month().name})
+    slip, coming = "write a day from 2000-01-01", "that day hasn’t come yet"
+    sale = {"account": "anna", "plan": "home", "amount": "5"}
+    for url, form, day, why in (
+        ("/sales/new", sale, "0001-01-01", slip),
+        ("/sales/new", sale, "2099-01-01", coming),
+        ("/sales/1/pay", {"amount": "1"}, "2099-01-01", coming),
+        ("/invoices/1/pay", {"amount": "1"}, "1999-12-31", slip),
+        ("/invoices/1/pay", {"amount": "1"}, "2099-01-01", coming),
+        ("/payouts", {"invoice": "1"}, "0001-01-01", slip),
+    ):
+        reply = one.post(url, form | {"day": day})
+        assert (reply.status, why in html.unescape(reply.body)) == (400, True), (url, day, reply.status)
+    for key, day in (("from", "0001-01-01"), ("until", "9999-12-31")):
+        reply = one.post("/dealers/kiosk/attribution", {"kind": "account", "what": "anna", key: day})
+        assert (reply.status, slip in reply.body) == (400, True), (key, reply.status)
+    assert one.post("/dealers/kiosk", {"contract_until": "9999-12-31"}).status == 400
+
+
+def test_numbers_that_are_far_too_long_are_nobodys(box: Config, app: Any, kiosk: Any) -> None:
+    one, long = browser(app, "operator"), "9" * 30
+    one.post("/settlement", {"period": last_month().name})
+    made = one.post("/payouts", {"invoice": "1"}).headers["Location"]
+    for url, form in ((made, {"failed": long}), (made, {"paid": long}), ("/sales/1/pay", {"refund": long})):
+        assert one.post(url, form | {"amount": "1"}).status == 400
+
+
+def test_commands_end_in_one_line(box: Config, kiosk: Any, gatehouse: Gatehouse, tmp_path: Path) -> None:
+    assert gatehouse("dealer", "settle")[0] == 0
+    no, long = str(tmp_path / "no" / "file"), "9" * 20
+    pay = ("dealer", "pay", "1-00001", "1", "--day")
+    for words, why in (
+        (("sales", "pay", long), "larger than any"),
+        (("sales", "pay", "1", "1", "--day", "2099-01-01"), "hasn’t come yet"),
+        (("sales", "add", "anna", "--amount", "5", "--day", "0001-01-01"), "from 2000-01-01"),
+        (("dealer", "invoice", f"draft-{long}"), "larger than any"),
+        (("dealer", "invoice", f"draft-{long * 300}"), "there is no invoice"),
+        (("dealer", "invoice", "1-00001", "--pdf", no), "No such file"),
+        (("dealer", "invoice", "1-00001", "--xml", no), "No such file"),
+        (("dealer", "statement", "kiosk", "--output", no), "No such file"),
+        (("dealer", "set", "kiosk", "--vat-rate", "NaN"), "is no VAT rate"),
+        (("dealer", "set", "kiosk", "--vat-rate", "sNaN"), "is no VAT rate"),
+        (("dealer", "attribute", "kiosk", "account", "anna", "--until", "9999-12-31"), "to 2100-12-31"),
+        ((*pay, "2099-01-01"), "hasn’t come yet"),
+        ((*pay, "0001-01-01"), "from 2000-01-01"),
+        (("dealer", "payout", "--confirm", "none"), "see `gatehouse dealer payout`"),
+    ):
+        status, _, said = gatehouse(*words)
+        assert (status, why in said, said.count("\n")) == (1, True, 0), (words, said)
+
+
+def test_a_payout_is_made_only_with_its_file(box: Config, kiosk: Any, gatehouse: Gatehouse, tmp_path: Path) -> None:
+    assert gatehouse("dealer", "settle")[0] == 0
+    file, make = tmp_path / "bank" / "p.xml", ("dealer", "payout", "--currency", "EUR", "--make")
+    assert gatehouse(*make, str(file))[0] == 1
+    file.parent.mkdir()
+    assert gatehouse(*make, str(file.parent))[0] == 1
+    assert "is over" in gatehouse(*make, str(file), "--day", "2020-01-01")[2]
+    assert list(file.parent.iterdir()) == []
+    with desk.opened(box):
+        assert not Payout.select().exists()
+    assert gatehouse(*make, str(file))[0] == 0
+    assert list(file.parent.iterdir()) == [file]
+    assert b"pain.001" in file.read_bytes()
+    assert gatehouse(*make, str(file))[0] == 1  # nothing is left to pay; the file stays
+    assert b"pain.001" in file.read_bytes()
+
+
+def test_a_broken_ledger_is_one_line(box: Config, gatehouse: Gatehouse) -> None:
+    ledger_db.path(box).write_bytes(b"no database " * 1000)
+    for verb in (("dealer", "list"), ("dealer", "verify")):
+        database.close()
+        status, _, said = gatehouse(*verb)
+        assert (status, "can’t be used" in said, said.count("\n")) == (1, True, 0), said

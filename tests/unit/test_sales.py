@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from appliance.accounts import manage, sales, sales_import
+from appliance.accounts import imports_csv, manage, sales, sales_import
 from appliance.accounts.models import Account, Charge, Payment, Plan, VoucherBatch
 from appliance.config import Config
 from appliance.crypto import SecretBox
@@ -123,16 +123,24 @@ WRONG = (
     ("2026-01-05;bob;-1;EUR;;;", "no price"),
     ("2026-01-05;bob;0;EUR;;;", "more than nothing"),
     ("2999-01-05;bob;1;EUR;;;", "that has come"),
+    ("0001-01-01;bob;1;EUR;;;", "that has come"),
     (";bob;1;EUR;;;", "a day or a time"),
     ("2026-01-05;bob;1;EUR;;;gift", "no kind"),
 )
+
+
+@pytest.mark.parametrize("header", [b'"date,account', b'"' + b"x" * 200_000 + b'"', b"date\rname,account"])
+def test_a_broken_first_line_is_said(core: str, header: bytes) -> None:
+    for read in (lambda: sales_import.read(header, Config()), lambda: imports_csv.read(header, "home", Config())):
+        with pytest.raises(UserError, match="the first line can’t be read"):
+            read()
 
 
 def test_what_is_wrong_in_a_table_is_said_by_its_line(core: str) -> None:
     Plan.create(name="home", price_minor=1000, currency="EUR")
     manage.add_account("bob", "home", None, BOX)
     found = sales_import.read(table(*(line for line, _ in WRONG)), Config())
-    assert [line for line, _ in found.errors] == list(range(2, 10))
+    assert [line for line, _ in found.errors] == list(range(2, 2 + len(WRONG)))
     for (_, text), (_, said) in zip(found.errors, WRONG, strict=True):
         assert said in text
     with pytest.raises(UserError, match="line 2: "):
