@@ -19,9 +19,11 @@ from appliance.dealers import agreements, attribution, ledger, schemes
 from appliance.dealers.ledger_db import writing
 from appliance.dealers.models import ACCOUNT, BATCH, Attribution, Cursor, DealerScheme, SchemeVersion, ledger_db
 from appliance.dealers.schemes import DAY_S, Facts, Terms
+from appliance.errors import UserError
 
 PAYMENT, CHARGE, HAND = "payment", "charge", "hand"  # types of sources
 TAKEN, MARK, WHOLE = "payment", "payment_mark", "first_logins"  # cursors
+MOST_NOTE = 200  # characters
 _PIECE = 25  # sales in one write to the ledger, so that it takes some 20 ms
 _OVERLAP = 1000  # payments: on PostgreSQL one with a lower id may appear later
 SALE = (
@@ -349,6 +351,8 @@ def _claw_back_one(charge: str, at: int, currency: str, now: int) -> bool:
 
 
 def correct(dealer: Any, currency: str, amount_minor: int, note: str, now: int) -> Any:
-    """By hand: what a dealer is owed more, or less, and why."""
+    """By hand: what a dealer is owed more, or less, and why, as it stands on their invoice. Raises UserError."""
+    if not note.isprintable() or not 0 < len(note) <= MOST_NOTE:
+        raise UserError(f"a reason is needed, on one line of {MOST_NOTE} characters at most")
     entries = {ledger.ACCRUED: amount_minor, ledger.EXPENSE: -amount_minor}
     return ledger.post(dealer, "correction", (HAND, sales.own_source(HAND)), currency, entries, now, note=note)

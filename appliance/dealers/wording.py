@@ -31,7 +31,7 @@ def terms(words: Mapping[str, str], currency: str) -> Terms:
 def _simple(words: Mapping[str, str], currency: str) -> dict[str, Any]:
     percent = words.get("percent", "").strip()
     months = words.get("months", "").strip()
-    if months and not (months.isdecimal() and 0 < int(months) <= 1200):
+    if months and not (months.isdecimal() and len(months) < 5 and 0 < int(months) <= 1200):
         raise UserError(f"months: {months[:20]!r} is no number of months: write 12, or nothing for ever")
     return {
         "percent": schemes.percent(percent) if percent else None,
@@ -52,7 +52,7 @@ def _amount(words: Mapping[str, str], key: str, currency: str) -> int | None:
 
 def _days(words: Mapping[str, str], key: str) -> int:
     text = words.get(key, "").strip() or "0"
-    if not text.isdecimal() or int(text) > 3650:
+    if not text.isdecimal() or len(text) > 4 or int(text) > 3650:
         raise UserError(f"{key}: {text[:20]!r} is no number of days: write 14")
     return int(text)
 

@@ -25,6 +25,7 @@ from appliance.dealers import (
     months,
     schemes,
     simulator,
+    wording,
 )
 from appliance.dealers.models import Attribution, Posting
 from appliance.dealers.models import ledger_db as database
@@ -246,6 +247,18 @@ def test_who_has_left_is_known_by_name_and_stays_whose_they_were(conf: Config) -
     earning.take_over(conf, DAY + 2 * later)
     assert accrued(eva) == [], "her month was over"
     assert accrued(ota) == [("commission", 500), ("commission", 500)]
+
+
+@pytest.mark.parametrize("note", ["", "x\ny", "x" * 201])
+def test_a_correction_needs_a_reason_that_can_be_printed(conf: Config, note: str) -> None:
+    with pytest.raises(UserError, match="a reason is needed"):
+        earning.correct(Shop().dealer(), "EUR", 100, note, NOW)
+
+
+@pytest.mark.parametrize("key", ["months", "hold", "clawback"])
+def test_endless_numbers_are_no_terms(key: str) -> None:
+    with pytest.raises(UserError):
+        wording.terms({"percent": "10", key: "9" * 5000}, "EUR")
 
 
 def test_volume_adds_up_over_a_month(conf: Config) -> None:
