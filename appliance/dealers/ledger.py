@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from appliance.dealers.ledger_db import writing
 from appliance.dealers.models import Dealer, Posting, ledger_db
 
-ACCRUED, PAYABLE, PAID, CREDIT, ADVANCE, HOLD = OWN = ("accrued", "payable", "paid", "credit", "advance", "hold")
+ACCRUED, PAYABLE, PAID, CREDIT, HOLD = OWN = ("accrued", "payable", "paid", "credit", "hold")
 EXPENSE, BANK, SALES, VAT = PROVIDERS = ("expense", "bank", "sales", "vat")
 ACCOUNTS = (*OWN, *PROVIDERS)
 

@@ -272,15 +272,6 @@ class InvoicePayment(LedgerModel):
     who = peewee.TextField(default="")
 
 
-class Chore(LedgerModel):
-    """Which process does a thing of the keeper's, and when it was done."""
-
-    name = peewee.TextField(primary_key=True)
-    holder = peewee.TextField(default="")
-    held_until = peewee.BigIntegerField(default=0)
-    done_at = peewee.BigIntegerField(default=0)
-
-
 MODELS: tuple[Any, ...] = (
     Dealer,
     Attribution,
@@ -298,5 +289,4 @@ MODELS: tuple[Any, ...] = (
     Payout,
     PayoutLine,
     InvoicePayment,
-    Chore,
 )

@@ -6,8 +6,6 @@ from decimal import ROUND_HALF_UP, Decimal
 from appliance.accounts.vouchers import minor_digits as minor_digits
 from appliance.errors import UserError
 
-MOST_MINOR = 10**15
-
 
 def decimal(minor: int, currency: str) -> Decimal:
     return Decimal(minor).scaleb(-minor_digits(currency))

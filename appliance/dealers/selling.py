@@ -285,7 +285,3 @@ def _take_back(one: Any, now: int) -> bool:
         if not used:
             credit.give_back(one, now)
     return not used
-
-
-def batch_of(of: Any) -> Any:
-    return VoucherBatch.get_or_none(VoucherBatch.id == of.batch_ref)

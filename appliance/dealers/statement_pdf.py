@@ -64,7 +64,6 @@ _WORDS = {
     "payable": "settled, not paid yet",
     "paid": "paid",
     "credit": "prepaid credit for vouchers",
-    "advance": "advance",
     "hold": "set aside for vouchers",
 }
 

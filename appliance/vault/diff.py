@@ -69,12 +69,6 @@ def compare(before: bytes, after: bytes, export: bool = False) -> Diff:
     return _hunks(old, new, pairs, export)
 
 
-def normalised(content: bytes) -> str:
-    """An export as it is compared, with its secrets hidden."""
-    lines = _lines(content, True)
-    return "\n".join(hidden(line, menu) for line, menu in zip(lines, _menus(lines), strict=True))
-
-
 def _lines(content: bytes, export: bool) -> list[str]:
     if len(content) > MAX_BYTES:
         raise UserError(f"files over {MAX_BYTES >> 20} MB aren't compared")

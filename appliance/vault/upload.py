@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from appliance.files import fsync_folder
 from appliance.vault import catalog, clock, faults, objects, quota
-from appliance.vault.models import DROP, End, Refused, Who, sql
+from appliance.vault.models import End, Refused, Who, sql
 from appliance.vault.pump import Pump
 from appliance.vault.redo import CONTENT_BYTES
 from appliance.vault.turns import Turn
@@ -184,7 +184,3 @@ class Upload:
         with contextlib.suppress(OSError):
             os.close(self._fd)
         self._fd = -1
-
-
-def may_overwrite(who: Who) -> bool:
-    return who.kind != DROP

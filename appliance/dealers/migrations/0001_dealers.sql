@@ -246,9 +246,3 @@ CREATE TRIGGER invoice_payment_stays BEFORE UPDATE ON invoice_payment
     BEGIN SELECT RAISE(ABORT, 'a payment is never changed: record its reverse'); END;
 CREATE TRIGGER invoice_payment_is_kept BEFORE DELETE ON invoice_payment
     BEGIN SELECT RAISE(ABORT, 'a payment is never removed: record its reverse'); END;
-CREATE TABLE chore (
-    name TEXT NOT NULL PRIMARY KEY,
-    holder TEXT NOT NULL DEFAULT '',
-    held_until {big} NOT NULL DEFAULT 0,
-    done_at {big} NOT NULL DEFAULT 0
-);
