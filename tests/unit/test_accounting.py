@@ -1,7 +1,7 @@
 """Octets are counted once and none is lost, whatever happens to a session's packets on their way."""
 
-import time
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -18,7 +18,7 @@ from rlm_python import pairs
 from rlm_python.accounting import Packet, merge, record
 
 ZONE = ZoneInfo("Europe/Prague")
-NOW = int(time.time())
+NOW = int(datetime.now(ZONE).replace(hour=12).timestamp())  # so that no day ends between what happens here
 HOLD_S = 900
 MAC = "aa:bb:cc:00:11:22"
 GIGAWORD = 2**32
