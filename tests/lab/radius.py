@@ -96,7 +96,7 @@ class RadiusServer:
     def start(self, *processes: str) -> None:
         """Starts the named processes, or both, and waits until they answer."""
         with self.core():
-            files = raddb.render(self.config, clients.read(self.box))
+            files = raddb.render(self.config, clients.read(self.config, self.box))
         apply.install(self.config, [*apply.settings(self.config, RADIUS), *files])
         for service in RADIUS:
             if not service.wanted(self.config):
