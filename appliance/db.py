@@ -19,6 +19,7 @@ MMAP_BYTES = 2**30
 # isn't to wait for it there either, as long as somebody else does it before (appliance/accounts/checkpoints.py).
 _WAL_PAGES, _WAL_PAGES_NOT_WAITING = 1000, 8000
 _PAGE_BYTES = 4096
+_PATIENCE_S = 3.0  # a router has given up by then, and many wait behind one who shares a connection
 
 
 def connect(url: str, busy_timeout_ms: int = 5000, durable: bool = True, shared: bool = False) -> peewee.Database:
@@ -50,7 +51,7 @@ def connect(url: str, busy_timeout_ms: int = 5000, durable: bool = True, shared:
     from appliance import postgresql  # psycopg2 is for those who have one
 
     options = f"-c lock_timeout={busy_timeout_ms} -c synchronous_commit={'on' if durable else 'off'}"
-    return postgresql.Server(url, options, thread_safe=not shared)
+    return postgresql.Server(url, options, thread_safe=not shared, patience_s=_PATIENCE_S if shared else None)
 
 
 @dataclass(frozen=True)
