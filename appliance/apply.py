@@ -20,6 +20,7 @@ from appliance.crypto import key_file
 from appliance.errors import UserError
 from appliance.files import written
 from appliance.service import Directory, File, Module, Service
+from appliance.sites import registry
 
 KEPT = "gatehouse.toml"  # below `paths.state`: the last configuration that could be applied
 COMMON = (
@@ -130,6 +131,7 @@ def prepare(config: Config, active: Sequence[Module]) -> None:
         db.keep_copy(sqlite, steps)
     with open_core(config, create=True):
         db.migrate(core_db.obj, steps)
+        registry.enter(config)
     if sqlite is not None:
         os.chown(sqlite, 0, grp.getgrnam("gatehouse-core").gr_gid)
         sqlite.chmod(0o660)  # -wal and -shm take the database's mode
