@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import peewee
 
@@ -51,17 +51,11 @@ def connect(
             thread_safe=not shared,
             check_same_thread=not shared,
         )
-    hosts = parse_qs(parts.query).get("host", [])  # a folder for a unix socket, as libpq's URLs have it
-    return peewee.PostgresqlDatabase(
-        unquote(parts.path)[1:],
-        thread_safe=not shared,
-        user=unquote(parts.username or "") or None,
-        password=unquote(parts.password or "") or None,
-        host=parts.hostname or (hosts[0] if hosts else None),
-        port=parts.port or 5432,
-        options=f"-c lock_timeout={busy_timeout_ms} -c synchronous_commit={'on' if durable else 'off'}"
-        + (f" -c search_path={schema}" if schema else ""),
-    )
+    from appliance import postgresql  # psycopg2 is for those who have one
+
+    options = f"-c lock_timeout={busy_timeout_ms} -c synchronous_commit={'on' if durable else 'off'}"
+    options += f" -c search_path={schema}" if schema else ""
+    return postgresql.Server(url, options, thread_safe=not shared)
 
 
 def is_sqlite(database: Any) -> bool:

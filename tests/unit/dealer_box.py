@@ -20,7 +20,8 @@ import psycopg2
 from appliance import db
 from appliance.accounts import sales
 from appliance.accounts.models import Account, Plan, core_db
-from appliance.config import Config, Database, Paths, Site
+from appliance.config import Config, Paths, Site
+from appliance.config_database import Database
 from appliance.dealers import agreements, attribution, dealers, ledger_db, schemes
 from appliance.dealers.models import ledger_db as database
 
