@@ -139,15 +139,21 @@ def of_dealer(config: Config, dealer: Any, now: int) -> list[str]:
 
 def verify_file(file: Path) -> Iterable[str]:
     """Of a ledger that is to come back: whether each dealer's chain is whole, line by line."""
-    before = database.obj
     copy = peewee.SqliteDatabase(f"{file.as_uri()}?immutable=1", uri=True)
     try:
-        database.initialize(copy)
         with closing(copy):
             copy.connect()
-            yield from list(ledger.verify())
+            yield from verify_open(copy)
     except peewee.PeeweeException as error:
         yield f"it can't be read: {error}"
+
+
+def verify_open(other: peewee.Database) -> list[str]:
+    """The same of any that is open, in place of the one that is bound."""
+    before = database.obj
+    try:
+        database.initialize(other)
+        return list(ledger.verify())
     finally:
         database.initialize(before)
 

@@ -42,8 +42,12 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def shop(books_of_module: Path) -> Path:
+    make_shop(books_of_module)
+    return books_of_module
+
+
+def make_shop(folder: Path) -> None:
     """Two dealers, three customers and two plans, to be copied."""
-    folder = books_of_module
     with opened(conf_in(folder)) as conf:
         plans = [Plan.create(name=name) for name in ("home", "gold")]
         for n in range(3):
@@ -54,7 +58,6 @@ def shop(books_of_module: Path) -> Path:
                 agreements.assign(eva, agreements.get(f"s{n}"), 0)
                 attribution.attribute(eva, "account", account.id, account.name, 0)
         earning.take_over(conf, FIRST)
-    return folder
 
 
 @contextlib.contextmanager
