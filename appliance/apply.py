@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from appliance import certificates, data_disk, db, launch, modules, supervise, systemd_units, web_server
+from appliance import certificates, data_disk, db, launch, modules, moving, supervise, systemd_units, web_server
 from appliance import config as configuration
 from appliance.accounts.database import open_core
 from appliance.accounts.models import core_db
@@ -126,6 +126,7 @@ def prepare(config: Config, active: Sequence[Module]) -> None:
     make_on_disk(config, active)
     _make_key(key_file(config.paths.state))
     certificates.ensure(config)
+    moving.refuse_beginning_anew(config)
     sqlite, steps = db.sqlite_path(config.database_url), db.migrations("appliance.migrations")
     if sqlite is not None:
         db.keep_copy(sqlite, steps)
