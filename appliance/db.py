@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import peewee
 
@@ -47,16 +47,10 @@ def connect(url: str, busy_timeout_ms: int = 5000, durable: bool = True, shared:
             thread_safe=not shared,
             check_same_thread=not shared,
         )
-    hosts = parse_qs(parts.query).get("host", [])  # a folder for a unix socket, as libpq's URLs have it
-    return peewee.PostgresqlDatabase(
-        unquote(parts.path)[1:],
-        thread_safe=not shared,
-        user=unquote(parts.username or "") or None,
-        password=unquote(parts.password or "") or None,
-        host=parts.hostname or (hosts[0] if hosts else None),
-        port=parts.port or 5432,
-        options=f"-c lock_timeout={busy_timeout_ms} -c synchronous_commit={'on' if durable else 'off'}",
-    )
+    from appliance import postgresql  # psycopg2 is for those who have one
+
+    options = f"-c lock_timeout={busy_timeout_ms} -c synchronous_commit={'on' if durable else 'off'}"
+    return postgresql.Server(url, options, thread_safe=not shared)
 
 
 @dataclass(frozen=True)

@@ -2,53 +2,25 @@
 
 import io
 import os
-import pwd
-import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psycopg2
 import pytest
 
 from appliance import cli, config, db
 from appliance.accounts.database import open_core
 from appliance.accounts.models import core_db
 from appliance.crypto import key_file
+from tests.lab import postgresql
 
 Gatehouse = Callable[..., tuple[int, str, str]]
 
-_BIN = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-
 
 @pytest.fixture(scope="session")
-def postgresql_folder() -> Iterator[Path]:
-    """A server on a unix socket only, run by the user `postgres`; yields the socket's folder."""
-    owner = pwd.getpwnam("postgres")
-    folder = Path(tempfile.mkdtemp(prefix="gatehouse-pg-", dir="/var/tmp"))
-    os.chown(folder, owner.pw_uid, owner.pw_gid)
-
-    def run(program: str, *words: str) -> None:
-        subprocess.run(
-            [str(_BIN[-1] / program), *words],
-            check=True,
-            user="postgres",
-            group="postgres",
-            extra_groups=(),
-            stdout=subprocess.DEVNULL,
-            cwd="/",
-        )
-
-    try:
-        run("initdb", "-D", f"{folder}/data", "-A", "trust", "--no-sync")
-        options = f"-k {folder} -c listen_addresses= -c fsync=off"
-        run("pg_ctl", "-D", f"{folder}/data", "-w", "-l", f"{folder}/log", "-o", options, "start")
-        yield folder
-        run("pg_ctl", "-D", f"{folder}/data", "-w", "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(folder)
+def postgresql_server() -> Iterator[postgresql.Server]:
+    with postgresql.server() as server:
+        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -56,13 +28,10 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database on each engine."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'core.db'}"
-    folder = request.getfixturevalue("postgresql_folder")
-    connection = psycopg2.connect(host=str(folder), user="postgres", dbname="postgres")
-    connection.autocommit = True
+    server: postgresql.Server = request.getfixturevalue("postgresql_server")
     name = f"test_{os.urandom(6).hex()}"
-    connection.cursor().execute(f"CREATE DATABASE {name}")
-    connection.close()
-    return f"postgresql://postgres@/{name}?host={folder}"
+    server.ask(f"CREATE DATABASE {name}")
+    return f"postgresql://postgres@/{name}?host={server.folder}&port={server.port}"
 
 
 @pytest.fixture
