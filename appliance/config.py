@@ -258,6 +258,11 @@ class Config:
         return self.database.url or f"sqlite:///{self.paths.state / 'core' / 'core.db'}"
 
     @property
+    def shows_gateways(self) -> bool:
+        """Whether own gateways are among the routers: this appliance's, or those of other sites."""
+        return self.gateway.enabled or self.fleet
+
+    @property
     def fleet(self) -> bool:
         """Whether this is one of many appliances on one database."""
         return bool(self.site.key) and self.database.url.startswith("postgresql://")

@@ -99,6 +99,13 @@ def version(database: peewee.Database) -> int:
     return int(row[0] or 0)
 
 
+def clock(database: peewee.Database, here: int) -> int:
+    """UTC seconds by a server's clock, which all appliances share; `here` where the database is a file."""
+    if isinstance(database, peewee.SqliteDatabase):
+        return here
+    return int(database.execute_sql("SELECT extract(epoch FROM clock_timestamp())").fetchone()[0])
+
+
 BREAKING = "breaking_"  # a migration's name begins so when programs before it can't work with its result
 
 

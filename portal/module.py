@@ -74,8 +74,8 @@ def _dnsmasq(config: Config, *more: str) -> list[str]:
 def render(config: Config) -> list[File]:
     box = load_box(config.paths.state)
     return [
-        *raddb.render(config, clients.read(box)),
-        File("gateway.secret", clients.gateway_secret(box), "gatehouse-gateway", ("gateway", "portal")),
+        *raddb.render(config, clients.read(config, box)),
+        File("gateway.secret", clients.gateway_secret(config, box), "gatehouse-gateway", ("gateway", "portal")),
         *tunnel.render(config),
         File(RENDERED_LOGO, read_logo(config), "gatehouse-portal", ("portal",)),
         File("settings/portal-certificate", _digest(config.portal.certificate), "root", ("web",), mode=0o600),

@@ -13,6 +13,7 @@ from appliance.accounts.models import MODELS, Account, AccountUsage, Plan, Sessi
 from appliance.admin.models import MODELS as ADMIN
 from appliance.errors import UserError
 from appliance.nas.models import Nas
+from appliance.sites.models import MODELS as SITES
 
 STEPS = db.migrations("appliance.migrations")
 SAMPLES = Path(__file__).parents[1] / "data" / "core"
@@ -122,7 +123,7 @@ def test_a_step_that_fails_leaves_nothing_behind(empty_url: str) -> None:
         assert not database.table_exists("half")
 
 
-@pytest.mark.parametrize("model", [*MODELS, *ADMIN, Nas], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("model", [*MODELS, *ADMIN, *SITES, Nas], ids=lambda m: m.__name__)
 def test_models_and_migrations_say_the_same(core: str, model: type[peewee.Model]) -> None:
     table = model._meta.table_name
     columns = {column.name: column for column in core_db.get_columns(table)}
