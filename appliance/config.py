@@ -23,20 +23,12 @@ from appliance.config_dealer import Dealer as Dealer
 from appliance.config_netflow import Netflow as Netflow
 from appliance.config_portal import Portal as Portal
 from appliance.config_portal import Texts
+from appliance.config_site import Site as Site
 from appliance.config_vault import Vault as Vault
 from appliance.errors import ConfigError, UserError
 
 DEFAULT_FILE = Path("/etc/gatehouse/gatehouse.toml")
 TUNNEL_DEVICE = "gatehouse"
-
-
-@dataclass(frozen=True)
-class Site:
-    """What guests and admins see; `timezone` is the one in which windows, days and months are meant."""
-
-    name: str = "Gatehouse"
-    timezone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
-    contact: str = ""
 
 
 @dataclass(frozen=True)
@@ -274,6 +266,11 @@ class Config:
     @property
     def database_url(self) -> str:
         return self.database.url or f"sqlite:///{self.paths.state / 'core' / 'core.db'}"
+
+    @property
+    def fleet(self) -> bool:
+        """Whether this is one of many appliances on one database."""
+        return bool(self.site.key) and self.database.url.startswith("postgresql://")
 
 
 def file_of(path: Path | None) -> Path:
