@@ -21,7 +21,7 @@ _PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "busy_timeout": _BUSY_
 _FIELDS = (
     "path, rows, bytes, sha256, received_from_ms, received_until_ms, first_ms, last_ms, odd_first_ms, odd_last_ms,"
     " columns, clients, level, journal_after, journal_until, parked_bytes, ends_bytes, ends_sha256,"
-    " id, damaged"
+    " id, damaged, state"
 )
 
 
@@ -93,11 +93,11 @@ class Catalog:
     def add(self, segment: SegmentFile) -> None:
         columns = json.dumps({name: list(bounds) for name, bounds in segment.columns.items()}, separators=(",", ":"))
         self.run(
-            f"INSERT INTO segment ({_FIELDS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?)",  # noqa: S608
+            f"INSERT INTO segment ({_FIELDS}) VALUES ({'?, ' * 18}NULL, ?, ?)",  # noqa: S608
             segment.path, segment.rows, segment.size_bytes, segment.sha256, segment.received_from_ms,
             segment.received_until_ms, segment.first_ms, segment.last_ms, segment.odd_first_ms, segment.odd_last_ms,
             columns, segment.clients, segment.level, segment.journal_after, segment.journal_until,
-            segment.parked_bytes, segment.ends_bytes, segment.ends_sha256, segment.damaged,
+            segment.parked_bytes, segment.ends_bytes, segment.ends_sha256, segment.damaged, segment.state,
         )  # fmt: skip
 
     def remove(self, segments: Iterable[SegmentFile], now_ms: int) -> None:
