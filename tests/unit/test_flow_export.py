@@ -191,7 +191,13 @@ def test_csv_ends_when_nobody_takes_it_and_the_next_question_is_answered() -> No
         blocks.close()  # type: ignore[attr-defined]
         assert reading.con.execute("SELECT 42").fetchall() == [(42,)]
         with pytest.raises(Exception, match="nothing_there"):
-            list(export.csv(replace(prepared, sql="SELECT first FROM nothing_there", columns=prepared.columns[:1])))
+            list(
+                export.csv(
+                    replace(
+                        prepared, statements=iter(["SELECT first FROM nothing_there"]), columns=prepared.columns[:1]
+                    )
+                )
+            )
 
 
 def test_who_asks_the_worker_itself_asks_no_endless_period() -> None:
