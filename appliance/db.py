@@ -192,8 +192,7 @@ def make_schema(database: peewee.Database, schema: str, steps: Sequence[Migratio
         with writing(database):
             if not database.execute_sql("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)).fetchone():
                 database.execute_sql(f"CREATE SCHEMA {schema}")
-    with writing(database):
-        migrate(database, steps)
+    migrate(database, steps)
 
 
 def _names_after(database: peewee.Database, number: int) -> list[str]:
