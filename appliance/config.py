@@ -21,6 +21,7 @@ from appliance.config_checks import certificate as _certificate
 from appliance.config_checks import ports as _ports
 from appliance.config_database import Database
 from appliance.config_dealer import Dealer as Dealer
+from appliance.config_island import Island as Island
 from appliance.config_netflow import Netflow as Netflow
 from appliance.config_portal import Portal as Portal
 from appliance.config_portal import Texts
@@ -185,6 +186,7 @@ class Config:
     site: Site = field(default_factory=Site)
     paths: Paths = field(default_factory=Paths)
     database: Database = field(default_factory=Database)
+    island: Island = field(default_factory=Island)
     radius: Radius = field(default_factory=Radius)
     gateway: Gateway = field(default_factory=Gateway)
     dhcp: Dhcp = field(default_factory=Dhcp)

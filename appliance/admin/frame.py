@@ -43,6 +43,7 @@ OWN = (
     "appliance.api.web",
     "appliance.admin.search",
 )
+FLEET = ("appliance.sites.web", "appliance.sites.api")  # where many appliances share a database
 TEMPLATES = Path(__file__).parent / "templates"
 
 log = logging.getLogger(__name__)
@@ -307,7 +308,7 @@ def sections(config: Config) -> Sequence[Section]:
         shown = {room for section in enabled for room in section.rooms}
         if rooms := [room for room in (*module.web, *module.api) if room not in shown]:
             enabled.append(Section(module.title, rooms))
-    return [Section("Start", OWN[:1]), *enabled, Section("Appliance", OWN[1:])]
+    return [Section("Start", OWN[:1]), *enabled, Section("Appliance", (*OWN[1:], *(FLEET if config.fleet else ())))]
 
 
 def pages(config: Config) -> Sequence[Page]:
