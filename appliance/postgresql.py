@@ -29,7 +29,7 @@ _DEFAULTS = {
     "tcp_user_timeout": "5000",
     "fallback_application_name": "gatehouse",
 }
-_READS = re.compile(r"\s*SELECT\b(?!.*\bFOR UPDATE\b)", re.IGNORECASE | re.DOTALL)
+_READS = re.compile(r"\s*SELECT\b(?!.*\bFOR (NO KEY )?UPDATE\b)", re.IGNORECASE | re.DOTALL)
 _FIELD = re.compile(r"((?:[^:\\]|\\.)*)(?::|$)")
 
 
