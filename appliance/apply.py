@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from appliance import certificates, data_disk, db, launch, modules, supervise, systemd_units, web_server
+from appliance import certificates, data_disk, db, launch, modules, moving, supervise, systemd_units, web_server
 from appliance import config as configuration
 from appliance.accounts.database import open_core
 from appliance.accounts.models import core_db
@@ -19,6 +19,7 @@ from appliance.config import Config
 from appliance.crypto import key_file
 from appliance.errors import UserError
 from appliance.files import written
+from appliance.island import places
 from appliance.service import Directory, File, Module, Service
 from appliance.sites import registry
 
@@ -27,6 +28,7 @@ COMMON = (
     Directory("state", "core", "root", "gatehouse-core", 0o2770),
     Directory("state", "keys", "root", "gatehouse-core", 0o750),
 )
+ISLAND = Directory("state", places.FOLDER, "root", "gatehouse-core", 0o2770)
 
 
 @contextmanager
@@ -122,10 +124,12 @@ def prepare(config: Config, active: Sequence[Module]) -> None:
     make_users()
     for base in (config.paths.state, config.paths.run, config.paths.log):
         base.mkdir(parents=True, exist_ok=True, mode=0o755)
-    _make_directories(config, [*COMMON, *(d for d in _directories(active) if d.base != "data")])
+    own = (ISLAND,) if places.is_wanted(config) else ()
+    _make_directories(config, [*COMMON, *own, *(d for d in _directories(active) if d.base != "data")])
     make_on_disk(config, active)
     _make_key(key_file(config.paths.state))
     certificates.ensure(config)
+    moving.refuse_beginning_anew(config)
     sqlite, steps = db.sqlite_path(config.database_url), db.migrations("appliance.migrations")
     if sqlite is not None:
         db.keep_copy(sqlite, steps)

@@ -14,6 +14,7 @@ from appliance import (
     backup_cli,
     certificates,
     data_disk,
+    database_cli,
     disk_cli,
     granting,
     machine_cli,
@@ -104,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     renewal_cli.add_parser(commands)
     doctor_cli.add_parser(commands)
     backup_cli.add_parsers(commands)
+    database_cli.add_parser(commands)
     disk_cli.add_parser(commands)
     flows_cli.add_parser(commands)
     vault_cli.add_parser(commands)

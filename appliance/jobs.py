@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import peewee
 
@@ -16,8 +17,9 @@ from appliance.accounts import closing, leases, retention
 from appliance.accounts.database import bind_core
 from appliance.accounts.models import core_db
 from appliance.config import Config
-from appliance.crypto import load_box
+from appliance.crypto import SecretBox, load_box
 from appliance.errors import Unavailable, UserError
+from appliance.island import places
 from appliance.nas import status, watch
 from appliance.nas.live import Watch
 from appliance.nas.live_sender import Sender
@@ -26,6 +28,9 @@ from appliance.nas.part import ALL, Part
 TICK_S = 0.5
 MAX_PAUSE_S = 60
 FORGOTTEN_AT_ONCE = 2000  # sessions, so that changes of running ones needn't wait
+
+if TYPE_CHECKING:
+    from appliance.island.keeper import Keeper
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +50,7 @@ class Job:
     failures: int = 0
 
 
-def jobs(config: Config, senders: Sequence[Sender], messages: mail.Sender) -> list[Job]:
+def jobs(config: Config, senders: Sequence[Sender], messages: mail.Sender, keeper: "Keeper | None" = None) -> list[Job]:
     silent_s = config.radius.silent_s
     unusable = status.MalformedWatch(status.Watch(config))
     silence = watch.Watch(silent_s, config.shows_gateways)
@@ -56,6 +61,7 @@ def jobs(config: Config, senders: Sequence[Sender], messages: mail.Sender) -> li
         Job("retention", 60, lambda now: _forget(config, now)),
         Job("messages", 2, messages.run),
         Job("silent routers", 30, lambda now: _warn(silence.look(now))),
+        *([Job("island", keeper.every_s, keeper.run, everywhere=True)] if keeper else ()),
     ]
 
 
@@ -145,13 +151,25 @@ def _serve(config: Config, over: threading.Event) -> None:
     bind_core(config)
     with contextlib.closing(core_db):
         core_db.connect()
-        scheduler = Scheduler(jobs(config, senders, messages), _machine(config))
+        keeper = _keeper(config, box)
+        scheduler = Scheduler(jobs(config, senders, messages, keeper), _machine(config))
         while not over.is_set():
             scheduler.tick()
             over.wait(TICK_S)
     for sender in senders:
         sender.close()
     messages.close()
+    if keeper is not None:
+        keeper.close()
+
+
+def _keeper(config: Config, box: SecretBox) -> "Keeper | None":
+    """Where the database is another machine's."""
+    if not places.is_wanted(config):
+        return None
+    from appliance.island.keeper import Keeper  # which nobody needs who has the database in a file
+
+    return Keeper(config, box)
 
 
 if __name__ == "__main__":
