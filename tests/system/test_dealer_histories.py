@@ -31,6 +31,7 @@ def folder() -> Iterator[Path]:
         yield found
 
 
+@pytest.mark.parametrize("books_of_module", ["sqlite"], indirect=True)  # tests/unit has some on the other engine
 @settings(unit.QUICKLY, max_examples=300)
 @given(history=unit.HISTORIES)
 def test_any_history_adds_up(shop: Path, folder: Path, history: list[Any]) -> None:
