@@ -19,13 +19,16 @@ from appliance.config import Config
 from appliance.crypto import key_file
 from appliance.errors import UserError
 from appliance.files import written
+from appliance.island import places
 from appliance.service import Directory, File, Module, Service
+from appliance.sites import registry
 
 KEPT = "gatehouse.toml"  # below `paths.state`: the last configuration that could be applied
 COMMON = (
     Directory("state", "core", "root", "gatehouse-core", 0o2770),
     Directory("state", "keys", "root", "gatehouse-core", 0o750),
 )
+ISLAND = Directory("state", places.FOLDER, "root", "gatehouse-core", 0o2770)
 
 
 @contextmanager
@@ -121,7 +124,8 @@ def prepare(config: Config, active: Sequence[Module]) -> None:
     make_users()
     for base in (config.paths.state, config.paths.run, config.paths.log):
         base.mkdir(parents=True, exist_ok=True, mode=0o755)
-    _make_directories(config, [*COMMON, *(d for d in _directories(active) if d.base != "data")])
+    own = (ISLAND,) if places.is_wanted(config) else ()
+    _make_directories(config, [*COMMON, *own, *(d for d in _directories(active) if d.base != "data")])
     make_on_disk(config, active)
     _make_key(key_file(config.paths.state))
     certificates.ensure(config)
@@ -131,6 +135,7 @@ def prepare(config: Config, active: Sequence[Module]) -> None:
         db.keep_copy(sqlite, steps)
     with open_core(config, create=True):
         db.migrate(core_db.obj, steps)
+        registry.enter(config)
     if sqlite is not None:
         os.chown(sqlite, 0, grp.getgrnam("gatehouse-core").gr_gid)
         sqlite.chmod(0o660)  # -wal and -shm take the database's mode

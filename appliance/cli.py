@@ -197,7 +197,7 @@ def _silent_routers(config: Config) -> list[str]:
     now, silent_s = int(time.time()), config.radius.silent_s
     try:
         with open_core(config):
-            silent = watch.silent(watch.routers(silent_s, config.gateway.enabled), silent_s, now)
+            silent = watch.silent(watch.routers(silent_s, config.shows_gateways), silent_s, now)
     except (UserError, OSError, peewee.PeeweeException):
         return []
     return [watch.line(name, silence, now) for name, silence in silent.items()]

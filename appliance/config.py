@@ -21,23 +21,16 @@ from appliance.config_checks import certificate as _certificate
 from appliance.config_checks import ports as _ports
 from appliance.config_database import Database
 from appliance.config_dealer import Dealer as Dealer
+from appliance.config_island import Island as Island
 from appliance.config_netflow import Netflow as Netflow
 from appliance.config_portal import Portal as Portal
 from appliance.config_portal import Texts
+from appliance.config_site import Site as Site
 from appliance.config_vault import Vault as Vault
 from appliance.errors import ConfigError, UserError
 
 DEFAULT_FILE = Path("/etc/gatehouse/gatehouse.toml")
 TUNNEL_DEVICE = "gatehouse"
-
-
-@dataclass(frozen=True)
-class Site:
-    """What guests and admins see; `timezone` is the one in which windows, days and months are meant."""
-
-    name: str = "Gatehouse"
-    timezone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
-    contact: str = ""
 
 
 @dataclass(frozen=True)
@@ -193,6 +186,7 @@ class Config:
     site: Site = field(default_factory=Site)
     paths: Paths = field(default_factory=Paths)
     database: Database = field(default_factory=Database)
+    island: Island = field(default_factory=Island)
     radius: Radius = field(default_factory=Radius)
     gateway: Gateway = field(default_factory=Gateway)
     dhcp: Dhcp = field(default_factory=Dhcp)
@@ -264,6 +258,16 @@ class Config:
     @property
     def database_url(self) -> str:
         return self.database.url or f"sqlite:///{self.paths.state / 'core' / 'core.db'}"
+
+    @property
+    def shows_gateways(self) -> bool:
+        """Whether own gateways are among the routers: this appliance's, or those of other sites."""
+        return self.gateway.enabled or self.fleet
+
+    @property
+    def fleet(self) -> bool:
+        """Whether this is one of many appliances on one database."""
+        return bool(self.site.key) and self.database.url.startswith("postgresql://")
 
 
 def file_of(path: Path | None) -> Path:

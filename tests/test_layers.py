@@ -16,6 +16,7 @@ RULES_MAY_IMPORT = (
     "appliance.errors",
     "appliance.crypto",  # account passwords are sealed with it
     "appliance.accounts",
+    "appliance.island",
     "appliance.nas.models",
 )
 NEVER_IN_RULES = ("bottle", "pyroute2", "pyftpdlib", "numpy", "jinja2", "waitress", "supervisor", "pyrad")
@@ -29,7 +30,8 @@ ONLY_IMPORTERS = {
     "pyrage": ("appliance/age.py",),
     "pyftpdlib": ("appliance/vault/server.py", "appliance/vault/ftp_*.py"),
     "OpenSSL": ("appliance/vault/ftp_*.py",),
-    "duckdb": ("collector/*.py", "collector/store/*.py"),
+    "duckdb": ("collector/*.py", "collector/store/*.py", "collector/cluster/*.py"),
+    "clickhouse_driver": ("collector/cluster/*.py",),
     "fpdf": ("appliance/accounts/sheets.py", "appliance/dealers/paper.py"),
     "segno": ("appliance/accounts/sheets.py",),
     "radiusd": ("rlm_python/hotspot.py",),

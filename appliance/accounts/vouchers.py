@@ -14,13 +14,12 @@ import peewee
 from appliance.accounts import manage, unfinished
 from appliance.accounts.models import Account, AccountUsage, Plan, VoucherBatch, core_db
 from appliance.accounts.pieces import delete_accounts, execute, in_pieces, marks
+from appliance.accounts.terms import ALPHABET as ALPHABET
 from appliance.accounts.terms import voucher_code
 from appliance.config import Config
 from appliance.crypto import SecretBox
 from appliance.errors import Conflict, UserError
 
-# No look-alikes (0/o, 1/l/i), and no vowels, so that no code is a word.
-ALPHABET = "bcdfghjkmnpqrstvwxyz23456789"
 LENGTH = 12
 # With 20,000 vouchers out and 100 guesses a second, the first hit on codes of 40 bits takes a week of guessing
 # around the clock (the portal lets nobody guess so fast); on codes of 12 characters (57 bits) it takes 3,000 years.

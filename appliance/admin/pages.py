@@ -10,6 +10,7 @@ from appliance.admin import audit, links, people, way_in
 from appliance.admin.frame import COOKIE, Ask, Page
 from appliance.admin.models import AdminUser
 from appliance.doctor import renewal, run
+from appliance.sites import overview as sites
 
 WRONG = "Wrong name or password."
 
@@ -68,6 +69,8 @@ def start(ask: Ask) -> Any:
     enabled = modules.enabled(ask.config)
     attention = [*run.attention(ask.config, ask.now), *renewal.attention(ask.config, ask.now)]
     attention += [line for module in enabled for line in module.attention(ask.config, ask.now)]
+    if ask.config.fleet:
+        attention += sites.attention(ask.config, ask.now)
     tiles = [tile for module in enabled for tile in module.tiles(ask.config, ask.now)]
     absent = [module for module in modules.MODULES if module not in enabled]
     return ask.page("start.html", attention=attention, tiles=tiles, absent=absent, fresh=not enabled)

@@ -126,7 +126,7 @@ def _warning(args: argparse.Namespace) -> str:
 
 def _list(args: argparse.Namespace, config: Config) -> str:
     now, silent_s = int(time.time()), config.radius.silent_s
-    silent = watch.silent(watch.routers(silent_s, config.gateway.enabled), silent_s, now)
+    silent = watch.silent(watch.routers(silent_s, config.shows_gateways), silent_s, now)
     rows = [_row(nas) | {"silent": nas.name in silent} for nas in Nas.select().order_by(Nas.name)]
     if not args.json:
         for row in rows:
@@ -152,7 +152,7 @@ def _row(nas: Nas) -> dict[str, Any]:
 
 def _counters(args: argparse.Namespace, config: Config) -> str:
     asked, rows = status.Watch(config), []
-    for router in status.routers():
+    for router in status.routers(config):
         for process in PROCESSES:
             found = asked.of_router(process, router)
             if found is not None:

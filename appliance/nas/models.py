@@ -15,7 +15,8 @@ class Nas(CoreModel):
 
     `seen_at` (UTC seconds) is when accounting last heard of it. `tunnel_key` is the router's WireGuard public key,
     `tunnel_address` its address inside the tunnel. `netflow` is whether its flows are kept; `netflow_from` are the
-    addresses and networks that they come from, parted by spaces, none where that is `address`.
+    addresses and networks that they come from, parted by spaces, none where that is `address`. `site` is the key of the
+    one whose appliance serves it; None is any.
     """
 
     id = peewee.AutoField()
@@ -32,3 +33,4 @@ class Nas(CoreModel):
     tunnel_address = peewee.TextField(null=True, unique=True)
     netflow = peewee.BooleanField(default=False)
     netflow_from = peewee.TextField(default="")
+    site = peewee.TextField(null=True)

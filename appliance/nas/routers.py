@@ -51,7 +51,7 @@ def apply(config: Config, who: str) -> str:
 
 def shown_kinds(config: Config) -> tuple[str, ...]:
     """The own gateway is none of the routers where it is switched off; its past sessions still are its."""
-    return KINDS if config.gateway.enabled else GIVEN_KINDS
+    return KINDS if config.shows_gateways else GIVEN_KINDS
 
 
 def add(config: Config, name: str, wanted: Wanted, secret: str = "") -> Any:

@@ -49,7 +49,7 @@ def url(name: str) -> str:
 
 def listed(ask: Ask) -> Any:
     silent_s = ask.config.radius.silent_s
-    silent = watch.silent(watch.routers(silent_s, ask.config.gateway.enabled), silent_s, ask.now)
+    silent = watch.silent(watch.routers(silent_s, ask.config.shows_gateways), silent_s, ask.now)
     online = Session.select(peewee.fn.COUNT(Session.id)).where(Session.nas == Nas.name, Session.ended_at.is_null())
     of = List(
         title="Routers",
@@ -123,7 +123,7 @@ def _router_page(
     said = wishes.outcome(ask.config, wish) if wish else ""
     if said is None and not secret:
         bottle.response.set_header("Refresh", str(LOOK_AGAIN_S))
-    silence = watch.silent(watch.routers(silent_s, ask.config.gateway.enabled), silent_s, ask.now).get(nas.name)
+    silence = watch.silent(watch.routers(silent_s, ask.config.shows_gateways), silent_s, ask.now).get(nas.name)
     return ask.page(
         "router.html",
         400 if error else 200,

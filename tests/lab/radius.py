@@ -96,7 +96,7 @@ class RadiusServer:
     def start(self, *processes: str) -> None:
         """Starts the named processes, or both, and waits until they answer."""
         with self.core():
-            files = raddb.render(self.config, clients.read(self.box))
+            files = raddb.render(self.config, clients.read(self.config, self.box))
         apply.install(self.config, [*apply.settings(self.config, RADIUS), *files])
         for service in RADIUS:
             if not service.wanted(self.config):
@@ -134,7 +134,7 @@ class RadiusServer:
             process.terminate()
         for process in self._processes.values():
             try:
-                process.wait(timeout=5)
+                process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -55,6 +55,7 @@ def test_values_are_typed() -> None:
         ('[portal]\nhostname = "Login"', "[portal] hostname: write a full lower-case host name"),
         ('[portal]\ncertificate = "/a.pem"', "[portal] certificate and key: give both or neither"),
         ('[database]\nurl = "mysql://x"', "[database] url: use sqlite:////absolute/path or postgresql://"),
+        ('[site]\nkey = "North"', "[site] key: a site's key has 1 to 32 small letters"),
         ("site = 3", "site: a section is needed: write [site]"),
         ("[site", "not valid TOML"),
     ],

@@ -70,7 +70,7 @@ class Field:
         self.watch.look(now)
         self.sender.confirm(now)
         self.sender.send(now)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while not all(future.done() for _, future in self.sender._sent.values()) and time.monotonic() < deadline:
             time.sleep(0.005)
         self.sender.collect(now)
