@@ -2,8 +2,8 @@
 
 import os
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -19,6 +19,7 @@ MMAP_BYTES = 2**30
 # isn't to wait for it there either, as long as somebody else does it before (appliance/accounts/checkpoints.py).
 _WAL_PAGES, _WAL_PAGES_NOT_WAITING = 1000, 8000
 _PAGE_BYTES = 4096
+_PATIENCE_S = 3.0  # a router has given up by then, and many wait behind one who shares a connection
 
 
 def connect(url: str, busy_timeout_ms: int = 5000, durable: bool = True, shared: bool = False) -> peewee.Database:
@@ -50,7 +51,7 @@ def connect(url: str, busy_timeout_ms: int = 5000, durable: bool = True, shared:
     from appliance import postgresql  # psycopg2 is for those who have one
 
     options = f"-c lock_timeout={busy_timeout_ms} -c synchronous_commit={'on' if durable else 'off'}"
-    return postgresql.Server(url, options, thread_safe=not shared)
+    return postgresql.Server(url, options, thread_safe=not shared, patience_s=_PATIENCE_S if shared else None)
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,11 @@ def migrations(package: str) -> tuple[Migration, ...]:
 
 def version(database: peewee.Database) -> int:
     """Number of the last migration that was applied, 0 for a new database."""
-    if not database.table_exists("schema_version"):
+    if isinstance(database, peewee.SqliteDatabase):
+        there = database.table_exists("schema_version")
+    else:  # in the first schema of the search path, whichever that is
+        there = database.execute_sql("SELECT to_regclass('schema_version')").fetchone()[0]
+    if not there:
         return 0
     row = database.execute_sql("SELECT max(number) FROM schema_version").fetchone()
     return int(row[0] or 0)
@@ -110,8 +115,9 @@ BREAKING = "breaking_"  # a migration's name begins so when programs before it c
 
 
 def migrate(database: peewee.Database, steps: Sequence[Migration]) -> list[Migration]:
-    """Applies what is missing, each step in its own transaction; returns the applied ones.
+    """Applies what is missing, each step in its own transaction; returns those that weren't there before.
 
+    Of several who do this at once one applies a step, and the others wait for it and go on behind it.
     A newer database is left as it is: after an update that failed the older program has to serve again, so
     migrations only add what it needn't know. Raises UserError when one of them says that it does more.
     """
@@ -122,9 +128,7 @@ def migrate(database: peewee.Database, steps: Sequence[Migration]) -> list[Migra
                 f"the database is at version {done}, this program knows {len(steps)}: install the newer program,"
                 " or put back the copy that was made before (core.db.before-*)"
             )
-    for step in steps[done:]:
-        _apply(database, step)
-    return list(steps[done:])
+    return [step for step in steps[done:] if _apply(database, step)]
 
 
 def keep_copy(path: Path, steps: Sequence[Migration]) -> Path | None:
@@ -156,12 +160,15 @@ def _names_after(database: peewee.Database, number: int) -> list[str]:
     return [name for (name,) in database.execute_sql(f"SELECT name FROM schema_version WHERE number > {number:d}")]  # noqa: S608
 
 
-def _apply(database: peewee.Database, step: Migration) -> None:
+def _apply(database: peewee.Database, step: Migration) -> bool:
+    """False where somebody else has applied it meanwhile."""
     words = _WORDS["sqlite" if isinstance(database, peewee.SqliteDatabase) else "postgresql"]
     sql = step.sql
     for word, meaning in words.items():
         sql = sql.replace("{" + word + "}", meaning)
-    with database.atomic():
+    with _alone(database):
+        if version(database) >= step.number:
+            return False
         database.execute_sql(
             "CREATE TABLE IF NOT EXISTS schema_version (number INTEGER PRIMARY KEY, name TEXT NOT NULL)"
         )
@@ -170,6 +177,25 @@ def _apply(database: peewee.Database, step: Migration) -> None:
                 database.execute_sql(statement)
         mark = "?" if isinstance(database, peewee.SqliteDatabase) else "%s"
         database.execute_sql(f"INSERT INTO schema_version VALUES ({mark}, {mark})", (step.number, step.name))  # noqa: S608
+    return True
+
+
+_MIGRATING = 0x6D696772617465  # key of PostgreSQL's advisory lock
+
+
+@contextmanager
+def _alone(database: peewee.Database) -> Iterator[None]:
+    """A transaction of the only one who migrates. For its tables it waits no longer than any other writer."""
+    if isinstance(database, peewee.SqliteDatabase):
+        with database.atomic("IMMEDIATE"):
+            yield
+        return
+    with database.atomic():
+        (waits,) = database.execute_sql("SHOW lock_timeout").fetchone()
+        database.execute_sql("SET LOCAL lock_timeout = '10min'")
+        database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (_MIGRATING,))
+        database.execute_sql("SELECT set_config('lock_timeout', %s, true)", (waits,))
+        yield
 
 
 def sqlite_path(url: str) -> Path | None:

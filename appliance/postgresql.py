@@ -14,6 +14,7 @@ import peewee
 import psycopg2
 
 from appliance.config_database import parsed
+from appliance.patience import Cursor, Link, Patience
 
 _LOST = (peewee.OperationalError, peewee.InterfaceError)
 _DEFAULT_PORT = "5432"
@@ -36,17 +37,21 @@ class Server(peewee.PostgresqlDatabase):
     """Opens its connection anew once it is lost; a statement whose fate isn't known then fails, any other goes on.
 
     Where nobody answers, statements fail at once for as long as the last attempt took, so that callers in turn
-    aren't all held up.
+    aren't all held up. With `patience_s`, for one connection of all threads, that is how long an answer may take.
     """
 
-    def __init__(self, url: str, options: str, thread_safe: bool) -> None:
+    def __init__(self, url: str, options: str, thread_safe: bool, patience_s: float | None = None) -> None:
         found = parsed(url)
         name = found.pop("dbname", "")
         given = found.get("options", "")
         self._passfile = found.pop("passfile", None)
         self._places = _places(found.pop("host", ""), found.pop("port", ""))
         self._not_before, self._why = 0.0, ""
+        self._patience_s = patience_s
+        self._patience: Patience | None = None
         words: dict[str, Any] = {**_DEFAULTS, **found, "options": f"{options} {given}".strip()}
+        if patience_s is not None:
+            words |= {"connection_factory": Link, "cursor_factory": Cursor}
         super().__init__(name, thread_safe=thread_safe, **words)
 
     def _connect(self) -> Any:
@@ -61,7 +66,15 @@ class Server(peewee.PostgresqlDatabase):
             self._not_before, self._why = now + min(now - began, _MOST_PAUSE_S), _one_line(error)
             raise
         self._prefer(link.info.host, str(link.info.port))
+        if self._patience_s is not None:
+            self._patience = Patience(link, self._patience_s)
         return link
+
+    def _close(self, conn: Any) -> None:
+        if self._patience is not None:
+            self._patience.stop()
+            self._patience = None
+        super()._close(conn)  # type: ignore[misc]
 
     def _where(self) -> dict[str, str]:
         """The host of the last connection comes first, as a dead one before it would hold up each new one."""

@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 import bottle
 import jinja2
+import peewee
 
 from appliance import modules
 from appliance.accounts.models import core_db
@@ -167,6 +168,12 @@ def sent_token() -> str:
 
 NOBODY = Person("", "reader")
 
+_FAILURES = {
+    404: "There is no such page",
+    405: "That can't be done here",
+    503: "The database can't be used right now: please try again",
+}
+
 
 class Frame:
     """The pages of one appliance, of those modules that are enabled as it starts."""
@@ -251,10 +258,12 @@ class Frame:
             log.error("%s %s: %r", bottle.request.method, bottle.request.path, error.exception)
         bottle.response.headers.update(headers())
         ask = Ask(self.config, NOBODY, int(self._clock()), self)
-        return self._refuse_plain(ask, error.status_code)
+        away = isinstance(error.exception, (peewee.OperationalError, peewee.InterfaceError))
+        return self._refuse_plain(ask, 503 if away else error.status_code)
 
     def _refuse_plain(self, ask: Ask, status: int) -> Any:
-        sentence = {404: "There is no such page", 405: "That can't be done here"}.get(status, "Something went wrong")
+        sentence = _FAILURES.get(status, "Something went wrong")
+        bottle.response.status = status
         if is_api(bottle.request.path):
             bottle.response.content_type = "application/json"
             return json.dumps({"error": sentence})

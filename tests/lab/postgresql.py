@@ -277,9 +277,10 @@ class Pair:
         state = "SELECT sync_state FROM pg_stat_replication"
         wait_until(lambda: self.primary.ask(state) == [("sync",)], _START_S, "the standby to follow")
 
-    def fail_over(self) -> None:
-        """The standby becomes the primary; the one of before is killed if it still runs, and is `standby` then."""
-        self.primary.kill()
+    def fail_over(self, kill: bool = True) -> None:
+        """The standby becomes the primary; the one of before is `standby` then, killed unless it stands still."""
+        if kill:
+            self.primary.kill()
         self.standby.promote()
         self.primary, self.standby = self.standby, self.primary
 

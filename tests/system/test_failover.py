@@ -1,15 +1,17 @@
-"""PostgreSQL's primary dies under logins and accounting: what was acknowledged is on the standby, and life goes on."""
+"""PostgreSQL's primary is lost under load: what was acknowledged is on the standby, and logins go on."""
 
 import random
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
 
-from appliance.accounts.models import Account, Plan
+from appliance.accounts import manage
+from appliance.accounts.models import Account, Plan, Pool
 from tests.bench.acct_load import INTERIM, START, STOP, Told
 from tests.bench.radius_load import ACCESS_ACCEPT, access_request
 from tests.lab import postgresql
@@ -124,29 +126,66 @@ def missing(there: dict[str, Octets], acknowledged: list[Told]) -> list[str]:
     return [s for s, octets in highest(acknowledged).items() if s not in there or there[s] < octets]
 
 
-@pytest.mark.parametrize("lagging", [False, True])
-def test_the_primary_dies_under_load(pair: postgresql.Pair, server: RadiusServer, lagging: bool) -> None:
-    first = (1 + lagging) * 2**20
+def kill(pair: postgresql.Pair) -> None:
+    pair.primary.kill()
+    time.sleep(1)  # somebody notices
+    pair.fail_over()
+
+
+def kill_while_the_standby_lags(pair: postgresql.Pair) -> None:
+    """So that nothing more may be acknowledged before."""
+    pair.standby.freeze()
+    time.sleep(0.5)
+    pair.primary.kill()
+    pair.standby.thaw()
+    pair.fail_over()
+
+
+def stand_still(pair: postgresql.Pair) -> None:
+    """Its kernel goes on to take what is sent, so nobody is told."""
+    pair.primary.freeze()
+    time.sleep(1)
+    pair.fail_over(kill=False)
+
+
+@pytest.mark.parametrize(("turn", "lose"), [(1, kill), (2, kill_while_the_standby_lags), (3, stand_still)])
+def test_the_primary_is_lost_under_load(
+    pair: postgresql.Pair, server: RadiusServer, turn: int, lose: Callable[[postgresql.Pair], None]
+) -> None:
+    first = turn * 2**20
     told = packets(first)
     with ExitStack() as stack:
         load = Load(server, told)
         stack.callback(load.end)
+        stack.callback(lambda: pair.standby.kill())  # fenced, before anybody waits for it
         wait_until(lambda: len(load.router.acknowledged) > len(told) // 4, 60, "accounting to be under way")
         wait_until(lambda: load.accepted_at, 10, "logins to be under way")
-        if lagging:  # so nothing more may be acknowledged
-            pair.standby.freeze()
-            time.sleep(0.5)
-        pair.primary.kill()
-        pair.standby.thaw()
-        died = time.monotonic()
-        acknowledged = load.router.acknowledged.copy()
-        time.sleep(1)  # somebody notices
-        pair.fail_over()
+        began = time.monotonic()
+        lose(pair)
+        acknowledged, promoted = load.router.acknowledged.copy(), time.monotonic()
         assert not missing(stored(pair, first), acknowledged)
-        wait_until(lambda: load.accepted_at[-1] > died + 1, WITHIN_S, "logins to go on")
-        assert load.accepted_at[-1] - died < WITHIN_S
+        wait_until(lambda: load.accepted_at[-1] > promoted, WITHIN_S, "logins to go on")
+        assert load.accepted_at[-1] - began < WITHIN_S
     assert stored(pair, first) == highest(told)
     pair.follow()
+
+
+def test_an_address_is_on_the_standby_before_it_is_given(pair: postgresql.Pair, server: RadiusServer) -> None:
+    with server.core():
+        manage.add_pool("public", "198.51.100.1", "198.51.100.9")
+        Plan.create(name="public", pool=Pool.get())
+    server.account("pooled", "public", "secret")
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    asking = 'User-Name = "pooled"\nUser-Password = "secret"\nCalling-Station-Id = "02-00-00-00-00-01"'
+    pair.standby.freeze()
+    try:
+        with ThreadPoolExecutor(1) as thread:
+            answer = thread.submit(server.radclient, asking, timeout=1)
+            wait_until(lambda: pair.primary.ask(waits) == [(1,)], 20, "the login to wait for the standby")
+            assert "Framed-IP-Address = 198" not in answer.result()
+    finally:
+        pair.standby.thaw()
+    wait_until(lambda: "Framed-IP-Address = 198.51.100" in server.radclient(asking), 20, "the address")
 
 
 def test_every_octet_of_them_is_used_once(pair: postgresql.Pair, server: RadiusServer) -> None:
