@@ -20,10 +20,11 @@ def open_core_or_copy(config: Config, create: bool = False) -> Iterator[bool]:
         try:
             stack.enter_context(open_core(config, create))
             is_central = True
-        except peewee.OperationalError as error:
-            copy = snapshot.current(places.copy_link(config)) if places.is_wanted(config) else None
+        except UserError as error:
+            is_away = isinstance(error.__cause__, peewee.OperationalError) and places.is_wanted(config)
+            copy = snapshot.current(places.copy_link(config)) if is_away else None
             if copy is None:
-                raise UserError(f"the database can't be reached: {error}".splitlines()[0]) from error
+                raise
             core_db.initialize(db.connect(f"sqlite:///{copy.path}"))
             stack.enter_context(core_db.connection_context())
             is_central = False

@@ -105,7 +105,7 @@ def _fill(server: RadiusServer) -> None:
             Nas.update(site=key).where(Nas.name == name).execute()
 
 
-def packets_of_an_hour(accounts: Sequence[str]) -> tuple[list[str], dict[str, tuple[int, int]]]:
+def packets_of_an_hour(accounts: list[str]) -> tuple[list[str], dict[str, tuple[int, int]]]:
     """What a router told in an hour, by Acct-Delay-Time, repeated and late here and there; octets by session."""
     chance = random.Random(7)
     told: list[tuple[int, str]] = []
@@ -147,6 +147,7 @@ def test_an_hour_on_its_own_and_back(sites: tuple[Site, Site], database: postgre
     known = "SELECT sum(input_octets + output_octets) FROM session"
     before = database.ask(known, "central")
     assert north.account(packets[part : 2 * part]) == part
+    north.line.refuse()
     north.server.kill("accounting")
     north.server.start("accounting")  # which finds only the site's own copy
     assert north.account(packets[2 * part :]) == len(packets) - 2 * part
