@@ -12,6 +12,7 @@ test: .venv/test.stamp lint ## the whole suite but the slow proofs, files beside
 
 test-system: .venv/test.stamp .venv/image.stamp ## slow proofs: Debian 13, systemd, Ansible, the image; SHORT=1: without the longest
 	@./tests/install-packages tests/system/packages.txt
+	$(PYTHON) -m pip install --quiet --editable '.[test,image,system]'
 	$(PYTHON) -m pytest --numprocesses=2 --dist=loadfile -m "system$(if $(filter 1,$(SHORT)), and not long)"
 
 screenshots: .venv/test.stamp ## docs/images, taken by the browser's tests

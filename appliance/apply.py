@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from appliance import certificates, data_disk, db, launch, modules, supervise, systemd_units, web_server
+from appliance import certificates, data_disk, db, launch, modules, moving, supervise, systemd_units, web_server
 from appliance import config as configuration
 from appliance.accounts.models import core_db
 from appliance.config import Config
@@ -21,6 +21,7 @@ from appliance.files import written
 from appliance.island import places
 from appliance.island.standing_in import open_core_or_copy
 from appliance.service import Directory, File, Module, Service
+from appliance.sites import registry
 
 KEPT = "gatehouse.toml"  # below `paths.state`: the last configuration that could be applied
 COMMON = (
@@ -128,12 +129,14 @@ def prepare(config: Config, active: Sequence[Module]) -> None:
     make_on_disk(config, active)
     _make_key(key_file(config.paths.state))
     certificates.ensure(config)
+    moving.refuse_beginning_anew(config)
     sqlite, steps = db.sqlite_path(config.database_url), db.migrations("appliance.migrations")
     if sqlite is not None:
         db.keep_copy(sqlite, steps)
     with open_core_or_copy(config, create=True) as is_central:
         if is_central:
             db.migrate(core_db.obj, steps)
+            registry.enter(config)
     if sqlite is not None:
         os.chown(sqlite, 0, grp.getgrnam("gatehouse-core").gr_gid)
         sqlite.chmod(0o660)  # -wal and -shm take the database's mode

@@ -142,7 +142,7 @@ def _until_interrupted(args: argparse.Namespace) -> Iterator[None]:
 def _write_csv(prepared: Any) -> None:
     from collector import export
 
-    progress = export.Progress(prepared.con.query_progress)
+    progress = export.Progress(prepared.progress)
     try:
         for block in export.csv(prepared):
             sys.stdout.buffer.write(block)

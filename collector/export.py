@@ -68,13 +68,15 @@ def csv(prepared: Prepared) -> Iterator[bytes]:
     cells = ", ".join(f"{_safe(column)} AS {column.name}" for column in prepared.columns)
     con, (reader, writer) = prepared.con, os.pipe()
     target = duck.text(f"/dev/fd/{writer}")
-    copy = f"COPY (SELECT {cells} FROM ({prepared.sql})) TO {target} (FORMAT csv, HEADER, USE_TMP_FILE false)"
     failed: list[Exception] = []
 
     def write() -> None:
         try:
             con.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")  # it counts, silently
-            con.execute(copy)
+            for number, statement in enumerate(prepared.statements):
+                names = "false" if number else "true"
+                form = f"(FORMAT csv, HEADER {names}, USE_TMP_FILE false)"
+                con.execute(f"COPY (SELECT {cells} FROM ({statement})) TO {target} {form}")
         except Exception as error:  # noqa: BLE001 (raised again where the blocks are taken)
             failed.append(error)
         finally:

@@ -3,6 +3,7 @@
 A flow belongs to each period in which it was going on at any moment.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
@@ -14,9 +15,11 @@ import numpy as np
 from appliance.errors import UserError
 from collector.filters import conditions
 from collector.filters.conditions import All, Among, Either, Filter, Named, Net, Node
-from collector.showing import FIELDS, SUMS, USUAL, USUAL_SUMS, Field, clock, fields, shown
+from collector.flows import FLOW
+from collector.showing import FIELDS, SUMS, TOTALS, USUAL, USUAL_SUMS, Field, clock, fields, shown
 from collector.store.models import Certificate, Range
 from collector.store.reading import Reading
+from collector.wanted import Wanted
 from collector.whose import Holding
 
 MOST_HOLDINGS = 5000  # of one account or device, in a filter
@@ -67,26 +70,37 @@ class Result:
 
     columns: Sequence[Field]
     rows: Iterator[tuple[Any, ...]]
-    certificate: Certificate
+    certify: Callable[[], Certificate]
+
+    @property
+    def certificate(self) -> Certificate:
+        """Of the rows that were taken, so it is asked for after them."""
+        return self.certify()
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A question as `sql` for `con`, before it is asked."""
+    """A question for `con`, before it is asked: each of the statements is over before the next is taken."""
 
     con: Any
-    sql: str
+    statements: Iterator[str]
     columns: Sequence[Field]
-    certificate: Certificate
+    certify: Callable[[], Certificate]
+    progress: Callable[[], float]
+
+    @property
+    def certificate(self) -> Certificate:
+        return self.certify()
 
 
 def prepare(reading: Reading, query: Query, known: Known = UNKNOWN, zone: tzinfo = UTC) -> Prepared:
     """Raises UserError. `zone` is the one of the times in the answer."""
     query = _resolved(reading, query, known)
     of = conditions.exporters(query.filter.root)
-    certificate = reading.certificate(Range(query.since_ms, query.until_ms), of)
-    sql = _statement(reading, query, known, zone)
-    return Prepared(reading.con, sql, fields(query.shown, query.group), certificate)
+    period = Range(query.since_ms, query.until_ms)
+    chosen = fields(query.shown, query.group)
+    statements = _statements(reading, query, _wanted(query), known, zone)
+    return Prepared(reading.con, statements, chosen, lambda: reading.certificate(period, of), reading.progress)
 
 
 def run(reading: Reading, query: Query, known: Known = UNKNOWN, zone: tzinfo = UTC) -> Result:
@@ -96,39 +110,75 @@ def run(reading: Reading, query: Query, known: Known = UNKNOWN, zone: tzinfo = U
         prepared = prepare(reading, query, known, zone)
         rows = _rows(prepared)
         first = list(islice(rows, 1))
-        return Result(prepared.columns, chain(first, rows), prepared.certificate)
+        return Result(prepared.columns, chain(first, rows), prepared.certify)
 
     return reading.sure(Range(query.since_ms, query.until_ms), begun)
 
 
 def _rows(prepared: Prepared) -> Iterator[tuple[Any, ...]]:
-    answer = prepared.con.execute(prepared.sql)
-    while found := answer.fetchmany(_AT_ONCE):
-        yield from found
+    for statement in prepared.statements:
+        answer = prepared.con.execute(statement)
+        while found := answer.fetchmany(_AT_ONCE):
+            yield from found
 
 
-def _statement(reading: Reading, query: Query, known: Known, zone: tzinfo) -> str:
+def _statements(reading: Reading, query: Query, wanted: Wanted, known: Known, zone: tzinfo) -> Iterator[str]:
     """SQL of a query without names: text for people around the smallest number of rows that will do."""
-    chosen = fields(query.shown, query.group)
     _exporter_names(reading, known)
-    source = _source(reading, query, known)
-    inner = f"SELECT {', '.join(_parts(chosen, query))} FROM {source} WHERE {conditions.sql(query.filter.root)}"
+    at = clock(zone, query.since_ms, query.until_ms)
+    shown_ = ", ".join(f"{shown(one, at)} AS {one.name}" for one in fields(query.shown, query.group))
+    for inner in _inner(reading, query, wanted, known):
+        yield f"SELECT {shown_} FROM ({inner}) AS found"
+
+
+def _inner(reading: Reading, query: Query, wanted: Wanted, known: Known) -> Iterator[str]:
+    if wanted.group and (sums := reading.sums(wanted)) is not None:
+        yield _select(query, f"({sums}) AS sums", TOTALS)
+        return
+    held = known.holdings(query.since_ms - EARLIER_MS, query.until_ms) if _asks_account(query) else ()
+    for relation in reading.flows(wanted):
+        yield _select(query, _source(reading, query, relation, held), SUMS)
+
+
+def _select(query: Query, source: str, sums: Mapping[str, Field]) -> str:
+    inner = f"SELECT {', '.join(_parts(query, sums))} FROM {source}"
     if query.group:
-        inner += f" GROUP BY {', '.join(_group_parts(query.group))}"
-    inner += _order(query, chosen)
+        inner += f" GROUP BY {', '.join(_keys(query.group) if sums is TOTALS else _group_parts(query.group))}"
+    inner += _order(query)
     if query.limit is not None:
         inner += f" LIMIT {query.limit:d}"
-    at = clock(zone, query.since_ms, query.until_ms)
-    return f"SELECT {', '.join(f'{shown(one, at)} AS {one.name}' for one in chosen)} FROM ({inner}) AS found"
+    return inner
 
 
-def _source(reading: Reading, query: Query, known: Known) -> str:
-    root = query.filter.root
+def _wanted(query: Query) -> Wanted:
+    """Whose a flow is no store knows: what is ordered or summed by accounts, is so where they are known."""
     period = Range(query.since_ms, query.until_ms)
-    relation = f"({reading.relation(period, conditions.clients(root), conditions.exporters(root))})"
-    if "account" not in query.shown:
+    by_account = query.order == "account" or "account" in query.group
+    order = [(name, query.descending) for name, _ in _ordering(query, SUMS).parts] if query.order else []
+    if query.order:
+        order += [(name, False) for name in (_keys(query.group) if query.group else _TIES)]
+    words = " ".join([*_parts(query, SUMS), *(_TIES if query.order and not query.group else ())])
+    if _asks_account(query):
+        words += f" first {' '.join(f'{side}_hi {side}_lo' for side in _HOLDERS)}"
+    return Wanted(
+        query.filter.root,
+        period,
+        tuple(name for name in FLOW.names or () if re.search(rf"\b{name}\b", words)),
+        () if by_account else tuple(order),
+        None if by_account else query.limit,
+        () if by_account else tuple(_keys(query.group)),
+        together=bool(query.order or query.group) or query.limit is not None,
+    )
+
+
+def _asks_account(query: Query) -> bool:
+    return "account" in (*query.shown, query.order)
+
+
+def _source(reading: Reading, query: Query, found: str, held: Sequence[Holding]) -> str:
+    relation = f"({found})"
+    if not _asks_account(query):
         return f"{relation} AS flows"
-    held = known.holdings(query.since_ms - EARLIER_MS, query.until_ms)
     if not held:
         return f"(SELECT *, NULL::VARCHAR AS account FROM {relation}) AS flows"
     _holdings(reading, held)
@@ -142,10 +192,11 @@ def _source(reading: Reading, query: Query, known: Known) -> str:
     return f"(SELECT flow.*, {account} AS account FROM {relation} AS flow{joins}) AS flows"
 
 
-def _parts(chosen: Sequence[Field], query: Query) -> list[str]:
+def _parts(query: Query, sums: Mapping[str, Field]) -> list[str]:
     """What the text is made of, and what it is sorted by."""
-    parts = {alias: sql for one in chosen for alias, sql in one.parts}
-    parts |= dict(_ordering(query).parts) if query.order else {}
+    parts = {alias: sql for one in fields(query.shown, query.group, sums) for alias, sql in one.parts}
+    parts |= dict(_ordering(query, sums).parts) if query.order else {}
+    parts |= {name: name for name in _keys(query.group)} if sums is TOTALS else {}
     return [f"{sql} AS {alias}" if sql != alias else sql for alias, sql in parts.items()]
 
 
@@ -153,17 +204,21 @@ def _group_parts(group: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(sql for name in group for _, sql in FIELDS[name].parts))
 
 
-def _ordering(query: Query) -> Field:
-    return fields((query.order,), query.group)[0]
+def _keys(group: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(alias for name in group for alias, _ in FIELDS[name].parts))
 
 
-def _order(query: Query, chosen: Sequence[Field]) -> str:
+def _ordering(query: Query, sums: Mapping[str, Field]) -> Field:
+    return fields((query.order,), query.group, sums)[0]
+
+
+def _order(query: Query) -> str:
     """Rows that are alike there have an order too, so that the same question has the same answer."""
     if not query.order:
         return ""
     way = "DESC" if query.descending else "ASC"
-    by = [f"{alias} {way}" for alias, _ in _ordering(query).parts]
-    ties = _group_parts(query.group) if query.group else _TIES
+    by = [f"{alias} {way}" for alias, _ in _ordering(query, SUMS).parts]
+    ties = _keys(query.group) if query.group else _TIES
     return f" ORDER BY {', '.join([*by, *ties])}"
 
 

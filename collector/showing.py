@@ -3,7 +3,7 @@
 All of it consists of words that stand here and of numbers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
@@ -179,29 +179,38 @@ USUAL = ("first", "duration", "protocol", "src", "src_port", "dst", "dst_port", 
 
 # Of a group, as totals have them (rollups.py): times the sampling, and what can't be true is in no sum.
 _SUM = "coalesce(sum({0}::HUGEINT * greatest(sampling, 1)) FILTER ((marks & 2) = 0), 0)"
-_SPAN = "(max(last) - min(first))"
-_SUMS = (
-    Field("flows", "Flows", (("flows", "count(*)"),), "flows"),
-    Field("packets", "Packets", (("packets", _SUM.format("packets")),), "packets"),
-    Field("bytes", "Bytes", (("bytes", _SUM.format("bytes")),), "bytes", OCTETS),
-    Field("first", "First packet", (("first", "min(first)"),), "first", TIME),
-    Field("last", "Last packet", (("last", "max(last)"),), "last", TIME),
-    Field("avg_bytes", "Bytes/flow", (("avg_bytes", f"{_SUM.format('bytes')} // count(*)"),), "avg_bytes", OCTETS),
-    Field(
-        "bpp",
-        "Bytes/packet",
-        (("bpp", f"{_SUM.format('bytes')} // greatest({_SUM.format('packets')}, 1)"),),
-        "bpp",
-    ),
-    Field("bps", "Bits/s", (("bps", f"{_SUM.format('bytes')} * 8000 // greatest({_SPAN}, 1)"),), "bps", OCTETS),
-)
-SUMS = {one.name: one for one in _SUMS}
+PARTIAL = {
+    "sum_flows": "count(*)",
+    "sum_packets": _SUM.format("packets"),
+    "sum_bytes": _SUM.format("bytes"),
+    "sum_first": "min(first)",
+    "sum_last": "max(last)",
+}
+
+
+def _sums(flows: str, packets: str, octets: str, first: str, last: str) -> dict[str, Field]:
+    bps = f"{octets} * 8000 // greatest(({last} - {first}), 1)"
+    all_ = (
+        Field("flows", "Flows", (("flows", flows),), "flows"),
+        Field("packets", "Packets", (("packets", packets),), "packets"),
+        Field("bytes", "Bytes", (("bytes", octets),), "bytes", OCTETS),
+        Field("first", "First packet", (("first", first),), "first", TIME),
+        Field("last", "Last packet", (("last", last),), "last", TIME),
+        Field("avg_bytes", "Bytes/flow", (("avg_bytes", f"{octets} // {flows}"),), "avg_bytes", OCTETS),
+        Field("bpp", "Bytes/packet", (("bpp", f"{octets} // greatest({packets}, 1)"),), "bpp"),
+        Field("bps", "Bits/s", (("bps", bps),), "bps", OCTETS),
+    )
+    return {one.name: one for one in all_}
+
+
+SUMS = _sums(*PARTIAL.values())
+TOTALS = _sums("sum(sum_flows)", "sum(sum_packets)", "sum(sum_bytes)", "min(sum_first)", "max(sum_last)")
 USUAL_SUMS = ("flows", "packets", "bytes")
 
 
-def fields(columns: Sequence[str], group: Sequence[str]) -> list[Field]:
-    """In this order; raises UserError for one that there isn't."""
-    known = FIELDS if not group else SUMS | {name: FIELDS[name] for name in group if name in FIELDS}
+def fields(columns: Sequence[str], group: Sequence[str], sums: Mapping[str, Field] = SUMS) -> list[Field]:
+    """In this order; raises UserError for one that there isn't. `sums` are SUMS, of flows, or TOTALS, of PARTIAL."""
+    known = FIELDS if not group else {**sums, **{name: FIELDS[name] for name in group if name in FIELDS}}
     for name in (*group, *columns):
         if name not in known:
             beside = " beside what is grouped by" if group and name in FIELDS else ""

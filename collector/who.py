@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 from collector import whose
 from collector.filters.conditions import All, Among, Either, Node, host, sql
-from collector.store.models import Range, SegmentFile
+from collector.store.models import Range
 from collector.store.reading import Reading
+from collector.wanted import Wanted
 from collector.whose import Holding
 
 USUAL_SLACK_MS = 5_000
@@ -22,9 +23,8 @@ LOOK_BACK_MS = 86_400_000  # for the beginning of a translation by NAT that hasn
 SAMPLE_MS = 900_000  # of flows around the time, to see how the routers' clocks go
 LATEST_MS = 1_830_000  # after which a flow of that time has been exported: routers end long ones after half an hour
 _MOST_FLOWS = 20_000
-_FEW_FILES = 2
 _MOST_AHEAD_MS = 600_000
-_CREATED, _DELETED = 1, 2
+_NONE, _CREATED, _DELETED = 0, 1, 2
 
 FLOW, NAT, EVENT, SESSION = "flow", "flow through NAT", "NAT event", "session"
 
@@ -127,9 +127,11 @@ def _matching(question: Question) -> Node:
 
 
 _COLUMNS = (
-    "family, src_hi, src_lo, src_port, dst_hi, dst_lo, dst_port, nat_src_hi, nat_src_lo, nat_src_port,"
-    " nat_dst_hi, nat_dst_lo, nat_dst_port, first, last, exporter, nat_event"
+    *("family", "src_hi", "src_lo", "src_port", "dst_hi", "dst_lo", "dst_port"),
+    *("nat_src_hi", "nat_src_lo", "nat_src_port", "nat_dst_hi", "nat_dst_lo", "nat_dst_port"),
+    *("first", "last", "exporter", "nat_event"),
 )
+_EARLIEST = (("first", False),)
 
 
 class _Flow(NamedTuple):
@@ -144,13 +146,14 @@ class _Flow(NamedTuple):
     event: int
 
 
-def _read(reading: Reading, period: Range, question: Question, where: str, events: bool = False) -> Iterator[_Flow]:
+def _read(reading: Reading, period: Range, question: Question, *kinds: int) -> Iterator[_Flow]:
     """Addresses as (number, port)."""
     hi, lo = divmod(int(question.address), 1 << 64)
-    relation = reading.who(period, hi, lo, question.port, events)
-    where = f"{where} AND {sql(_matching(question))}"
-    query = f"SELECT {_COLUMNS} FROM ({relation}) AS flows WHERE {where} ORDER BY first LIMIT {_MOST_FLOWS:d}"
-    for row in reading.con.execute(query).fetchall():
+    root = All((Among(("nat_event",), tuple((kind, kind) for kind in kinds)), _matching(question)))
+    wanted = Wanted(root, period, _COLUMNS, _EARLIEST, _MOST_FLOWS)
+    relation = reading.who(wanted, (hi, lo, question.port), kinds != (_NONE,))
+    query = f"SELECT {', '.join(_COLUMNS)} FROM ({relation}) AS flows WHERE {sql(root)}"
+    for row in reading.con.execute(f"{query} ORDER BY first LIMIT {_MOST_FLOWS:d}").fetchall():
         ends = [(row[place] << 64 | row[place + 1], row[place + 2]) for place in (1, 4, 7, 10)]
         yield _Flow(row[0], ends[0], ends[1], ends[2], ends[3], *row[13:])
 
@@ -176,7 +179,7 @@ def _address(family: int, number: int) -> Address:
 def _flows(reading: Reading, question: Question, slack_ms: int) -> Iterator[Trace]:
     period = Range(question.at_ms - slack_ms, question.at_ms + slack_ms + 1)
     by_client: dict[tuple[Address, int, str], list[_Flow]] = defaultdict(list)
-    for flow in _read(reading, period, question, "nat_event = 0"):
+    for flow in _read(reading, period, question, _NONE):
         by_client[_client(flow, question)].append(flow)
     for (client, port, how), flows in by_client.items():
         off = min(_off(question.at_ms, flow.first, flow.last) for flow in flows)
@@ -188,8 +191,7 @@ def _events(reading: Reading, question: Question, slack_ms: int) -> Iterator[Tra
     """Translations that had begun and not ended, as far as their events were told."""
     period = Range(question.at_ms - LOOK_BACK_MS, question.at_ms + slack_ms + 1)
     of: dict[tuple[Address, int, int], list[_Flow]] = defaultdict(list)
-    wanted = f"nat_event IN ({_CREATED:d}, {_DELETED:d})"
-    for flow in _read(reading, period, question, wanted, events=True):
+    for flow in _read(reading, period, question, _CREATED, _DELETED):
         client, port, how = _client(flow, question)
         if how == NAT:
             of[client, port, flow.exporter].append(flow)
@@ -246,23 +248,9 @@ def _own(question: Question, slack_ms: int, told: set[int]) -> Iterator[Found]:
 def _clocks(reading: Reading, question: Question) -> list[ClockError]:
     """No flow ends after it was received, and none is received sooner than its router's clock is behind."""
     period = Range(question.at_ms - SAMPLE_MS, question.at_ms + SAMPLE_MS)
-    query = (
-        "SELECT exporter, min(received - last) AS least, count(*) AS flows"
-        f" FROM ({reading.relation(period, files=list(_telling(reading.files(period))))}) AS flows"
-        " WHERE (marks & 3) = 0 GROUP BY exporter ORDER BY exporter"
-    )
-    rows = reading.con.execute(query).fetchall()
-    return [ClockError(exporter, max(0, -least), max(0, least), flows) for exporter, least, flows in rows]
-
-
-def _telling(files: Sequence[SegmentFile]) -> Iterator[SegmentFile]:
-    """All that can show a clock ahead of ours; of others a few of each router."""
-    seen: dict[Any, int] = defaultdict(int)
-    for file in files:
-        its = file.columns["exporter"]
-        if file.columns["lag"].low < 0 or seen[its] < _FEW_FILES:
-            seen[its] += 1
-            yield file
+    return [
+        ClockError(exporter, max(0, -least), max(0, least), flows) for exporter, least, flows in reading.lags(period)
+    ]
 
 
 def address_of(text: str) -> Address:

@@ -1,7 +1,7 @@
 """What a filter means, as a tree; as SQL over the columns of FLOW, and as the addresses that it can be about. Pure."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
 from typing import Union
@@ -19,6 +19,21 @@ COMPUTED = {
     "icmp_code": "dst_port & 255",
 }
 ENDS = ("src", "dst")
+
+
+@dataclass(frozen=True)
+class Words:
+    """How a database says it. `spans` is for what it computes in a way of its own; None: as any column."""
+
+    true: str
+    false: str
+    bits: str
+    large: str
+    computed: Mapping[str, str]
+    spans: Callable[[str, Sequence[Span]], str | None] = lambda column, spans: None
+
+
+DUCKDB = Words("true", "false", "({column} & {mask:d}) = {mask:d}", "{value:d}::UBIGINT", COMPUTED)
 # Addresses that NAT hides: of IPv4 the same as packing.is_local
 _LOCAL = tuple(
     (int(net.network_address), int(net.broadcast_address))
@@ -150,25 +165,24 @@ def names(node: Node) -> Iterator[Named]:
             yield from names(part)
 
 
-def sql(node: Node) -> str:
+def sql(node: Node, words: Words = DUCKDB) -> str:
     """A condition over FLOW's columns, of words that stand in this file or in the parser, and of numbers."""
     match node:
         case Everything():
-            return "true"
+            return words.true
         case Not(part):
-            return f"NOT ({sql(part)})"
+            return f"NOT ({sql(part, words)})"
         case All(parts):
-            return _joined(" AND ", [sql(part) for part in parts])
+            return _joined(" AND ", [sql(part, words) for part in parts])
         case Either(parts):
-            return _joined(" OR ", [sql(part) for part in parts])
+            return _joined(" OR ", [sql(part, words) for part in parts])
         case Among(columns, spans):
-            return _joined(" OR ", [_between(column, spans) for column in columns])
+            return _joined(" OR ", [_between(column, spans, words) for column in columns])
         case Bits(column, mask):
-            return f"({column} & {mask:d}) = {mask:d}"
+            return words.bits.format(column=column, mask=mask)
         case Net(_, family, first, last):
-            return (
-                f"(family = {family:d} AND {_joined(' OR ', [_within(side, first, last) for side in node.looked_at])})"
-            )
+            sides = [_within(side, first, last, words) for side in node.looked_at]
+            return f"(family = {family:d} AND {_joined(' OR ', sides)})"
         case Named(kind, name):
             raise ValueError(f"{kind} {name!r} is not resolved")
     raise TypeError(node)
@@ -178,32 +192,34 @@ def _joined(word: str, parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"({word.join(parts)})"
 
 
-def _between(column: str, spans: Sequence[Span]) -> str:
-    what = f"({COMPUTED[column]})" if column in COMPUTED else column
+def _between(column: str, spans: Sequence[Span], words: Words) -> str:
+    if (own := words.spans(column, spans)) is not None:
+        return own
+    what = f"({words.computed[column]})" if column in words.computed else column
     single = [low for low, high in spans if low == high]
-    parts = [f"{what} IN ({', '.join(map(_number, single))})"] if len(single) > 1 else []
+    parts = [f"{what} IN ({', '.join(_number(one, words) for one in single)})"] if len(single) > 1 else []
     for low, high in spans:
         if low == high:
-            parts += [f"{what} = {_number(low)}"] if len(single) == 1 else []
+            parts += [f"{what} = {_number(low, words)}"] if len(single) == 1 else []
         elif high is None:
-            parts.append(f"{what} >= {_number(low)}")
+            parts.append(f"{what} >= {_number(low, words)}")
         else:
-            parts.append(f"{what} BETWEEN {_number(low)} AND {_number(high)}")
-    return _joined(" OR ", parts) if parts else "false"
+            parts.append(f"{what} BETWEEN {_number(low, words)} AND {_number(high, words)}")
+    return _joined(" OR ", parts) if parts else words.false
 
 
-def _within(side: str, first: int, last: int) -> str:
-    hi, lo = f"{side}_hi", f"{side}_lo"
+def _within(side: str, first: int, last: int, words: Words) -> str:
+    hi, lo, upper = f"{side}_hi", f"{side}_lo", _number(first >> 64, words)
     if first == last:
-        return f"({lo} = {_number(first & _LOWER)} AND {hi} = {_number(first >> 64)})"
+        return f"({lo} = {_number(first & _LOWER, words)} AND {hi} = {upper})"
     if first >> 64 == last >> 64:
-        low, high = _number(first & _LOWER), _number(last & _LOWER)
-        return f"({hi} = {_number(first >> 64)} AND {lo} BETWEEN {low} AND {high})"
-    return f"({hi} BETWEEN {_number(first >> 64)} AND {_number(last >> 64)})"  # a prefix of less than 64 bits
+        low, high = _number(first & _LOWER, words), _number(last & _LOWER, words)
+        return f"({hi} = {upper} AND {lo} BETWEEN {low} AND {high})"
+    return f"({hi} BETWEEN {upper} AND {_number(last >> 64, words)})"  # a prefix of less than 64 bits
 
 
-def _number(value: int) -> str:
-    return f"{value:d}" if value <= _LARGEST_SIGNED else f"{value:d}::UBIGINT"
+def _number(value: int, words: Words) -> str:
+    return f"{value:d}" if value <= _LARGEST_SIGNED else words.large.format(value=value)
 
 
 def clients(node: Node) -> Clients | None:

@@ -21,7 +21,7 @@ _PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "busy_timeout": _BUSY_
 _FIELDS = (
     "path, rows, bytes, sha256, received_from_ms, received_until_ms, first_ms, last_ms, odd_first_ms, odd_last_ms,"
     " columns, clients, level, journal_after, journal_until, parked_bytes, ends_bytes, ends_sha256,"
-    " id, damaged"
+    " id, damaged, state"
 )
 
 
@@ -93,11 +93,11 @@ class Catalog:
     def add(self, segment: SegmentFile) -> None:
         columns = json.dumps({name: list(bounds) for name, bounds in segment.columns.items()}, separators=(",", ":"))
         self.run(
-            f"INSERT INTO segment ({_FIELDS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?)",  # noqa: S608
+            f"INSERT INTO segment ({_FIELDS}) VALUES ({'?, ' * 18}NULL, ?, ?)",  # noqa: S608
             segment.path, segment.rows, segment.size_bytes, segment.sha256, segment.received_from_ms,
             segment.received_until_ms, segment.first_ms, segment.last_ms, segment.odd_first_ms, segment.odd_last_ms,
             columns, segment.clients, segment.level, segment.journal_after, segment.journal_until,
-            segment.parked_bytes, segment.ends_bytes, segment.ends_sha256, segment.damaged,
+            segment.parked_bytes, segment.ends_bytes, segment.ends_sha256, segment.damaged, segment.state,
         )  # fmt: skip
 
     def remove(self, segments: Iterable[SegmentFile], now_ms: int) -> None:
@@ -114,6 +114,16 @@ class Catalog:
             values = (until_ms, since_ms, until_ms, since_ms)  # type: ignore[assignment]
         order = " ORDER BY received_from_ms, id"
         return [_segment(row) for row in self.rows(f"SELECT {_FIELDS} FROM segment{where}{order}", *values)]  # noqa: S608
+
+    def in_state(self, *states: int) -> list[tuple[int, str]]:
+        """Numbers and SHA-256 of those, by state and the oldest first, without what is damaged."""
+        among = ", ".join(f"{state:d}" for state in states)
+        where = f"state IN ({among}) AND damaged IS NULL ORDER BY state, received_from_ms, id"
+        return [(row[0], row[1]) for row in self.rows(f"SELECT id, sha256 FROM segment WHERE {where}")]  # noqa: S608
+
+    def segment(self, id: int) -> SegmentFile | None:
+        row = self.one(f"SELECT {_FIELDS} FROM segment WHERE id = ?", id)  # noqa: S608
+        return None if row is None else _segment(row)
 
     def damage(self, segment: SegmentFile, why: str) -> None:
         self.run("UPDATE segment SET damaged = ? WHERE id = ?", why, segment.id)

@@ -11,11 +11,15 @@ def certificate(
     range: Range,
     exporters: Iterable[int] | None = None,
     sound: Callable[[SegmentFile], bool] = lambda segment: True,
+    among: Callable[[SegmentFile], bool] = lambda segment: True,
 ) -> Certificate:
-    """By when flows were received. Those of a segment that isn't `sound` are lost; totals don't need the file."""
+    """By when flows were received. Those of a segment that isn't `sound` are lost; totals don't need the file.
+
+    Segments that aren't `among` those looked at count neither way.
+    """
     wanted = None if exporters is None else {0, *exporters}
     present, losses = 0, []
-    for segment in catalog.segments(range.since_ms, range.until_ms):
+    for segment in filter(among, catalog.segments(range.since_ms, range.until_ms)):
         count = share(segment.received_from_ms, segment.received_until_ms, range, segment.rows)
         if sound(segment):
             present += count

@@ -8,6 +8,10 @@ CATALOG, SEGMENTS, JOURNAL = "catalog.db", "segments", "journal.db"  # below `fl
 
 SEALED, HOUR, DAY = 0, 1, 2  # levels of a segment
 
+# Of a segment, where a cluster takes them (collector/store/loads.py): it waits, is being loaded and stays as it is
+# meanwhile, is loaded; was there before there was a cluster, and is asked for by now.
+WAITS, BEGUN, LOADED, HISTORY, ASKED = range(5)
+
 
 @dataclass(frozen=True)
 class Range:
@@ -53,6 +57,7 @@ class SegmentFile:
     ends_sha256: str = ""
     id: int = 0
     damaged: str | None = None
+    state: int = WAITS
 
     @property
     def all_bytes(self) -> int:

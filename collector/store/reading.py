@@ -1,6 +1,7 @@
 """Reading what is kept: which segments can matter, their flows as a relation of DuckDB, and how complete they are."""
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TypeVar
 import duckdb
 import numpy as np
 
+from collector.filters import conditions
 from collector.flows import FLOW
 from collector.store import completeness, duck, ends, packing, segments, sets, tail
 from collector.store.catalog import Catalog
@@ -16,9 +18,16 @@ from collector.store.models import CATALOG, SEGMENTS, Certificate, SegmentFile, 
 from collector.store.models import Range as Range
 from collector.store.tail import Tail
 from collector.store.unpacking import TYPES, File
+from collector.wanted import Wanted
 
 Answer = TypeVar("Answer")
 Client = tuple[int, int, int]  # upper half, and the lowest and highest lower half of a range of addresses
+End = tuple[int, int, int | None]  # halves of an address, and a port
+_FEW_FILES = 2
+_LAGS = (
+    "SELECT exporter, min(received - last) AS least, count(*) AS flows FROM {} AS flows"
+    " WHERE (marks & 3) = 0 GROUP BY exporter ORDER BY exporter"
+)
 
 
 class Reading:
@@ -63,19 +72,38 @@ class Reading:
             parts.append(self._of_tail(range, wanted))
         return "\nUNION ALL\n".join(parts) or _nothing()
 
-    def who(self, range: Range, hi: int, lo: int, port: int | None, events: bool = False) -> str:
+    def flows(self, wanted: Wanted) -> Iterator[str]:
+        """SQL of what is wanted, all of it `together` or one part after the other: each is over before the next."""
+        root = wanted.root
+        relation = self.relation(wanted.range, conditions.clients(root), conditions.exporters(root))
+        yield f"SELECT * FROM ({relation}) AS flows WHERE {conditions.sql(root)}"  # noqa: S608
+
+    def sums(self, wanted: Wanted) -> str | None:
+        """SQL of rows with the columns of a group and showing.PARTIAL, several of a group; None: flows are at hand."""
+        return None
+
+    def progress(self) -> float:
+        """In hundredths."""
+        return float(self.con.query_progress())
+
+    def lags(self, range: Range) -> list[tuple[int, int, int]]:
+        """By exporter: how long after its last packet a flow came at least, and of how many flows that is known."""
+        files = list(_telling(self.files(range)))
+        rows = self.con.execute(_LAGS.format(f"({self.relation(range, files=files)})")).fetchall()
+        return [(exporter, least, flows) for exporter, least, flows in rows]
+
+    def who(self, wanted: Wanted, end: End, events: bool = False) -> str:
         """SQL of the flows of a time that may have an address and port at any end, or of the NAT events.
 
         All that have them are there, and some that haven't.
         """
-        parts = [part for file in self.files(range) for part in self._having(file, range, (hi, lo, port), events)]
+        range = wanted.range
+        parts = [part for file in self.files(range) for part in self._having(file, range, end, events)]
         if self._reaches_tail(range):
             parts.append(f"SELECT * FROM ({self._of_tail(range, None)}) WHERE (nat_event <> 0) = {events}")  # noqa: S608
         return "\nUNION ALL\n".join(parts) or _nothing()
 
-    def _having(
-        self, segment: SegmentFile, range: Range, end: tuple[int, int, int | None], events: bool
-    ) -> Iterator[str]:
+    def _having(self, segment: SegmentFile, range: Range, end: End, events: bool) -> Iterator[str]:
         """By the order of clients what is the client's own address, by the second order what is any other."""
         hi, lo, _ = end
         file = File(self.folder / SEGMENTS / segment.path, segment.columns)
@@ -94,7 +122,7 @@ class Reading:
             if rows != "false":
                 yield file.relation(" AND ".join([*common, rows, others, f"NOT ({own})"]))
 
-    def _rows(self, segment: SegmentFile, range: Range, end: tuple[int, int, int | None], events: bool) -> str:
+    def _rows(self, segment: SegmentFile, range: Range, end: End, events: bool) -> str:
         """Condition on which of a segment's rows can have an end that isn't the client's own."""
         hi, lo, port = end
         slots = ends.EVENTS if events else ends.slots(range.since_ms, range.until_ms)
@@ -134,7 +162,11 @@ class Reading:
     def files(self, range: Range, clients: Sequence[Client] | None = None) -> list[SegmentFile]:
         """The segments that can have such flows, and are as they were written."""
         found = self.catalog.segments(range.since_ms, range.until_ms)
-        return [s for s in found if (clients is None or _may_have(s, clients)) and self._sound(s)]
+        return [s for s in found if self._reads(s) and (clients is None or _may_have(s, clients)) and self._sound(s)]
+
+    def _reads(self, segment: SegmentFile) -> bool:
+        """Whether its flows are read from this disk."""
+        return True
 
     def sure(self, range: Range, ask: Callable[[], Answer]) -> Answer:
         """What is answered without the segments that can't be read, which are lost in its certificate."""
@@ -165,7 +197,7 @@ class Reading:
 
     def certificate(self, range: Range, exporters: Iterable[int] | None = None) -> Certificate:
         asked = None if exporters is None else {0, *exporters}
-        sealed = completeness.certificate(self.catalog, range, asked, self._sound)
+        sealed = completeness.certificate(self.catalog, range, asked, self._sound, self._reads)
         tail = self.tail if self._reaches_tail(range) else Tail()
         received = tail.flows["received"]
         present = int(((received >= range.since_ms) & (received < range.until_ms)).sum())
@@ -222,6 +254,16 @@ class Reading:
             conditions += [began] if began else []
             conditions.append(f"{file.last()} >= {range.since_ms}")
         return conditions
+
+
+def _telling(files: Sequence[SegmentFile]) -> Iterator[SegmentFile]:
+    """All that can show a clock ahead of ours; of others a few of each router."""
+    seen: dict[object, int] = defaultdict(int)
+    for file in files:
+        its = file.columns["exporter"]
+        if file.columns["lag"].low < 0 or seen[its] < _FEW_FILES:
+            seen[its] += 1
+            yield file
 
 
 def _ends(file: File, clients: Sequence[Client]) -> Iterator[str]:

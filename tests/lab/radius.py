@@ -135,7 +135,7 @@ class RadiusServer:
             process.terminate()
         for process in self._processes.values():
             try:
-                process.wait(timeout=5)
+                process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -13,6 +13,7 @@ from appliance.accounts.database import open_core
 from appliance.accounts.models import core_db
 from appliance.crypto import key_file
 from tests.lab import postgresql
+from tests.unit import dealer_box, dealer_money
 
 Gatehouse = Callable[..., tuple[int, str, str]]
 
@@ -32,6 +33,42 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     name = f"test_{os.urandom(6).hex()}"
     server.ask(f"CREATE DATABASE {name}")
     return f"postgresql://postgres@/{name}?host={server.folder}&port={server.port}"
+
+
+@pytest.fixture(scope="session")
+def template_url(postgresql_server: postgresql.Server) -> str:
+    """A PostgreSQL database with a core and a ledger in it, to be copied: that is quicker than all migrations."""
+    server = postgresql_server
+    server.ask("CREATE DATABASE template_of_tests")
+    url = f"postgresql://postgres@/template_of_tests?host={server.folder}&port={server.port}"
+    with dealer_money.memory() as folder:
+        (folder / dealer_box.URL).write_text(url)
+        with dealer_box.opened(dealer_box.configuration(folder)):
+            pass
+    return url
+
+
+@pytest.fixture(scope="session")
+def shared_url(template_url: str) -> str:
+    return dealer_box.another(template_url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def books(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A folder for dealer_box.configuration, on each engine."""
+    with dealer_money.memory() as folder:
+        if request.param == "postgresql":
+            (folder / dealer_box.URL).write_text(dealer_box.emptied(request.getfixturevalue("shared_url")))
+        yield folder
+
+
+@pytest.fixture(params=["sqlite", "postgresql"], scope="module")
+def books_of_module(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """The same for all tests of a file."""
+    with dealer_money.memory() as folder:
+        if request.param == "postgresql":
+            (folder / dealer_box.URL).write_text(dealer_box.another(request.getfixturevalue("template_url")))
+        yield folder
 
 
 @pytest.fixture

@@ -191,7 +191,13 @@ def test_csv_ends_when_nobody_takes_it_and_the_next_question_is_answered() -> No
         blocks.close()  # type: ignore[attr-defined]
         assert reading.con.execute("SELECT 42").fetchall() == [(42,)]
         with pytest.raises(Exception, match="nothing_there"):
-            list(export.csv(replace(prepared, sql="SELECT first FROM nothing_there", columns=prepared.columns[:1])))
+            list(
+                export.csv(
+                    replace(
+                        prepared, statements=iter(["SELECT first FROM nothing_there"]), columns=prepared.columns[:1]
+                    )
+                )
+            )
 
 
 def test_who_asks_the_worker_itself_asks_no_endless_period() -> None:
@@ -295,7 +301,7 @@ def test_two_at_once_and_a_killed_one_is_told(
 def test_it_ends_by_itself(appliance: Config) -> None:
     one = worker.Worker(appliance, idle_s=0.1)
     try:
-        assert one._process.wait(20) == 0
+        assert one._process.wait(60) == 0
         with pytest.raises(worker.Gone):
             one.line(1)
     finally:
@@ -308,7 +314,7 @@ def test_it_ends_with_who_asked_while_it_still_searches(appliance: Config) -> No
         assert one._process.stdin is not None
         one.send({**SEARCH, "filter": SLOW, "order": "bytes"})
         one._process.stdin.close()
-        assert one._process.wait(20) in (0, 1)
+        assert one._process.wait(60) in (0, 1)
     finally:
         one.kill()
 

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from collector.filters.conditions import Everything
 from collector.flows import FLOW
 from collector.store import duck, ends, keeping, packing, segments, sets
 from collector.store.catalog import Catalog
 from collector.store.models import CATALOG, SEGMENTS, SegmentFile, beside
 from collector.store.reading import Range, Reading
+from collector.wanted import Wanted
 from tests.flows import mix
 
 EVER = Range(-(2**50), 2**50)
@@ -251,7 +253,7 @@ def test_who_had_an_address_and_port_is_found_as_by_looking_at_all(folder: Path,
                 wide = [(Range(at - 9_000_000, at + 9_000_000), events) for events in (False, True)]
                 for period, events in ((Range(at, at + 1), event), *(wide if side == "nat_src" else ())):
                     expected = having(flows, hi, lo, port, period, events)
-                    found = rows(reading, reading.who(period, hi, lo, port, events))
+                    found = rows(reading, reading.who(Wanted(Everything(), period, ()), (hi, lo, port), events))
                     assert same(having(found, hi, lo, port, period, events), expected), (side, hi, lo, port)
                     assert len(expected) or events != event or row["last"] < row["first"]
 

@@ -1,0 +1,23 @@
+"""What a question needs of a store of flows, so that little more than the answer leaves it; pure."""
+
+from dataclasses import dataclass
+
+from collector.filters.conditions import Node
+from collector.store.models import Range
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Flows that fit `root` and overlap `range`; `columns` are FLOW's.
+
+    With an `order`, names of columns with whether from the highest down, and a `limit` only the first ones matter.
+    With a `group` its sums do. Without `together` flows may come in several parts. Names may be of what conditions.COMPUTED has, and of showing.SUMS in a group's order.
+    """
+
+    root: Node
+    range: Range
+    columns: tuple[str, ...]
+    order: tuple[tuple[str, bool], ...] = ()
+    limit: int | None = None
+    group: tuple[str, ...] = ()
+    together: bool = True
