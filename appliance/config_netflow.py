@@ -71,6 +71,11 @@ class Netflow:
             _store(self.store)
 
     @property
+    def disk_days(self) -> int:
+        """How long flows stay on the data disk."""
+        return min(self.store_keep_days, self.keep_days) if self.store else self.keep_days
+
+    @property
     def cluster(self) -> Store | None:
         return _store(self.store) if self.store else None
 

@@ -12,6 +12,7 @@ CAUSES = {
     "parked": "their template never came",
     "refused": "could not be decoded",
     "spool": "the spool was full while the data disk was away",
+    "cluster": "the cluster was away for too long, and there was no room for more to wait",
     "damaged": "the file they were in is damaged",
 }
 MOST_LINES = 10

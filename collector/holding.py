@@ -1,4 +1,4 @@
-"""What others ask of the process that seals, over its socket: legal holds, and to decode anew."""
+"""What others ask of the process that seals, over its socket: legal holds, to decode anew, to load history."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,13 +46,22 @@ class Anew:
 
 
 @dataclass(frozen=True)
+class Load:
+    """What was kept of that time before there was a cluster is to be loaded into it."""
+
+    since_ms: int
+    until_ms: int
+    who: str
+
+
+@dataclass(frozen=True)
 class Done:
-    """`number` is the hold's, or that of the rows that will be read."""
+    """`number` is the hold's, that of the rows that will be read, or of the flows that will be loaded."""
 
     number: int
 
 
-VERBS = verbs.Verbs({"hold": Held, "release": Released, "redecode": Anew})
+VERBS = verbs.Verbs({"hold": Held, "release": Released, "redecode": Anew, "load": Load})
 
 
 def add(config: Config, since_ms: int, until_ms: int, reason: str, who: str) -> int:
@@ -69,7 +78,12 @@ def redecode(config: Config, since_ms: int, until_ms: int, who: str) -> int:
     return _ask(config, Anew(since_ms, until_ms, who))
 
 
-def _ask(config: Config, request: Held | Released | Anew) -> int:
+def load(config: Config, since_ms: int, until_ms: int, who: str) -> int:
+    """How many flows of that time will be loaded into the cluster, by and by."""
+    return _ask(config, Load(since_ms, until_ms, who))
+
+
+def _ask(config: Config, request: Held | Released | Anew | Load) -> int:
     path: Path = config.paths.run / SOCKET
     answer = verbs.ask(path, VERBS.encode(request), TIMEOUT_S, "the process that keeps flows")
     done: Done = verbs.decode_answer(Done, answer)

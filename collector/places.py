@@ -4,4 +4,5 @@ DISK = "flows"  # on the data disk
 RUN = "collector"  # below `paths.run`
 STATE = "collector"  # below `paths.state`
 STATUS = f"{RUN}/status.json"
+CLUSTER = f"{RUN}/cluster.json"
 EXPORTERS = f"{RUN}/exporters.json"

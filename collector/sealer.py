@@ -132,8 +132,8 @@ class Keeper:
         from collector.store import anew, upkeep
 
         asked = keeping.asked(sealer.catalog)
-        if asked:
-            log.info("%d rows were decoded anew", anew.redecode(sealer, *asked[0]))
+        if asked and (rows := anew.redecode(sealer, *asked[0])) is not None:
+            log.info("%d rows were decoded anew", rows)
             keeping.done(sealer.catalog, asked[0])
             return True
         self._compacts = self._compacts and upkeep.compact(sealer, now_ms)

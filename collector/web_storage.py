@@ -55,7 +55,7 @@ def forecast(config: Any, kept: Storage) -> list[str]:
     if not kept.day_bytes:
         return ["How much a day takes is known once a day has passed."]
     lines = [f"A day takes {web_parts.octets(kept.day_bytes)} at today's rate, for {kept.day_rows:,} flows."]
-    days = config.netflow.keep_days
+    days = config.netflow.disk_days
     need = days * kept.day_bytes
     lines.append(f"{days} days of it need {web_parts.octets(need)}.")
     if need > min(kept.bytes + kept.disk_free, config.netflow.keep_gb * 10**9 or need):

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from collector.cluster import loading, setting_up
 from collector.cluster.client import Away, Cluster, Host
-from collector.store import loads
+from collector.store import loads, upkeep
 from collector.store.catalog import Catalog
 from collector.store.loads import Begun
-from collector.store.models import SEGMENTS, SegmentFile
+from collector.store.models import ASKED, SEGMENTS, WAITS, SegmentFile
 
 # A server that was stopped in between may still do what it was sent: it has to say twice, so far apart and so long
 # after it was told, that a load isn't there.
@@ -46,26 +46,27 @@ class Filler:
     def step(self, now_ms: int) -> bool:
         """Loads one segment; whether there was one that can be. Raises UserError where its shard fails."""
         self._settle(now_ms)
-        for segment in loads.wanted(self._catalog.segments()):
-            number = loading.shard_of(segment.sha256, self._count)
-            if number in self._shards and not self._is_begun(segment):
+        for id, sha256 in self._catalog.in_state(WAITS, ASKED):
+            number = loading.shard_of(sha256, self._count)
+            segment = self._catalog.segment(id) if number in self._shards else None
+            if segment is not None:
                 self._load(segment, number, now_ms)
                 return True
         return False
-
-    def _is_begun(self, segment: SegmentFile) -> bool:
-        return any(one.segment == segment.id for one in loads.begun(self._catalog))
 
     def _load(self, segment: SegmentFile, number: int, now_ms: int) -> None:
         host = self._shards[number]
         if there := self._anywhere(segment.sha256):
             loads.end(self._catalog, segment.id, *min(there))
             return
+        folder = self._folder / SEGMENTS
+        if upkeep.damaged(self._catalog, folder, [segment]):
+            return
         load = loads.begin(self._catalog, segment, number, now_ms)
         if load is None:
             return
         try:
-            exporters = loading.send(host, self._site, segment, self._folder / SEGMENTS, load)
+            exporters = loading.send(host, self._site, segment, folder, load)
         except BaseException:
             loads.give_up(self._catalog, load)  # nothing that counts was sent
             raise

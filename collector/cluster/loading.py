@@ -66,7 +66,9 @@ def found(host: Host, site: str, sha256: str) -> tuple[int, int] | None:
 
 def duck_of(folder: Path) -> Any:
     """What reading a segment takes is the machine's again afterwards."""
-    return duck.aside(folder.with_name("temporary") / "loading")
+    temporary = folder.with_name("temporary") / "loading"
+    temporary.mkdir(parents=True, exist_ok=True)
+    return duck.aside(temporary)
 
 
 def _of(site: str, day: date, load: int, rows: int) -> dict[str, Sequence[Any]]:

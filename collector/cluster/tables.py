@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from collector.flows import COLUMNS
 
-TABLES = ("flows", "ends", "totals", "loads", "exporters", "replaced")
+TABLES = ("flows", "ends", "totals", "loads", "exporters", "replaced", "keeping")
 ENDS = ("src", "dst", "nat_src", "nat_dst")  # by the number that `end` has
 CODECS_SINCE = (19, 17)  # ClickHouse's release with codecs; LowCardinality is sound by then, too
 
@@ -49,14 +49,22 @@ _BY_TABLE: dict[str, tuple[tuple[str, str], ...]] = {
     "exporters": (("site", "String"), ("exporter", "UInt32"), ("address", "String")),
     # loads whose datagrams were decoded anew since: they don't count any more
     "replaced": _LOAD,
+    # how long a site keeps flows, and what of them is held back; the last row of each counts
+    "keeping": (
+        ("site", "String"),
+        ("at", "DateTime"),
+        ("keep_days", "UInt32"),
+        *(("since_ms", "Array(Int64)"), ("until_ms", "Array(Int64)")),
+    ),
 }
 _PLACES = {
     "flows": ("day", "site, twin, family, client_hi, client_lo, load, first"),
     "ends": ("day", "site, end_hi, end_lo, end_port, first"),
     "totals": ("(grain, day)", "site, kind, at, exporter, thing, load"),
-    "loads": ("toYYYYMM(day)", "site, day, sha256, load"),
+    "loads": ("day", "site, day, sha256, load"),
     "exporters": ("tuple()", "site, exporter"),
-    "replaced": ("toYYYYMM(day)", "site, load"),
+    "replaced": ("day", "site, load"),
+    "keeping": ("tuple()", "site, at"),
 }
 
 

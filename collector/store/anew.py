@@ -8,24 +8,26 @@ import duckdb
 from collector.decode import Decoder, State
 from collector.decoding.sequences import Sequence
 from collector.journal import unpack
-from collector.store import compaction, counting, packing, rollups, upkeep
-from collector.store.models import Lost, SegmentFile
+from collector.store import compaction, counting, keeping, loads, packing, rollups, upkeep
+from collector.store.models import BEGUN, Lost, SegmentFile
 from collector.store.sealing import BATCH, Sealer
 
 _CAUSES = "('sequence', 'parked', 'refused', 'journal')"  # of losses that come of decoding
 
 
-def redecode(sealer: Sealer, since_ms: int, until_ms: int) -> int:
+def redecode(sealer: Sealer, since_ms: int, until_ms: int) -> int | None:
     """The flows of a time's datagrams take the place of what the same rows gave before.
 
     It takes in all rows that share a segment with them. Returns how many ids that spans, 0 where the journal doesn't
-    have them any more.
+    have them any more; None where one of them is on its way into a cluster: then later.
     """
     period = sealer.journal.period(since_ms, until_ms)
     span = _whole(sealer, *period) if period else None
     if span is None:
         return 0
     after, until, old = span
+    if any(segment.state == BEGUN for segment in old):
+        return None
     decoder, new, sums, losses = Decoder(_remembering(sealer)), [], [], []
     for begin, end in _batches(sealer, decoder, after, until):
         decoded = decoder.take()
@@ -35,8 +37,13 @@ def redecode(sealer: Sealer, since_ms: int, until_ms: int) -> int:
         sums.append(totals)
     sums += [rollups.taken_away(totals) for part in old if not part.damaged for totals in _totals(sealer, part)]
     with sealer.catalog.transaction():
+        if not loads.same(sealer.catalog, old):
+            for segment in new:
+                keeping.remove(sealer.segments / segment.path)
+            return None
         for totals in sums:
             rollups.add(sealer.catalog, totals)
+        loads.replace(sealer.catalog, after, until, old)
         of_these = f"journal_until > ? AND journal_until <= ? AND cause IN {_CAUSES}"
         sealer.catalog.run(f"DELETE FROM loss WHERE {of_these}", after, until)  # noqa: S608
         sealer.catalog.lose(losses, until)

@@ -115,6 +115,16 @@ class Catalog:
         order = " ORDER BY received_from_ms, id"
         return [_segment(row) for row in self.rows(f"SELECT {_FIELDS} FROM segment{where}{order}", *values)]  # noqa: S608
 
+    def in_state(self, *states: int) -> list[tuple[int, str]]:
+        """Numbers and SHA-256 of those, by state and the oldest first, without what is damaged."""
+        among = ", ".join(f"{state:d}" for state in states)
+        where = f"state IN ({among}) AND damaged IS NULL ORDER BY state, received_from_ms, id"
+        return [(row[0], row[1]) for row in self.rows(f"SELECT id, sha256 FROM segment WHERE {where}")]  # noqa: S608
+
+    def segment(self, id: int) -> SegmentFile | None:
+        row = self.one(f"SELECT {_FIELDS} FROM segment WHERE id = ?", id)  # noqa: S608
+        return None if row is None else _segment(row)
+
     def damage(self, segment: SegmentFile, why: str) -> None:
         self.run("UPDATE segment SET damaged = ? WHERE id = ?", why, segment.id)
 

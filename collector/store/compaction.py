@@ -4,6 +4,7 @@ A flow is written at most three times in its life. Segments that are large alrea
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,7 @@ import duckdb
 import numpy as np
 
 from collector.store import packing, segments
-from collector.store.models import DAY, HOUR, Column, SegmentFile
+from collector.store.models import ASKED, DAY, HISTORY, HOUR, LOADED, WAITS, Column, SegmentFile
 from collector.store.packing import dtype_for
 from collector.store.rollups import DAY_MS, HOUR_MS
 from collector.store.unpacking import SQL_TYPES, File
@@ -39,8 +40,14 @@ class Slice(NamedTuple):
 
 
 def plan(known: Iterable[SegmentFile], now_ms: int) -> Iterator[tuple[int, list[SegmentFile]]]:
-    """What to write as one, and its level; pure. Hours first, as days are made of them."""
+    """What to write as one, and its level; pure. What a cluster has isn't mixed with what it hasn't."""
     sound = sorted((s for s in known if not s.damaged), key=lambda s: (s.received_from_ms, s.id))
+    for state in (WAITS, LOADED, HISTORY, ASKED):
+        yield from _plan([s for s in sound if s.state == state], now_ms)
+
+
+def _plan(sound: Sequence[SegmentFile], now_ms: int) -> Iterator[tuple[int, list[SegmentFile]]]:
+    """Hours first, as days are made of them."""
     small = [s for s in sound if s.level < HOUR and s.rows < SMALL_ROWS]
     taken: set[int] = set()
     for group in _groups(small, HOUR_MS, now_ms):
@@ -79,7 +86,8 @@ def merge(
     for columns in read(con, parts, folder):
         packed = packing.settled(columns)
         with segments.registered(con, packed):
-            yield segments.write_packed(packed, folder, con, journal, level, parked)
+            segment = segments.write_packed(packed, folder, con, journal, level, parked)
+            yield replace(segment, state=parts[0].state)
 
 
 def read(con: duckdb.DuckDBPyConnection, parts: Sequence[SegmentFile], folder: Path) -> Iterator[packing.Columns]:

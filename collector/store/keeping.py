@@ -5,9 +5,9 @@ from pathlib import Path
 
 from appliance.config import Config
 from appliance.errors import UserError
-from collector.holding import Anew, Held, Released
+from collector.holding import Anew, Held, Load, Released
 from collector.journal import Journal
-from collector.store import retention
+from collector.store import loads, retention
 from collector.store.catalog import Catalog
 from collector.store.models import JOURNAL, SEGMENTS, beside
 
@@ -17,11 +17,13 @@ MAX_ASKED = 16
 Span = tuple[int, int]
 
 
-def answer(catalog: Catalog, request: Held | Released | Anew, now_ms: int) -> int:
+def answer(catalog: Catalog, request: Held | Released | Anew | Load, now_ms: int) -> int:
     if isinstance(request, Held):
         return _hold(catalog, request, now_ms)
     if isinstance(request, Released):
         return _release(catalog, request, now_ms)
+    if isinstance(request, Load):
+        return loads.ask(catalog, request.since_ms, request.until_ms)
     return _ask(catalog, request)
 
 

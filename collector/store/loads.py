@@ -74,12 +74,6 @@ def ask(catalog: Catalog, since_ms: int, until_ms: int) -> int:
     return int(rows or 0)
 
 
-def wanted(segments: Iterable[SegmentFile]) -> list[SegmentFile]:
-    """In the order in which they are to be loaded: what is new before what is history, the oldest first."""
-    sound = [s for s in segments if s.state in (WAITS, ASKED) and not s.damaged]
-    return sorted(sound, key=lambda s: (s.state == ASKED, s.received_from_ms, s.id))
-
-
 def waiting(catalog: Catalog) -> Waiting:
     sums = "count(*), sum(rows), sum(bytes + ends_bytes), min(received_from_ms)"
     new, asked = f"{WAITS:d}, {BEGUN:d}", f"{ASKED:d}"
@@ -185,6 +179,12 @@ def replaced(catalog: Catalog, told: bool = False) -> list[Loaded]:
 
 def told(catalog: Catalog, loads: Iterable[int]) -> None:
     catalog.run_many("UPDATE loaded SET replaced = 2 WHERE load = ?", [(load,) for load in loads])
+
+
+def expire(catalog: Catalog, before_ms: int) -> None:
+    """Within a transaction: of days that the cluster drops, too; and loads of segments that went before their end."""
+    catalog.run("DELETE FROM loaded WHERE received_until_ms < ?", before_ms)
+    catalog.run("UPDATE begun SET over = 1 WHERE segment NOT IN (SELECT id FROM segment)")
 
 
 def same(catalog: Catalog, parts: Iterable[SegmentFile]) -> bool:

@@ -7,15 +7,17 @@ from pathlib import Path
 
 from appliance.config import Config
 from collector.journal import Journal
-from collector.store import rollups
+from collector.store import loads, rollups
 from collector.store.catalog import Catalog
-from collector.store.models import JOURNAL, Hold, SegmentFile
+from collector.store.models import BEGUN, JOURNAL, LOADED, WAITS, Hold, Lost, SegmentFile
 
 GB = 10**9
 DAY_MS = 86_400_000
 FREE_SHARE, FREE_BYTES = 30, 256 * 2**20  # of the disk at least this stays free: a thirtieth, or so many
 BALLAST, BALLAST_BYTES = "ballast", 32 * 2**20
 _TREND_DAYS = 7
+NOT_LOADED = (WAITS, BEGUN)
+WAITED = "cluster"  # the cause of what is lost of these
 AGEING_MS = 3_600_000  # at most, from one look at what is too old to the next, a minute later
 
 
@@ -32,9 +34,24 @@ class Room:
         return max(0, max(FREE_BYTES, self.size_bytes // FREE_SHARE) - self.free_bytes)
 
 
-def too_old(segments: Iterable[SegmentFile], keep_days: int, now_ms: int) -> Iterator[SegmentFile]:
+@dataclass(frozen=True)
+class Elsewhere:
+    """With a cluster: how long stays what is in it, and how long and how much may wait for it, 0 as the disk allows."""
+
+    keep_days: int
+    wait_days: int
+    wait_bytes: int
+
+
+def too_old(
+    segments: Iterable[SegmentFile], keep_days: int, now_ms: int, cluster: Elsewhere | None = None
+) -> Iterator[SegmentFile]:
+    days = dict.fromkeys(range(5), keep_days)
+    if cluster is not None:
+        days |= {LOADED: min(keep_days, cluster.keep_days)}
+        days |= dict.fromkeys(NOT_LOADED, min(keep_days, cluster.wait_days))
     for segment in segments:
-        if segment.received_until_ms < now_ms - keep_days * DAY_MS:
+        if segment.received_until_ms < now_ms - days[segment.state] * DAY_MS:
             yield segment
 
 
@@ -53,11 +70,23 @@ def held(segment: SegmentFile, holds: Iterable[Hold]) -> bool:
 
 
 def to_go(
-    segments: Sequence[SegmentFile], holds: Sequence[Hold], keep_days: int, keep_bytes: int, room: Room, now_ms: int
+    segments: Sequence[SegmentFile],
+    holds: Sequence[Hold],
+    keep_days: int,
+    keep_bytes: int,
+    room: Room,
+    now_ms: int,
+    cluster: Elsewhere | None = None,
 ) -> list[SegmentFile]:
-    """`segments` in order of receipt; `keep_bytes` 0 is as much as there is room for."""
+    """`segments` in order of receipt; `keep_bytes` 0 is as much as there is room for. What waits for a cluster goes
+    last of all."""
     free = [segment for segment in segments if not held(segment, holds)]
-    going = {segment.id: segment for segment in too_old(free, keep_days, now_ms)}
+    going = {segment.id: segment for segment in too_old(free, keep_days, now_ms, cluster)}
+    if cluster is not None:
+        free.sort(key=lambda segment: (segment.state != LOADED, segment.state in NOT_LOADED))
+        waiting = [segment for segment in free if segment.state in NOT_LOADED and segment.id not in going]
+        excess = sum(segment.all_bytes for segment in waiting) - cluster.wait_bytes if cluster.wait_bytes else 0
+        going |= {segment.id: segment for segment in too_much(waiting, excess)}
     used = sum(segment.all_bytes for segment in segments)
     gone = sum(segment.all_bytes for segment in going.values())
     excess = max(used - keep_bytes if keep_bytes else 0, room.wanted_bytes) - gone
@@ -68,9 +97,15 @@ def to_go(
 def apply(config: Config, folder: Path, catalog: Catalog, now_ms: int) -> list[SegmentFile]:
     """Takes from the catalogue what may go; its files go when nobody reads them. Totals stay."""
     settings, now_ms = config.netflow, _ageing(catalog, now_ms)
-    going = to_go(catalog.segments(), catalog.holds(), settings.keep_days, settings.keep_gb * GB, room(folder), now_ms)
+    keep_bytes, cluster = settings.keep_gb * GB, _cluster(config)
+    going = to_go(
+        catalog.segments(), catalog.holds(), settings.keep_days, keep_bytes, room(folder), now_ms, cluster
+    )  # fmt: skip
     with catalog.transaction():
         catalog.remove(going, now_ms)
+        if cluster is not None:
+            _lose(catalog, [segment for segment in going if segment.state in NOT_LOADED])
+            loads.expire(catalog, now_ms - settings.keep_days * DAY_MS)
         rollups.expire(catalog, now_ms)
         if not catalog.holds():
             catalog.run("DELETE FROM loss WHERE until_ms < ?", now_ms - settings.keep_days * DAY_MS)
@@ -80,6 +115,18 @@ def apply(config: Config, folder: Path, catalog: Catalog, now_ms: int) -> list[S
     finally:
         journal.close()
     return going
+
+
+def _cluster(config: Config) -> Elsewhere | None:
+    of = config.netflow
+    return Elsewhere(of.store_keep_days, of.store_wait_days, of.store_wait_gb * GB) if of.store else None
+
+
+def _lose(catalog: Catalog, waiting: Iterable[SegmentFile]) -> None:
+    """What waited for a cluster for too long, or where there is no room for it."""
+    for segment in waiting:
+        loss = Lost(0, segment.received_from_ms, segment.received_until_ms, segment.rows, WAITED)
+        catalog.lose([loss], segment.journal_until)
 
 
 def _ageing(catalog: Catalog, now_ms: int) -> int:
@@ -148,7 +195,7 @@ def forecast(config: Config, folder: Path, catalog: Catalog, now_ms: int) -> For
         round(sum(s.rows for s in lately) / days),
         sum(s.all_bytes for s in segments),
         room(folder).free_bytes,
-        config.netflow.keep_days,
+        config.netflow.disk_days,
         config.netflow.keep_gb * GB,
     )
 

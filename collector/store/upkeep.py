@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Iterable
+from pathlib import Path
 
 import duckdb
 
-from collector.store import compaction, keeping, segments
+from collector.store import compaction, keeping, loads, segments
+from collector.store.catalog import Catalog
 from collector.store.models import SegmentFile
 from collector.store.sealing import Sealer
 
@@ -20,29 +22,40 @@ def compact(sealer: Sealer, now_ms: int) -> bool:
             with sealer.aside() as con:
                 new.extend(compaction.merge(con, parts, sealer.segments, level))
         except duckdb.Error as error:
-            for segment in new:
-                keeping.remove(sealer.segments / segment.path)
+            _drop(sealer, new)
             if not mark_damaged(sealer, parts):
                 raise
             log.error("%s", error)
             return True
         with sealer.catalog.transaction():
-            sealer.exchange(new, parts, now_ms)
+            if same := loads.same(sealer.catalog, parts):
+                sealer.exchange(new, parts, now_ms)
+        if not same:  # one is on its way into the cluster by now
+            _drop(sealer, new)
         return True
     return False
 
 
+def _drop(sealer: Sealer, new: Iterable[SegmentFile]) -> None:
+    for segment in new:
+        keeping.remove(sealer.segments / segment.path)
+
+
 def mark_damaged(sealer: Sealer, parts: Iterable[SegmentFile]) -> bool:
     """Those that aren't as they were written; whether there were any."""
+    return damaged(sealer.catalog, sealer.segments, parts)
+
+
+def damaged(catalog: Catalog, folder: Path, parts: Iterable[SegmentFile]) -> bool:
     found = False
     for part in parts:
         try:
-            why = "" if segments.digest(sealer.segments / part.path) == part.sha256 else "it isn't as it was written"
+            why = "" if segments.digest(folder / part.path) == part.sha256 else "it isn't as it was written"
         except OSError as error:
             why = str(error.strerror)
         if why:
             log.error("%s: %s; %d flows are lost", part.path, why, part.rows)
-            sealer.catalog.damage(part, why)
+            catalog.damage(part, why)
             found = True
     return found
 

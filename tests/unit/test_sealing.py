@@ -206,7 +206,7 @@ def test_a_template_that_came_too_late_is_made_good_from_the_journal(folder: Pat
     send_templates(folder, datagrams, at_ms + 5 * HOUR_MS)
     seal(folder)
     with Sealer(folder) as sealer:
-        assert anew.redecode(sealer, at_ms - 60_000, at_ms + 60_000) > 0
+        assert anew.redecode(sealer, at_ms - 60_000, at_ms + 60_000)
         assert ends(kept(folder)) == ends(flows)
         anew.redecode(sealer, at_ms - 60_000, at_ms + 60_000)
     assert ends(kept(folder)) == ends(flows), "twice is not once"
