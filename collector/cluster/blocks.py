@@ -43,7 +43,7 @@ class _Given(dict[str, Any]):
 
 
 class _Column(NamedTuple):
-    values: Any  # type: ignore[assignment]
+    values: Any
 
 
 def blocks(
