@@ -38,6 +38,7 @@ from appliance.doctor import cli as doctor_cli
 from appliance.errors import UserError
 from appliance.nas import cli as nas_cli
 from appliance.nas import watch
+from appliance.sites import cli as sites_cli
 from appliance.tables import show
 from appliance.vault import cli as vault_cli
 from collector import cli as flows_cli
@@ -98,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     why.add_parser(commands)
     nas_cli.add_parsers(commands)
     tokens_cli.add_parser(commands)
+    sites_cli.add_parser(commands)
     machine_cli.add_parsers(commands)
     mail_cli.add_parser(commands)
     renewal_cli.add_parser(commands)

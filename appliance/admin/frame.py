@@ -23,7 +23,7 @@ import peewee
 
 from appliance import modules
 from appliance.accounts.models import core_db
-from appliance.admin import paths, people
+from appliance.admin import paths, people, reach
 from appliance.admin.people import Person
 from appliance.config import Config
 from appliance.errors import UserError
@@ -199,7 +199,7 @@ class Frame:
         return app
 
     def render(self, template: str, ask: Ask, **values: Any) -> str:
-        nav = navigation(self._sections, ask.person, bottle.request.path)
+        nav = navigation(self._sections, ask.person, bottle.request.path, self.config)
         return self._templates.get_template(template).render(
             site=self.config.site,
             person=ask.person,
@@ -207,6 +207,7 @@ class Frame:
             nav=nav,
             notice=self._notice(),
             zone=self.config.site.timezone,
+            fleet=self.config.fleet,
             **values,
         )
 
@@ -216,19 +217,27 @@ class Frame:
         def answered(**parts: str) -> Any:
             with core_db.connection_context():
                 person = NOBODY if page.open else self._person()
-                ask = Ask(self.config, person, int(self._clock()), self)
+                ask = Ask(self.config, reach.at(person, page.path, self.config), int(self._clock()), self)
                 if person is NOBODY and not page.open:
                     return self._refuse(ask, 401 if is_api(bottle.request.path) else 403, "Please log in")
-                if not page.open and not person.may(page.needs):
-                    return self._refuse(ask, 403, f"This needs the role {page.needs}; yours is {person.role}")
+                if not page.open and not reach.may(person, page.path, page.needs, self.config):
+                    return self._refuse(ask, 403, self._too_little(person, page))
                 if page.method != "GET" and not page.open and not self._sent_by(person):
                     return self._refuse(ask, 403, "That form was not ours: go back, reload the page and try again")
                 try:
-                    return page.handler(ask, **_names(parts))
+                    with reach.limited(person, page.needs):
+                        return page.handler(ask, **_names(parts))
                 except UserError as error:
                     return self._refuse(ask, 400, str(error))
 
         return answered
+
+    def _too_little(self, person: Person, page: Page) -> str:
+        if person.sites is None:
+            return f"This needs the role {page.needs}; yours is {person.role}"
+        whose = {reach.COMMON: "for what is common", reach.ROWS: "at a site", reach.HERE: "at this appliance's site"}
+        where = whose.get(reach.kind(page.path), "everywhere, and you are limited to some sites")
+        return f"This needs the role {page.needs} {where}"
 
     def _person(self) -> Person:
         if token := bearer():
@@ -325,9 +334,13 @@ class Entry:
     below: Sequence["Entry"] = ()
 
 
-def navigation(of: Sequence[Section], person: Person, here: str) -> Sequence[Entry]:
+def navigation(of: Sequence[Section], person: Person, here: str, config: Config) -> Sequence[Entry]:
     """What this person may look at. The page that is open is the one with the longest path that leads here."""
-    seen = [[page for page in section.pages if page.nav and person.name and person.may(page.needs)] for section in of]
+
+    def shows(page: Page) -> bool:
+        return bool(page.nav and person.name) and reach.may(person, page.path, page.needs, config)
+
+    seen = [[page for page in section.pages if shows(page)] for section in of]
     leading = [p.path for found in seen for p in found if here == p.path or here.startswith(f"{p.path}/")]
     current, entries = max(leading, default=""), []
     for section, found in zip(of, seen, strict=True):

@@ -6,7 +6,7 @@ from typing import Any
 import bottle
 
 from appliance import modules
-from appliance.admin import audit, links, people, way_in
+from appliance.admin import audit, links, people, reach, way_in
 from appliance.admin.frame import COOKIE, Ask, Page
 from appliance.admin.models import AdminUser
 from appliance.doctor import renewal, run
@@ -67,6 +67,9 @@ def leave(ask: Ask) -> Any:
 def start(ask: Ask) -> Any:
     """What needs attention first, then each module's figures."""
     enabled = modules.enabled(ask.config)
+    if not reach.is_here(ask.person, ask.config):  # of this appliance nothing is theirs
+        there = list(sites.attention(ask.config, ask.now))
+        return ask.page("start.html", attention=there, tiles=[], absent=[], fresh=False)
     attention = [*run.attention(ask.config, ask.now), *renewal.attention(ask.config, ask.now)]
     attention += [line for module in enabled for line in module.attention(ask.config, ask.now)]
     if ask.config.fleet:

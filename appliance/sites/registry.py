@@ -9,6 +9,7 @@ from typing import Any
 import peewee
 
 from appliance.accounts.models import core_db
+from appliance.admin import people
 from appliance.config import Config
 from appliance.config_site import KEY
 from appliance.crypto import derived_secret, load_box
@@ -129,6 +130,7 @@ def remove(config: Config, site: Any) -> None:
         )
     with core_db.atomic():
         Nas.delete().where(Nas.site == site.key).execute()
+        people.forget_site(site.key)
         site.delete_instance()
 
 

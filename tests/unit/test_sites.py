@@ -16,9 +16,10 @@ from appliance.config import Config
 from appliance.crypto import key_file
 from appliance.errors import UserError
 from appliance.nas.models import Nas
-from appliance.sites import overview, registry, reporter
+from appliance.sites import joining, overview, registry, reporter
 from appliance.sites.models import Site
 from portal.module import HOTSPOT
+from tests.unit.conftest import Gatehouse
 from tests.unit.test_admin import attack, box, browser  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.parametrize("empty_url", ["postgresql"], indirect=True)
@@ -117,3 +118,65 @@ def test_the_pages_of_sites(box: Config, app: Any) -> None:  # noqa: F811
     api = json.loads(one.get("/api/v1/sites").body)["items"]
     assert [(row["key"], row["online"]) for row in api] == [("hq", 0)]
     assert 'gatehouse_site_sessions_online{site="hq"} 0' in one.get("/metrics").body
+
+
+PASSPHRASE = "one good passphrase"
+
+
+def offered(box: Config, key: str) -> joining.Join:  # noqa: F811
+    with core_db.connection_context():
+        return joining.offer(box, registry.get(key), 1)
+
+
+def test_a_file_brings_one_box_to_its_site(box: Config) -> None:  # noqa: F811
+    with core_db.connection_context():
+        registry.add("north", "North")
+    older, join = offered(box, "north"), offered(box, "north")
+    north, another = other(box, "north"), other(box, "north", "three")
+    with core_db.connection_context():
+        with pytest.raises(UserError, match="a newer one was made"):
+            joining.claim(north, older)
+        for _ in range(2):  # what broke off is done again
+            joining.claim(north, join)
+        registry.enter(north)
+        with pytest.raises(UserError, match="used already"):
+            joining.claim(another, join)
+    again = offered(box, "north")
+    with core_db.connection_context():
+        joining.claim(another, again)
+    assert "another machine's" in refused(north)
+
+
+def test_files_that_are_of_no_use(box: Config) -> None:  # noqa: F811
+    with core_db.connection_context():
+        registry.add("north", "")
+    join, north = offered(box, "north"), other(box, "north")
+    with core_db.connection_context():
+        Site.update(join_until=registry.database_now() - 1).where(Site.key == "north").execute()
+        with pytest.raises(UserError, match="its time is over"):
+            joining.claim(north, join)
+        with pytest.raises(UserError, match="seal with another key"):
+            joining.claim(other(box, "north", "odd", b"3" * 32), join)
+        registry.remove(box, registry.get("north"))
+        with pytest.raises(UserError, match="was removed"):
+            joining.claim(north, join)
+
+
+def test_the_command_makes_files_and_lists_sites(box: Config, gatehouse: Gatehouse) -> None:  # noqa: F811
+    file = box.paths.state / "north.join"
+    assert gatehouse("site", "add", "north", "--file", str(file), stdin=PASSPHRASE)[0] == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    sealed = file.read_bytes()
+    assert not any(what in sealed for what in (box.database.url.encode(), bytes(32)))
+    join = joining.read(sealed, PASSPHRASE)
+    assert (join.key, join.url, join.password_key) == ("north", box.database.url, bytes(32))
+    with pytest.raises(UserError, match="passphrase is wrong, or the file was changed"):
+        joining.read(sealed, f"{PASSPHRASE}!")
+    assert "needs 10 characters" in gatehouse("site", "add", "short", "--file", f"{file}2", stdin="short")[2]
+    assert "exists already: --again" in gatehouse("site", "add", "north", "--file", f"{file}2", stdin=PASSPHRASE)[2]
+    assert "can't be a site's key" in gatehouse("site", "add", "North", "--file", f"{file}3", stdin=PASSPHRASE)[2]
+    assert [row["key"] for row in json.loads(gatehouse("site", "list", "--json")[1])] == ["hq", "north"]
+    assert "no box has joined yet" in gatehouse("site", "show", "north")[1]
+    assert gatehouse("site", "set", "north", "--title", "North pole")[0] == 0
+    assert gatehouse("site", "remove", "north")[0] == 0
+    assert "there is no site" in gatehouse("site", "show", "north")[2]
