@@ -5,7 +5,7 @@ belongs to a site (`accounts.models.OfASite`) leave them out of each SELECT, UPD
 is asked for their role alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -58,6 +58,20 @@ def role(person: Person, path: str, config: Config) -> str:
 def may(person: Person, path: str, needs: str, config: Config) -> bool:
     counts = role(person, path, config)
     return bool(counts) and ROLES.index(counts) >= ROLES.index(needs)
+
+
+def may_of(person: Person, config: Config) -> Callable[[str, str], bool]:
+    """By an address and the role that it needs; nothing for nobody."""
+    return lambda path, needs: bool(person.name) and may(person, path, needs, config)
+
+
+def too_little(person: Person, path: str, needs: str) -> str:
+    """Why not, in a line."""
+    if person.sites is None:
+        return f"This needs the role {needs}; yours is {person.role}"
+    whose = {COMMON: "for what is common", ROWS: "at a site", HERE: "at this appliance's site"}
+    where = whose.get(kind(path), "everywhere, and you are limited to some sites")
+    return f"This needs the role {needs} {where}"
 
 
 def at(person: Person, path: str, config: Config) -> Person:
