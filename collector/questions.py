@@ -48,7 +48,7 @@ def opened(config: Config) -> Iterator[Reading]:
             f"{folder}: no flows are kept there: see `gatehouse status` for the data disk and the collector"
         )
     try:
-        with Reading(folder, MEMORY_MB, Path(_temporary().name)) as reading:
+        with _reading(config, folder) as reading:
             yield reading
     except BrokenPipeError:
         raise
@@ -61,6 +61,15 @@ def opened(config: Config) -> Iterator[Reading]:
     except (duckdb.Error, peewee.PeeweeException, OSError) as error:
         line = str(error).partition("\n")[0]
         raise UserError(f"flows can't be read: {line}") from error
+
+
+def _reading(config: Config, folder: Path) -> Reading:
+    temporary = Path(_temporary().name)
+    if config.netflow.cluster is None:
+        return Reading(folder, MEMORY_MB, temporary)
+    from collector.cluster import reading  # what it takes isn't loaded by those who have no cluster
+
+    return reading.opened(config, folder, MEMORY_MB, temporary)
 
 
 @lru_cache(maxsize=1)

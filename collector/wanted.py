@@ -11,7 +11,8 @@ class Wanted:
     """Flows that fit `root` and overlap `range`; `columns` are FLOW's.
 
     With an `order`, names of columns with whether from the highest down, and a `limit` only the first ones matter.
-    With a `group` its sums do. Without `together` flows may come in several parts. Names may be of what conditions.COMPUTED has, and of showing.SUMS in a group's order.
+    With a `group` its sums do. Names may be of what conditions.COMPUTED has, and of showing.SUMS in a group's order.
+    Without `together` flows may come in several parts.
     """
 
     root: Node

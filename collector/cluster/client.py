@@ -16,8 +16,8 @@ CONNECT_S, PROBE_S, ANSWER_S = 3, 5, 60
 DATABASE_MISSING = 81  # ClickHouse's error code UNKNOWN_DATABASE
 _MOST_WORDS = 300
 # The library raises whatever its parser stumbles over where an answer is cut or isn't ClickHouse's at all.
-_BROKEN = (errors.Error, OSError, EOFError, ValueError, LookupError, TypeError, ArithmeticError, struct.error)
-_BROKEN += (MemoryError, AttributeError)  # type: ignore[assignment]
+BROKEN = (errors.Error, OSError, EOFError, ValueError, LookupError, TypeError, ArithmeticError, struct.error)
+BROKEN += (MemoryError, AttributeError)  # type: ignore[assignment]
 
 logging.getLogger("clickhouse_driver").setLevel(logging.CRITICAL)  # it logs passwords' refusals with traces
 
@@ -49,6 +49,10 @@ class Host:
         self._database = store.database
         self._client: Client | None = None
 
+    def options(self, **settings: Any) -> dict[str, Any]:
+        """Of a connection of its own."""
+        return {**self._options, "database": self._database, "settings": {**self._options["settings"], **settings}}
+
     def rows(
         self, sql: str, external: Sequence[Mapping[str, Any]] = (), settings: Mapping[str, Any] | None = None
     ) -> list[tuple[Any, ...]]:
@@ -79,8 +83,8 @@ class Host:
             options = {"external_tables": list(external), "settings": dict(settings or {})}
             yield from self._opened().execute_iter(sql, **options)
             ended = True
-        except _BROKEN as error:
-            raise self._told(error) from None
+        except BROKEN as error:
+            raise self.told(error) from None
         finally:
             if not ended:
                 self.close()
@@ -102,11 +106,11 @@ class Host:
     def _run(self, *what: Any, **options: Any) -> Any:
         try:
             return self._opened().execute(*what, **options)
-        except _BROKEN as error:
+        except BROKEN as error:
             self.close()
-            raise self._told(error) from None
+            raise self.told(error) from None
 
-    def _told(self, error: BaseException) -> Away | Refused:
+    def told(self, error: BaseException) -> Away | Refused:
         if isinstance(error, errors.ServerException):
             words = " ".join(str(error.message).partition("Stack trace:")[0].split())
             words = words.removeprefix("DB::Exception: ").removeprefix("DB::NetException: ")

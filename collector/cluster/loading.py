@@ -1,6 +1,6 @@
 """One segment into a cluster: rows, then totals, then the line that makes them count."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -57,9 +57,11 @@ def line(site: str, segment: SegmentFile, load: int, shard: int, exporters: Sequ
     }
 
 
-def found(host: Host, site: str, sha256: str) -> tuple[int, int] | None:
-    """The load of a segment that counts, as this server knows, and the shard that has it."""
+def found(host: Host, site: str, sha256: str, but: Iterable[int] = ()) -> tuple[int, int] | None:
+    """The load of a segment that counts, as this server knows, and the shard that has it; `but` those don't."""
     where = f"site = '{site}' AND sha256 = '{sha256}'"  # both of harmless letters
+    where += " AND load NOT IN (SELECT load FROM replaced)"
+    where += "".join(f" AND load != {load:d}" for load in but)
     ((count, load, shard),) = host.rows(f"SELECT count(), min(load), argMin(shard, load) FROM loads WHERE {where}")  # noqa: S608
     return (int(load), int(shard)) if count else None
 
