@@ -5,13 +5,14 @@ belongs to a site (`accounts.models.OfASite`) leave them out of each SELECT, UPD
 is asked for their role alone.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 from appliance.accounts import models
 from appliance.admin.people import ROLES, Person
 from appliance.config import Config
+from appliance.service import Module
 
 COMMON = "common"  # the same at all sites: the role for what is common decides
 ROWS = "rows"  # each row is of a site: those where the role there suffices
@@ -26,7 +27,8 @@ KINDS = {
     **dict.fromkeys(("sales", "voucher-batches", "charges", "payments", "openapi.json"), COMMON),
     **dict.fromkeys(("routers", "sessions", "refusals", "sites"), ROWS),
     "/sites/<key>/remove": FLEET,
-    **dict.fromkeys(("doctor", "modules", "settings", "certificates", "setup", "wishes", "leases"), HERE),
+    "/sessions/plan": COMMON,  # it changes accounts; only sessions of one's own sites can be chosen
+    **dict.fromkeys(("doctor", "modules", "settings", "certificates", "wishes", "leases"), HERE),
     **dict.fromkeys(("vaults", "netbackup", "vault-files", "vault-versions", "vault-alerts"), HERE),
 }
 
@@ -82,6 +84,14 @@ def at(person: Person, path: str, config: Config) -> Person:
 def is_here(person: Person, config: Config) -> bool:
     """Whether what is told of this appliance is for them."""
     return person.sites is None or config.site.key in sites(person, ROLES[0])
+
+
+def modules_of(person: Person, config: Config, of: Iterable[Module]) -> list[Module]:
+    """Those that tell and find things for them: all rows of the hotspot's are of sites, or common."""
+    if person.sites is None:
+        return list(of)
+    names = ("hotspot", "netbackup") if is_here(person, config) else ("hotspot",)
+    return [module for module in of if module.name in names]
 
 
 @contextmanager
