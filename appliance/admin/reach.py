@@ -24,7 +24,7 @@ KINDS = {
     **dict.fromkeys(
         ("", "leave", "search", "accounts", "plans", "pools", "vouchers", "devices", "registrations"), COMMON
     ),
-    **dict.fromkeys(("sales", "voucher-batches", "charges", "payments", "openapi.json"), COMMON),
+    **dict.fromkeys(("sales", "voucher-batches", "charges", "payments", "usage", "api", "openapi.json"), COMMON),
     **dict.fromkeys(("routers", "sessions", "refusals", "sites"), ROWS),
     "/sites/<key>/remove": FLEET,
     "/sessions/plan": COMMON,  # it changes accounts; only sessions of one's own sites can be chosen
