@@ -208,8 +208,10 @@ def test_a_dump_that_is_put_back_is_the_same_ledger_and_goes_on(postgresql_serve
         for n in range(3):
             credit.top_up(shop, 100 + n, "jana", f"r{n}", 1)
         head = ledger.head(shop)
-    dump = subprocess.run(["pg_dump", url], check=True, capture_output=True).stdout
-    subprocess.run(["psql", "-q", "-v", "ON_ERROR_STOP=1", other], check=True, input=dump, stdout=subprocess.DEVNULL)
+    dump = subprocess.run(["pg_dump", "--format=custom", url], check=True, capture_output=True).stdout
+    for _ in range(2):  # into an empty one, and in place of what is there
+        back = ["pg_restore", "--clean", "--if-exists", "--single-transaction", f"--dbname={other}"]
+        subprocess.run(back, check=True, input=dump)
     with memory() as folder, opened(node(other, folder)):
         assert ledger.head(dealers.get("shop")) == head
         credit.top_up(dealers.get("shop"), 100, "jana", "r9", 1)
