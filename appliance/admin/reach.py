@@ -24,7 +24,7 @@ KINDS = {
         ("", "leave", "search", "accounts", "plans", "pools", "vouchers", "devices", "registrations"), COMMON
     ),
     **dict.fromkeys(("sales", "voucher-batches", "charges", "payments", "openapi.json"), COMMON),
-    **dict.fromkeys(("routers", "sessions", "refusals", "sites"), ROWS),
+    **dict.fromkeys(("routers", "sessions", "refusals", "sites", "islands"), ROWS),
     "/sites/<key>/remove": FLEET,
     **dict.fromkeys(("doctor", "modules", "settings", "certificates", "setup", "wishes", "leases"), HERE),
     **dict.fromkeys(("vaults", "netbackup", "vault-files", "vault-versions", "vault-alerts"), HERE),
