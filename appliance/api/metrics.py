@@ -13,7 +13,6 @@ from typing import Literal, NamedTuple, Protocol
 
 from appliance import apply, db, modules, systemd_units
 from appliance.config import Config
-from appliance.island import places
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -42,8 +41,7 @@ def single(name: str, kind: Literal["gauge", "counter"], help_: str, value: floa
 
 def collectors(config: Config) -> list[Reads]:
     names = [name for module in modules.enabled(config) for name in module.metrics]
-    names += ["appliance.sites.metrics"] if config.fleet else []
-    names += ["appliance.island.metrics"] if places.is_wanted(config) else []
+    names += ["appliance.sites.metrics", "appliance.island.metrics"] if config.fleet else []
     return [Collector(config), *(importlib.import_module(name).Collector(config) for name in names)]
 
 
