@@ -72,7 +72,7 @@ def _restore(args: argparse.Namespace, _: Config) -> str:
     try:
         with work, _input(args.file) as source:
             place = work.unpack(source, age.identities(args.identity))
-            _stop_services(args.config)
+            stop_services(args.config)
             work.swap_in(place)
     except (UserError, OSError, LookupError) as error:
         raise UserError(f"{args.file} can't be restored: {error}; {_left_by(work, args.config)}") from None
@@ -105,7 +105,7 @@ def _input(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-def _stop_services(file: Path | None) -> None:
+def stop_services(file: Path | None) -> None:
     """Those of the appliance that gives way; its configuration may be what is broken."""
     if systemd_units.is_running():
         systemd_units.stop()

@@ -14,6 +14,7 @@ from appliance import (
     backup_cli,
     certificates,
     data_disk,
+    database_cli,
     disk_cli,
     granting,
     machine_cli,
@@ -37,6 +38,7 @@ from appliance.doctor import cli as doctor_cli
 from appliance.errors import UserError
 from appliance.nas import cli as nas_cli
 from appliance.nas import watch
+from appliance.sites import cli as sites_cli
 from appliance.tables import show
 from appliance.vault import cli as vault_cli
 from collector import cli as flows_cli
@@ -97,11 +99,13 @@ def _parser() -> argparse.ArgumentParser:
     why.add_parser(commands)
     nas_cli.add_parsers(commands)
     tokens_cli.add_parser(commands)
+    sites_cli.add_parser(commands)
     machine_cli.add_parsers(commands)
     mail_cli.add_parser(commands)
     renewal_cli.add_parser(commands)
     doctor_cli.add_parser(commands)
     backup_cli.add_parsers(commands)
+    database_cli.add_parser(commands)
     disk_cli.add_parser(commands)
     flows_cli.add_parser(commands)
     vault_cli.add_parser(commands)
@@ -195,7 +199,7 @@ def _silent_routers(config: Config) -> list[str]:
     now, silent_s = int(time.time()), config.radius.silent_s
     try:
         with open_core(config):
-            silent = watch.silent(watch.routers(silent_s, config.gateway.enabled), silent_s, now)
+            silent = watch.silent(watch.routers(silent_s, config.shows_gateways), silent_s, now)
     except (UserError, OSError, peewee.PeeweeException):
         return []
     return [watch.line(name, silence, now) for name, silence in silent.items()]

@@ -19,7 +19,9 @@ from appliance.config_checks import EMAIL as EMAIL
 from appliance.config_checks import between as _between
 from appliance.config_checks import certificate as _certificate
 from appliance.config_checks import ports as _ports
+from appliance.config_database import Database
 from appliance.config_dealer import Dealer as Dealer
+from appliance.config_island import Island as Island
 from appliance.config_netflow import Netflow as Netflow
 from appliance.config_portal import Portal as Portal
 from appliance.config_portal import Texts
@@ -42,17 +44,6 @@ class Paths:
     run: Path = Path("/run/gatehouse")
     log: Path = Path("/var/log/gatehouse")
     data: Path = Path("/srv/gatehouse")
-
-
-@dataclass(frozen=True)
-class Database:
-    """`url` is `sqlite:////absolute/path` or `postgresql://user:password@host/name`; empty: SQLite in `state`."""
-
-    url: str = ""
-
-    def __post_init__(self) -> None:
-        if self.url and not self.url.startswith(("sqlite:///", "postgresql://")):
-            raise ValueError("url: use sqlite:////absolute/path or postgresql://user@host/name")
 
 
 @dataclass(frozen=True)
@@ -195,6 +186,7 @@ class Config:
     site: Site = field(default_factory=Site)
     paths: Paths = field(default_factory=Paths)
     database: Database = field(default_factory=Database)
+    island: Island = field(default_factory=Island)
     radius: Radius = field(default_factory=Radius)
     gateway: Gateway = field(default_factory=Gateway)
     dhcp: Dhcp = field(default_factory=Dhcp)
@@ -266,6 +258,11 @@ class Config:
     @property
     def database_url(self) -> str:
         return self.database.url or f"sqlite:///{self.paths.state / 'core' / 'core.db'}"
+
+    @property
+    def shows_gateways(self) -> bool:
+        """Whether own gateways are among the routers: this appliance's, or those of other sites."""
+        return self.gateway.enabled or self.fleet
 
     @property
     def fleet(self) -> bool:

@@ -49,6 +49,16 @@ WEB = Service(
     forks=True,
 )
 
+SITE_REPORTS = Service(
+    name="site",
+    description="how this appliance is, for all that share its database",
+    user="gatehouse-site",
+    groups=tuple(f"gatehouse-{name}" for name in ("core", "gateway", "jobs", "collector", "vault", "dealers")),
+    command=lambda config: python("appliance.sites.reporter"),
+    reads=("site", "paths", "database", "radius", "gateway", "portal", "admin", "netflow", "vault", "dealer"),
+    wanted=lambda config: config.fleet,
+)
+
 
 def _written_by_pages(config: Config) -> Iterator[str]:
     """Folders of the enabled modules whose pages write there themselves."""
@@ -161,7 +171,7 @@ CORE = Module(
     title="Appliance",
     chapter="hotspot.md",
     summary="These pages, and the web server before all pages",
-    services=(ADMIN, WEB),
+    services=(ADMIN, WEB, SITE_REPORTS),
     directories=(
         Directory("state", "admin", "gatehouse-admin", "gatehouse-admin", 0o700),
         Directory("state", ASKED, "gatehouse-admin", "gatehouse-admin", 0o700),

@@ -7,6 +7,8 @@ from typing import Any
 
 import peewee
 
+from appliance import db
+
 WINDOW_S = 900
 FOR_ADDRESS, FOR_NAME = 20, 10  # failures in that time
 TOO_MANY = "There were too many wrong passwords: try again in a quarter of an hour"
@@ -29,7 +31,7 @@ class Guesses:
 
     def count(self, login: str, address: str) -> None:
         failed, now = self._table, _now_ms()
-        with failed._meta.database.atomic("IMMEDIATE"):
+        with db.writing(failed._meta.database):
             rows = [(_address(address), now), (_name(login), now)]
             failed.insert_many(rows, [failed.subject, failed.at_ms]).execute()
             failed.delete().where(failed.at_ms < now - WINDOW_S * 1000).execute()

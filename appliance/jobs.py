@@ -5,26 +5,32 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import peewee
 
-from appliance import mail, process
+from appliance import db, mail, process
 from appliance.accounts import closing, leases, retention
 from appliance.accounts.database import bind_core
 from appliance.accounts.models import core_db
 from appliance.config import Config
-from appliance.crypto import load_box
+from appliance.crypto import SecretBox, load_box
 from appliance.errors import Unavailable, UserError
+from appliance.island import places
 from appliance.nas import status, watch
 from appliance.nas.live import Watch
 from appliance.nas.live_sender import Sender
+from appliance.nas.part import ALL, Part
 
 TICK_S = 0.5
 MAX_PAUSE_S = 60
 FORGOTTEN_AT_ONCE = 2000  # sessions, so that changes of running ones needn't wait
+
+if TYPE_CHECKING:
+    from appliance.island.keeper import Keeper
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +50,24 @@ class Job:
     failures: int = 0
 
 
-def jobs(config: Config, sender: Sender, messages: mail.Sender) -> list[Job]:
+def jobs(config: Config, senders: Sequence[Sender], messages: mail.Sender, keeper: "Keeper | None" = None) -> list[Job]:
     silent_s = config.radius.silent_s
-    changes = Watch(core_db.obj, config.site.timezone, silent_s)
     unusable = status.MalformedWatch(status.Watch(config))
-    silence = watch.Watch(silent_s, config.gateway.enabled)
+    silence = watch.Watch(silent_s, config.shows_gateways)
+    return [
+        *(_live_changes(config, sender) for sender in senders),
+        Job("unusable packets", 10, lambda now: _warn(unusable.look(status.routers(config))), everywhere=True),
+        Job("lost sessions", 30, lambda now: _close_lost(silent_s, now)),
+        Job("retention", 60, lambda now: _forget(config, now)),
+        Job("messages", 2, messages.run),
+        Job("silent routers", 30, lambda now: _warn(silence.look(now))),
+        *([Job("island", keeper.every_s, keeper.run, everywhere=True)] if keeper else ()),
+    ]
+
+
+def _live_changes(config: Config, sender: Sender) -> Job:
+    """Of a site's routers only its own appliance tells: nobody else reaches them, nor its gateway."""
+    changes = Watch(core_db.obj, config.site.timezone, config.radius.silent_s, sender.part)
 
     def follow(now: int) -> None:
         try:
@@ -58,14 +77,15 @@ def jobs(config: Config, sender: Sender, messages: mail.Sender) -> list[Job]:
             sender.confirm(now)
             sender.send(now)
 
-    return [
-        Job("live changes", TICK_S, follow),
-        Job("unusable packets", 10, lambda now: _warn(unusable.look(status.routers())), everywhere=True),
-        Job("lost sessions", 30, lambda now: _close_lost(silent_s, now)),
-        Job("retention", 60, lambda now: _forget(config, now)),
-        Job("messages", 2, messages.run),
-        Job("silent routers", 30, lambda now: _warn(silence.look(now))),
-    ]
+    site = sender.part.site
+    return Job(f"live changes of {site}" if site else "live changes", TICK_S, follow, everywhere=site is not None)
+
+
+def parts(config: Config) -> tuple[Part, ...]:
+    """Whose running sessions this appliance looks after; those of no site under a lease."""
+    if not config.fleet:
+        return (ALL,)
+    return Part(None, fleet=True), Part(config.site.key, fleet=True)
 
 
 def _close_lost(silent_s: int, now: int) -> None:
@@ -99,7 +119,7 @@ class Scheduler:
     def _run(self, job: Job) -> None:
         now = int(time.time())
         try:
-            if job.everywhere or leases.hold(job.name, self._holder, now):
+            if job.everywhere or leases.hold(job.name, self._holder, db.clock(core_db.obj, now)):
                 job.run(now)
             job.failures = 0
         except (peewee.PeeweeException, UserError, OSError) as error:
@@ -115,8 +135,10 @@ class Scheduler:
             log.exception("%s: again in %d s", job.name, MAX_PAUSE_S)
 
 
-def _machine() -> str:
+def _machine(config: Config) -> str:
     """The same after a restart, so that nobody waits for a lease of the process before (machine-id(5))."""
+    if config.fleet:
+        return f"site {config.site.key}"
     try:
         return Path("/etc/machine-id").read_text(encoding="ascii").strip() or socket.gethostname()
     except OSError:
@@ -125,16 +147,29 @@ def _machine() -> str:
 
 def _serve(config: Config, over: threading.Event) -> None:
     box = load_box(config.paths.state)
-    sender, messages = Sender(box), mail.Sender(config, box)
+    senders, messages = [Sender(box, part=part) for part in parts(config)], mail.Sender(config, box)
     bind_core(config)
     with contextlib.closing(core_db):
         core_db.connect()
-        scheduler = Scheduler(jobs(config, sender, messages), _machine())
+        keeper = _keeper(config, box)
+        scheduler = Scheduler(jobs(config, senders, messages, keeper), _machine(config))
         while not over.is_set():
             scheduler.tick()
             over.wait(TICK_S)
-    sender.close()
+    for sender in senders:
+        sender.close()
     messages.close()
+    if keeper is not None:
+        keeper.close()
+
+
+def _keeper(config: Config, box: SecretBox) -> "Keeper | None":
+    """Where the database is another machine's."""
+    if not places.is_wanted(config):
+        return None
+    from appliance.island.keeper import Keeper  # which nobody needs who has the database in a file
+
+    return Keeper(config, box)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from appliance.config import Config
 
@@ -82,6 +82,8 @@ class Database:
     """A module's own SQLite file below `paths.state`, which a backup has as it was when the core database was so.
 
     `migrations` is the package of its numbered ones; `verify` yields what is wrong with a file that is to come back.
+    With PostgreSQL it is a `schema` beside the core database, where it has one; `check` yields what is wrong with an
+    open one.
     """
 
     path: str
@@ -89,6 +91,8 @@ class Database:
     group: str
     migrations: str
     verify: Callable[[Path], Iterable[str]]
+    schema: str = ""
+    check: Callable[[Any], Iterable[str]] = lambda database: ()
 
 
 class Attention(NamedTuple):

@@ -18,8 +18,8 @@ from appliance.doctor import tls
 from appliance.doctor.findings import BAD, OK, WARN, Check, Finding
 from appliance.doctor.machine import again
 from appliance.errors import Unavailable
-from appliance.nas import raddb, status
-from appliance.nas.models import GATEWAY, PROCESSES, Nas
+from appliance.nas import clients, raddb, status
+from appliance.nas.models import PROCESSES
 from portal import asking, dhcp, nft, phones, ruleset
 from portal.radius import RadiusClient
 
@@ -247,7 +247,7 @@ def _gateway_secret(config: Config) -> str:
     try:
         return (config.paths.run / "gateway.secret").read_text(encoding="ascii").strip()
     except OSError:
-        row = Nas.get_or_none(Nas.kind == GATEWAY)
+        row = clients.own_gateway(config)
         return load_box(config.paths.state).open(row.secret) if row else ""
 
 

@@ -9,6 +9,7 @@ from appliance.config import Config
 from appliance.core import complain
 from appliance.crypto import load_box
 from appliance.errors import ConfigError, Unavailable
+from appliance.island import places
 from appliance.nas import clients, raddb, tunnel
 from appliance.nas import finding as routers
 from appliance.nas.services import RADIUS
@@ -62,8 +63,8 @@ JOBS = Service(
     groups=("gatehouse-core",),
     after=("gateway", *(service.name for service in RADIUS)),
     command=lambda config: python("appliance.jobs"),
-    reads=("site", "paths", "database", "radius", "gateway", "mail", "privacy"),
-    writes=lambda config: [config.paths.state / "core"],
+    reads=("site", "paths", "database", "island", "radius", "gateway", "mail", "privacy"),
+    writes=lambda config: [config.paths.state / "core", *places.written(config)],
 )
 
 
@@ -74,8 +75,8 @@ def _dnsmasq(config: Config, *more: str) -> list[str]:
 def render(config: Config) -> list[File]:
     box = load_box(config.paths.state)
     return [
-        *raddb.render(config, clients.read(box)),
-        File("gateway.secret", clients.gateway_secret(box), "gatehouse-gateway", ("gateway", "portal")),
+        *raddb.render(config, clients.read(config, box)),
+        File("gateway.secret", clients.gateway_secret(config, box), "gatehouse-gateway", ("gateway", "portal")),
         *tunnel.render(config),
         File(RENDERED_LOGO, read_logo(config), "gatehouse-portal", ("portal",)),
         File("settings/portal-certificate", _digest(config.portal.certificate), "root", ("web",), mode=0o600),

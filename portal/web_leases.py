@@ -10,7 +10,8 @@ from appliance.accounts.web_parts import local
 from appliance.admin.frame import Ask, Page
 from appliance.admin.lists import Choice, Column, List, Row
 from appliance.admin.rows import By, Rows
-from appliance.nas.models import GATEWAY
+from appliance.config import Config
+from appliance.nas import clients
 from portal import dhcp
 
 NONE = "No device has an address. They get one when they join the network of the guests."
@@ -20,7 +21,7 @@ NONE_HERE = "This box is no gateway: routers give their guests addresses themsel
 def leases(ask: Ask) -> Any:
     """What dnsmasq has written down; a session of the own gateway is found by its device."""
     own = ask.config.gateway.enabled
-    online = {row["mac"]: row for row in _online()}
+    online = {row["mac"]: row for row in _online(ask.config)}
     rows = [
         {
             "ip": str(lease.ip),
@@ -58,8 +59,8 @@ def leases(ask: Ask) -> Any:
     return of.respond(ask)
 
 
-def _online() -> Sequence[Row]:
-    here = Session.ended_at.is_null() & (Session.nas == GATEWAY)
+def _online(config: Config) -> Sequence[Row]:
+    here = Session.ended_at.is_null() & (Session.nas == clients.own_name(config))
     query: Any = Session.select(Session.id, Session.mac, Session.account).where(here).order_by(Session.id)
     return list(query.dicts())
 

@@ -17,36 +17,28 @@ import radiusd
 from appliance import config as configuration
 from appliance import db
 from appliance.accounts.checkpoints import Checkpoints
-from appliance.accounts.login_writes import LoginWrites
-from appliance.accounts.lookup import Lookup
 from appliance.accounts.refusals import Refusals
-from appliance.accounts.sessions import Sessions
 from appliance.crypto import load_box
 from appliance.errors import UserError
 from rlm_python import accounting as acct
 from rlm_python import logins, pairs
 from rlm_python.authorization import Reject, devices_message
 from rlm_python.authorization import authorize as decide
+from rlm_python.stores import Stores
 
 Result = int | tuple[int, tuple[pairs.Pair, ...], tuple[pairs.Pair, ...]]
-
-BUSY_TIMEOUT_MS = 200  # a foreign writer that stalls may hold up a login this long and no longer
 
 
 class State:
     """What the callbacks need; raises UserError or peewee.PeeweeException when it can't be had."""
 
-    def __init__(self, config: configuration.Config, durable: bool) -> None:
+    def __init__(self, config: configuration.Config) -> None:
         self.zone = config.site.timezone
         self.interim_s = config.radius.interim_interval_s
         self.silent_s = config.radius.silent_s
         self.box = load_box(config.paths.state)
-        self.database = db.connect(config.database_url, BUSY_TIMEOUT_MS, durable, shared=True)
-        self.database.connect()
-        self.lookup = Lookup(self.database, self.zone, self.silent_s)
-        self.login_writes = LoginWrites(self.database)
-        self.sessions = Sessions(self.database)
-        routers = self.database.execute_sql("SELECT name, kind, address FROM nas").fetchall()
+        self.stores = Stores(config, self.box, _does_accounting(), _log)
+        routers = self.stores.now().database.execute_sql("SELECT name, kind, address FROM nas").fetchall()
         self.kinds = {name: kind for name, kind, _ in routers}
         self.networks = {name for name, _, address in routers if "/" in address}
         self.session_ids = _session_ids()
@@ -68,9 +60,9 @@ def instantiate(_: Any) -> int:
     global state
     try:
         config = configuration.load()
-        state = State(config, _waits_for_disk(config))
+        state = State(config)
     except (UserError, peewee.PeeweeException) as error:
-        radiusd.radlog(radiusd.L_ERR, f"gatehouse: {error}")
+        _log(str(error))
         return -1
     if _does_accounting() and db.sqlite_path(config.database_url):
         state.checkpoints = Checkpoints(config.database_url)
@@ -82,17 +74,12 @@ def _does_accounting() -> bool:
     return os.environ.get("GATEHOUSE_RADIUS") == "accounting"
 
 
-def _waits_for_disk(config: configuration.Config) -> bool:
-    """In each commit. A login's reservations needn't survive the power, and of SQLite raddb/durable.pl takes care."""
-    return _does_accounting() and db.sqlite_path(config.database_url) is None
-
-
 def detach(_: Any = None) -> int:
     """Called at the end: a connection left open aborts the process when the interpreter is taken down."""
     if state.checkpoints is not None:
         state.checkpoints.stop()
     state.refusals.stop()
-    state.database.close()
+    state.stores.stop()
     return int(radiusd.RLM_MODULE_OK)
 
 
@@ -102,12 +89,13 @@ def authorize(p: Any) -> Result:
     now = int(time.time())
     kind = state.kinds.get(request.get("Tmp-String-0", ""), "other")
     try:
-        login = logins.identify(request, kind, state.lookup, state.login_writes, now)
+        store = state.stores.now()
+        login = logins.identify(request, kind, store.lookup, store.login_writes, now)
         if login is None:
             return int(radiusd.RLM_MODULE_NOTFOUND)
         proof = logins.proof(login, request, state.box)
     except (peewee.PeeweeException, UserError) as error:
-        return _database_failed(error)
+        return authorize(p) if state.stores.lost(error) else _database_failed(error)
     name = login.account.name
     whose: tuple[pairs.Pair, ...] = () if name == request.get("User-Name") else (("Tmp-String-3", ":=", name),)
     verdict = decide(login.account, state.zone, now)
@@ -133,20 +121,23 @@ def post_auth(p: Any) -> Result:
     device = (notes.account_id, pairs.mac(request.get("Calling-Station-Id", "")))
     address = None
     try:
-        if notes.simultaneous and not state.login_writes.take_slot(*device, notes.simultaneous, now, state.silent_s):
+        writes = state.stores.now().login_writes
+        if notes.simultaneous and not writes.take_slot(*device, notes.simultaneous, now, state.silent_s):
             return _refused(devices_message(notes.simultaneous), "simultaneous")
         if notes.pool_id:
-            address = state.login_writes.reserve_address(notes.pool_id, *device, now, state.silent_s)
+            address = writes.reserve_address(notes.pool_id, *device, now, state.silent_s)
             if address is None:
-                state.login_writes.leave_slot(*device)
+                writes.leave_slot(*device)
                 return _refused("All addresses of your plan are in use. Please try again later.", "pool")
-    except peewee.PeeweeException as error:
+        if notes.first_login:
+            writes.note_first_login(notes.account_id, now)
+        if notes.devices or notes.knew:
+            writes.remember(*device, notes.devices, now)
+    except (peewee.PeeweeException, UserError) as error:
+        if state.stores.lost(error):
+            return post_auth(p)
         _database_failed(error)
         return _refused("The login server is busy. Please try again.", "busy")
-    if notes.first_login:
-        state.login_writes.note_first_login(notes.account_id, now)
-    if notes.devices or notes.knew:
-        state.login_writes.remember(*device, notes.devices, now)
     return radiusd.RLM_MODULE_UPDATED, (("Framed-IP-Address", ":=", address),) if address else (), ()
 
 
@@ -155,14 +146,16 @@ def accounting(p: Any) -> Result:
     try:
         packet = pairs.accounting_packet(pairs.by_name(p), int(time.time()))
     except (KeyError, ValueError) as error:
-        radiusd.radlog(radiusd.L_ERR, f"gatehouse: accounting packet dropped, this is missing or no number: {error}")
+        _log(f"accounting packet dropped, this is missing or no number: {error}")
         return int(radiusd.RLM_MODULE_INVALID)
     if packet.status in acct.OF_A_NAS and packet.nas in state.networks:
         return int(radiusd.RLM_MODULE_OK)  # one of many access points under this name: its sessions can't be told apart
     try:
-        acct.record(packet, state.sessions, state.zone, state.silent_s)
-    except peewee.PeeweeException as error:
-        radiusd.radlog(radiusd.L_ERR, f"gatehouse: accounting packet not answered: {error}")
+        state.stores.now().record(packet)
+    except (peewee.PeeweeException, UserError) as error:
+        if state.stores.lost(error):
+            return accounting(p)
+        _log(f"accounting packet not answered: {error}")
         return int(radiusd.RLM_MODULE_FAIL)
     return int(radiusd.RLM_MODULE_OK)
 
@@ -180,7 +173,10 @@ def _note_refusal(request: Mapping[str, str], reason: str) -> int:
 
 def _database_failed(error: Exception) -> int:
     """Closed, so that the next call opens it anew: the server may have gone and come back."""
-    radiusd.radlog(radiusd.L_ERR, f"gatehouse: database: {error}")
-    if not state.database.is_closed():
-        state.database.close()
+    _log(f"database: {error}")
+    state.stores.close()
     return int(radiusd.RLM_MODULE_FAIL)
+
+
+def _log(text: str) -> None:
+    radiusd.radlog(radiusd.L_ERR, f"gatehouse: {text}")

@@ -16,6 +16,7 @@ RULES_MAY_IMPORT = (
     "appliance.errors",
     "appliance.crypto",  # account passwords are sealed with it
     "appliance.accounts",
+    "appliance.island",
     "appliance.nas.models",
 )
 NEVER_IN_RULES = ("bottle", "pyroute2", "pyftpdlib", "numpy", "jinja2", "waitress", "supervisor", "pyrad")

@@ -254,7 +254,7 @@ def _cut(call: Call, row: Any) -> Values:
     if row.ended_at is not None:
         raise Conflict(f"session {row.id} has ended already")
     try:
-        said = cut(row, load_box(call.config.paths.state))
+        said = cut(call.config, row, load_box(call.config.paths.state))
     except Unavailable:
         raise
     except UserError as error:

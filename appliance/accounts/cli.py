@@ -256,7 +256,7 @@ def _session_remove(args: argparse.Namespace, config: Config) -> str:
     if not sessions:
         raise UserError(f"{args.account!r} isn't online: see `gatehouse session list`")
     box = load_box(config.paths.state)
-    return "\n".join(cut(session, box) for session in sessions)
+    return "\n".join(cut(config, session, box) for session in sessions)
 
 
 def _session_row(session: Any, config: Config) -> dict[str, object]:

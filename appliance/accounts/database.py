@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import peewee
+
 from appliance import db
 from appliance.accounts.models import core_db
 from appliance.config import Config
@@ -11,8 +13,12 @@ from appliance.errors import UserError
 
 @contextmanager
 def open_core(config: Config, create: bool = False) -> Iterator[None]:
-    """Bound to the models and open; raises UserError where it isn't there yet."""
+    """Bound to the models and open; raises UserError where it isn't there yet, or can't be reached."""
     bind_core(config, create)
+    try:
+        core_db.connect()
+    except peewee.OperationalError as error:
+        raise UserError(f"the database can't be reached: {' '.join(str(error).split())}") from error
     with core_db.connection_context():
         yield
 

@@ -59,6 +59,8 @@ class LoginWrites:
         self._database = database
         self._may_promise = isinstance(database, peewee.SqliteDatabase)
         self._sql = {name: text if self._may_promise else text.replace("?", "%s") for name, text in _SQL.items()}
+        if not self._may_promise:  # an address that only a dead primary knew would be handed out again
+            self._sql |= {name: f"SET LOCAL synchronous_commit = on; {self._sql[name]}" for name in ("keep", "take")}
         self._promises: dict[str, tuple[int, str, int]] = {}  # ip -> account, MAC, held until
         self._slots: dict[tuple[int, str], int] = {}  # account and MAC -> held until
         self._one_at_a_time = threading.Lock()  # the threads share one connection, so one transaction too
@@ -125,7 +127,7 @@ class LoginWrites:
             return
         try:
             self._execute(name, *values)
-        except peewee.OperationalError:
+        except (peewee.OperationalError, peewee.InterfaceError):
             self._pause()
 
     def reserve_address(self, pool_id: int, account_id: int, mac: str, now: int, hold_s: int) -> str | None:

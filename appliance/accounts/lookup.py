@@ -45,7 +45,7 @@ class Lookup:
 
     def __init__(self, database: peewee.Database, zone: ZoneInfo, ghost_after_s: int) -> None:
         self._database = database
-        self._zone = zone
+        self.zone = zone
         self._ghost_after_s = ghost_after_s
         sqlite = isinstance(database, peewee.SqliteDatabase)
         self._sql = {key: text if sqlite else text.replace("?", "%s") for key, text in _SQL.items()}
@@ -62,7 +62,7 @@ class Lookup:
         return self._find("id", account_id, mac, now)
 
     def _find(self, key: str, value: str | int, mac: str, now: int) -> Account | None:
-        values = (*_period_starts(now // QUARTER_S, self._zone), now - self._ghost_after_s, mac, value)
+        values = (*_period_starts(now // QUARTER_S, self.zone), now - self._ghost_after_s, mac, value)
         row = self._database.execute_sql(self._sql[key], values).fetchone()
         if row is None:
             return None
@@ -73,7 +73,7 @@ class Lookup:
         found = effective(account)
         if found.quota_period == account.quota_period:
             return found
-        day = period_start(found.quota_period, now, self._zone)
+        day = period_start(found.quota_period, now, self.zone)
         (used,) = self._database.execute_sql(self._sql["used"], (found.id, day)).fetchone()
         return found._replace(used_bytes=used)
 

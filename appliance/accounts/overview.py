@@ -27,7 +27,7 @@ STEPS = (
 
 def attention(config: Config, now: int) -> Iterator[Attention]:
     silent_s = config.radius.silent_s
-    for name, silence in watch.silent(watch.routers(silent_s, config.gateway.enabled), silent_s, now).items():
+    for name, silence in watch.silent(watch.routers(silent_s, config.shows_gateways), silent_s, now).items():
         yield Attention(watch.line(name, silence, now), "/routers")
     refused = (
         LiveChange.select().where((LiveChange.state == "refused") & (LiveChange.created_at > now - _DAY_S)).count()
@@ -67,7 +67,7 @@ def tiles(config: Config, now: int) -> Iterator[Tile]:
 
 def _routers(config: Config) -> int:
     there = Nas.select()
-    return int((there if config.gateway.enabled else there.where(Nas.kind != GATEWAY)).count())
+    return int((there if config.shows_gateways else there.where(Nas.kind != GATEWAY)).count())
 
 
 def day_begins(config: Config, now: int) -> int:

@@ -34,6 +34,11 @@ def execute(sql: str, *values: object) -> Any:
     return core_db.execute_sql(marked, values)
 
 
+def sql_of(database: Any, text: str) -> str:
+    """A statement with `?` for values, as the engine of a database that isn't the models' own has it."""
+    return text if database.param == "?" else text.replace("?", str(database.param))
+
+
 def marks(values: Sequence[object]) -> str:
     return ", ".join("?" for _ in values)
 

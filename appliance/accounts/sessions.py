@@ -115,7 +115,7 @@ class Sessions:
         try:
             yield
         except UNREACHABLE:
-            if not self._database.is_closed():
+            if not self._database.is_closed() and not self._database.in_transaction():
                 self._database.close()
             raise
 
@@ -153,9 +153,12 @@ class Sessions:
         before = self._passed.get(hour, (0, 0))
         self._passed[hour] = before[0] + input_octets, before[1] + output_octets
         if time.monotonic() - self._passed_at >= _PASSED_EVERY_S:
-            for passed, octets in self._passed.items():
-                self._execute("passed", passed, *octets)
-            self._passed, self._passed_at = {}, time.monotonic()
+            self.write_traffic()
+
+    def write_traffic(self) -> None:
+        for passed, octets in self._passed.items():
+            self._execute("passed", passed, *octets)
+        self._passed, self._passed_at = {}, time.monotonic()
 
     def note_first_login(self, account_id: int, at: int) -> None:
         self._execute("first_login", at, account_id, at)

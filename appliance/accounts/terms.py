@@ -5,6 +5,8 @@ import re
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+# Of vouchers. No look-alikes (0/o, 1/l/i), and no vowels, so that no code is a word.
+ALPHABET = "bcdfghjkmnpqrstvwxyz23456789"
 _SEPARATORS = re.compile(r"[\s-]+")
 
 

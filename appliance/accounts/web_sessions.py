@@ -15,6 +15,7 @@ from appliance.accounts.web_parts import account_url, local, plan_names, unsure
 from appliance.admin import audit
 from appliance.admin.frame import Ask, Page
 from appliance.admin.lists import Choice, Column, List, begins
+from appliance.config import Config
 from appliance.crypto import load_box
 from appliance.errors import UserError
 from appliance.nas.sessions import cut
@@ -135,16 +136,16 @@ def cut_sessions(ask: Ask) -> Any:
         return page
     box = load_box(ask.config.paths.state)
     with ThreadPoolExecutor(_AT_ONCE) as threads:
-        results = list(threads.map(lambda row: _cut(row, box), chosen))
+        results = list(threads.map(lambda row: _cut(ask.config, row, box), chosen))
     for result, row in zip(results, chosen, strict=True):
         audit.record(ask.person.name, "cut", f"session {row.account} {row.mac}", {}, {"said": result.said})
     return ask.page("results.html", title="Let go", results=results, back=ONLINE)
 
 
-def _cut(row: Any, box: Any) -> Result:
+def _cut(config: Config, row: Any, box: Any) -> Result:
     with core_db.connection_context():
         try:
-            return Result(row.account, f"/sessions/{row.id}", True, cut(row, box))
+            return Result(row.account, f"/sessions/{row.id}", True, cut(config, row, box))
         except UserError as error:
             return Result(row.account, f"/sessions/{row.id}", False, str(error))
 

@@ -19,10 +19,11 @@ from urllib.parse import quote
 
 import bottle
 import jinja2
+import peewee
 
 from appliance import modules
 from appliance.accounts.models import core_db
-from appliance.admin import paths, people
+from appliance.admin import paths, people, reach
 from appliance.admin.people import Person
 from appliance.config import Config
 from appliance.errors import UserError
@@ -42,6 +43,7 @@ OWN = (
     "appliance.api.web",
     "appliance.admin.search",
 )
+FLEET = ("appliance.sites.web", "appliance.sites.api")  # where many appliances share a database
 TEMPLATES = Path(__file__).parent / "templates"
 
 log = logging.getLogger(__name__)
@@ -167,6 +169,12 @@ def sent_token() -> str:
 
 NOBODY = Person("", "reader")
 
+_FAILURES = {
+    404: "There is no such page",
+    405: "That can't be done here",
+    503: "The database can't be used right now: please try again",
+}
+
 
 class Frame:
     """The pages of one appliance, of those modules that are enabled as it starts."""
@@ -191,7 +199,7 @@ class Frame:
         return app
 
     def render(self, template: str, ask: Ask, **values: Any) -> str:
-        nav = navigation(self._sections, ask.person, bottle.request.path)
+        nav = navigation(self._sections, ask.person, bottle.request.path, self.config)
         return self._templates.get_template(template).render(
             site=self.config.site,
             person=ask.person,
@@ -199,6 +207,7 @@ class Frame:
             nav=nav,
             notice=self._notice(),
             zone=self.config.site.timezone,
+            fleet=self.config.fleet,
             **values,
         )
 
@@ -208,19 +217,27 @@ class Frame:
         def answered(**parts: str) -> Any:
             with core_db.connection_context():
                 person = NOBODY if page.open else self._person()
-                ask = Ask(self.config, person, int(self._clock()), self)
+                ask = Ask(self.config, reach.at(person, page.path, self.config), int(self._clock()), self)
                 if person is NOBODY and not page.open:
                     return self._refuse(ask, 401 if is_api(bottle.request.path) else 403, "Please log in")
-                if not page.open and not person.may(page.needs):
-                    return self._refuse(ask, 403, f"This needs the role {page.needs}; yours is {person.role}")
+                if not page.open and not reach.may(person, page.path, page.needs, self.config):
+                    return self._refuse(ask, 403, self._too_little(person, page))
                 if page.method != "GET" and not page.open and not self._sent_by(person):
                     return self._refuse(ask, 403, "That form was not ours: go back, reload the page and try again")
                 try:
-                    return page.handler(ask, **_names(parts))
+                    with reach.limited(person, page.needs):
+                        return page.handler(ask, **_names(parts))
                 except UserError as error:
                     return self._refuse(ask, 400, str(error))
 
         return answered
+
+    def _too_little(self, person: Person, page: Page) -> str:
+        if person.sites is None:
+            return f"This needs the role {page.needs}; yours is {person.role}"
+        whose = {reach.COMMON: "for what is common", reach.ROWS: "at a site", reach.HERE: "at this appliance's site"}
+        where = whose.get(reach.kind(page.path), "everywhere, and you are limited to some sites")
+        return f"This needs the role {page.needs} {where}"
 
     def _person(self) -> Person:
         if token := bearer():
@@ -251,10 +268,12 @@ class Frame:
             log.error("%s %s: %r", bottle.request.method, bottle.request.path, error.exception)
         bottle.response.headers.update(headers())
         ask = Ask(self.config, NOBODY, int(self._clock()), self)
-        return self._refuse_plain(ask, error.status_code)
+        away = isinstance(error.exception, (peewee.OperationalError, peewee.InterfaceError))
+        return self._refuse_plain(ask, 503 if away else error.status_code)
 
     def _refuse_plain(self, ask: Ask, status: int) -> Any:
-        sentence = {404: "There is no such page", 405: "That can't be done here"}.get(status, "Something went wrong")
+        sentence = _FAILURES.get(status, "Something went wrong")
+        bottle.response.status = status
         if is_api(bottle.request.path):
             bottle.response.content_type = "application/json"
             return json.dumps({"error": sentence})
@@ -298,7 +317,7 @@ def sections(config: Config) -> Sequence[Section]:
         shown = {room for section in enabled for room in section.rooms}
         if rooms := [room for room in (*module.web, *module.api) if room not in shown]:
             enabled.append(Section(module.title, rooms))
-    return [Section("Start", OWN[:1]), *enabled, Section("Appliance", OWN[1:])]
+    return [Section("Start", OWN[:1]), *enabled, Section("Appliance", (*OWN[1:], *(FLEET if config.fleet else ())))]
 
 
 def pages(config: Config) -> Sequence[Page]:
@@ -315,9 +334,13 @@ class Entry:
     below: Sequence["Entry"] = ()
 
 
-def navigation(of: Sequence[Section], person: Person, here: str) -> Sequence[Entry]:
+def navigation(of: Sequence[Section], person: Person, here: str, config: Config) -> Sequence[Entry]:
     """What this person may look at. The page that is open is the one with the longest path that leads here."""
-    seen = [[page for page in section.pages if page.nav and person.name and person.may(page.needs)] for section in of]
+
+    def shows(page: Page) -> bool:
+        return bool(page.nav and person.name) and reach.may(person, page.path, page.needs, config)
+
+    seen = [[page for page in section.pages if shows(page)] for section in of]
     leading = [p.path for found in seen for p in found if here == p.path or here.startswith(f"{p.path}/")]
     current, entries = max(leading, default=""), []
     for section, found in zip(of, seen, strict=True):

@@ -6,7 +6,10 @@ from appliance.accounts.models import CoreModel
 
 
 class AdminUser(CoreModel):
-    """`password` is an argon2id hash (RFC 9106); `role` is one of ROLES in people.py."""
+    """`password` is an argon2id hash (RFC 9106); `role` is one of ROLES in people.py.
+
+    `sites` is empty for who is everywhere, else a JSON object of the role at each site that they are limited to.
+    """
 
     id = peewee.AutoField()
     name = peewee.TextField(unique=True)
@@ -14,6 +17,7 @@ class AdminUser(CoreModel):
     role = peewee.TextField()
     enabled = peewee.BooleanField(default=True)
     created_at = peewee.BigIntegerField()
+    sites = peewee.TextField(default="")
 
 
 class AdminSession(CoreModel):
@@ -32,7 +36,7 @@ class AdminSession(CoreModel):
 
 
 class ApiToken(CoreModel):
-    """A program's way in; `token` is the SHA-256 of what it sends."""
+    """A program's way in; `token` is the SHA-256 of what it sends, `sites` as of an AdminUser."""
 
     id = peewee.AutoField()
     name = peewee.TextField(unique=True)
@@ -40,6 +44,7 @@ class ApiToken(CoreModel):
     role = peewee.TextField()
     created_at = peewee.BigIntegerField()
     used_at = peewee.BigIntegerField(null=True)
+    sites = peewee.TextField(default="")
 
 
 class Audit(CoreModel):

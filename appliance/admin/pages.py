@@ -6,10 +6,11 @@ from typing import Any
 import bottle
 
 from appliance import modules
-from appliance.admin import audit, links, people, way_in
+from appliance.admin import audit, links, people, reach, way_in
 from appliance.admin.frame import COOKIE, Ask, Page
 from appliance.admin.models import AdminUser
 from appliance.doctor import renewal, run
+from appliance.sites import overview as sites
 
 WRONG = "Wrong name or password."
 
@@ -66,8 +67,13 @@ def leave(ask: Ask) -> Any:
 def start(ask: Ask) -> Any:
     """What needs attention first, then each module's figures."""
     enabled = modules.enabled(ask.config)
+    if not reach.is_here(ask.person, ask.config):  # of this appliance nothing is theirs
+        there = list(sites.attention(ask.config, ask.now))
+        return ask.page("start.html", attention=there, tiles=[], absent=[], fresh=False)
     attention = [*run.attention(ask.config, ask.now), *renewal.attention(ask.config, ask.now)]
     attention += [line for module in enabled for line in module.attention(ask.config, ask.now)]
+    if ask.config.fleet:
+        attention += sites.attention(ask.config, ask.now)
     tiles = [tile for module in enabled for tile in module.tiles(ask.config, ask.now)]
     absent = [module for module in modules.MODULES if module not in enabled]
     return ask.page("start.html", attention=attention, tiles=tiles, absent=absent, fresh=not enabled)

@@ -6,11 +6,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 from appliance import modules
+from appliance.admin import reach
 from appliance.admin.frame import Ask, Page, pages
 from appliance.admin.models import Audit
 from appliance.service import Hit
 
 MAX_TEXT = 100
+COMMON = "hotspot"  # its accounts are all sites'; who is limited finds of its routers and sessions only theirs
 SUBJECTS = ("account", "voucher", "batch", "plan", "router", "nas", "admin", "token")
 PAGES_TAUGHT = ("Pages", "by a word of their name")
 RECORD_TAUGHT = ("Changes", "by the whole name of what was changed, also when it is gone")
@@ -37,15 +39,18 @@ def straight(hits: Iterable[Hit]) -> str:
 def _found(ask: Ask, text: str) -> Iterator[Hit]:
     yield from _pages(ask, text.casefold())
     for module in modules.enabled(ask.config):
-        for part in module.search:
-            yield from part.find(ask.config, text)
-    yield from _record(text)
+        if reach.is_here(ask.person, ask.config) or module.name == COMMON:
+            for part in module.search:
+                yield from part.find(ask.config, text)
+    if ask.person.sites is None:
+        yield from _record(text)
 
 
 def _pages(ask: Ask, text: str) -> Iterator[Hit]:
     for page in pages(ask.config):
         words = page.nav.casefold().split()
-        if page.nav and ask.person.may(page.needs) and any(word.startswith(text) for word in [*words, " ".join(words)]):
+        may = page.nav and reach.may(ask.person, page.path, page.needs, ask.config)
+        if may and any(word.startswith(text) for word in [*words, " ".join(words)]):
             yield Hit("Pages", page.nav, page.path, exact=page.nav.casefold() == text)
 
 

@@ -137,7 +137,8 @@ def reports(config: Config) -> list[Report]:
 
 
 def _names(config: Config) -> list[str]:
-    return list(dict.fromkeys(name for module in modules.enabled(config) for name in module.api))
+    fleet = ["appliance.sites.api"] if config.fleet else []
+    return list(dict.fromkeys([name for module in modules.enabled(config) for name in module.api] + fleet))
 
 
 # Reading what was sent

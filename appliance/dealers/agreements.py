@@ -5,8 +5,8 @@ import time
 from typing import Any
 
 from appliance.dealers import schemes
-from appliance.dealers.ledger_db import writing
-from appliance.dealers.models import DealerScheme, Scheme, SchemeVersion, ledger_db
+from appliance.dealers.ledger_db import ledger_sql, writing
+from appliance.dealers.models import DealerScheme, Scheme, SchemeVersion
 from appliance.errors import Conflict, UserError
 
 
@@ -75,7 +75,7 @@ def version_at(dealer: Any, at: int) -> Any:
 
 def version_id_at(dealer: int, at: int) -> int | None:
     """In plain SQL, as each sale asks it."""
-    row = ledger_db.obj.execute_sql(
+    row = ledger_sql(
         "SELECT v.id FROM dealer_scheme d JOIN scheme_version v ON v.scheme_id = d.scheme_id AND v.valid_from <= ?"
         " WHERE d.dealer_id = ? AND d.valid_from <= ? AND (d.valid_to IS NULL OR d.valid_to > ?)"
         " ORDER BY v.number DESC LIMIT 1",

@@ -14,7 +14,7 @@ _VERIFIED_WITHIN_S = 3 * _DAY_S
 
 
 def facts(config: Config) -> Iterator[Finding]:
-    if not ledger_db.path(config).exists():
+    if not ledger_db.is_made(config):
         return
     with desk.opened(config):
         count = Dealer.select().where(Dealer.state == ACTIVE).count()
@@ -31,7 +31,7 @@ def facts(config: Config) -> Iterator[Finding]:
 
 
 def standing(config: Config) -> Iterator[Finding]:
-    if not ledger_db.path(config).exists():
+    if not ledger_db.is_made(config):
         return
     noted = notes.read(config)
     found = [

@@ -35,9 +35,8 @@ def opened(config: Config) -> Iterator[None]:
 
 
 def _bind(config: Config) -> None:
-    where = str(opening.path(config))
     with _lock:
-        if ledger_db.obj is None or ledger_db.obj.database != where:
+        if not opening.is_bound(config):
             opening.bind(config)
 
 

@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
 
+import peewee
+
 from appliance.accounts import sales
 from appliance.accounts.models import core_db
 from appliance.accounts.pieces import execute
 from appliance.config import Config
 from appliance.dealers import agreements, attribution, ledger, schemes
-from appliance.dealers.ledger_db import writing
-from appliance.dealers.models import ACCOUNT, BATCH, Attribution, Cursor, DealerScheme, SchemeVersion, ledger_db
+from appliance.dealers.ledger_db import ledger_sql, writing
+from appliance.dealers.models import ACCOUNT, BATCH, Attribution, Cursor, DealerScheme, SchemeVersion
 from appliance.dealers.schemes import DAY_S, Facts, Terms
 from appliance.errors import UserError
 
@@ -25,7 +27,7 @@ PAYMENT, CHARGE, HAND = "payment", "charge", "hand"  # types of sources
 TAKEN, MARK, WHOLE = "payment", "payment_mark", "first_logins"  # cursors
 MOST_NOTE = 200  # characters
 _PIECE = 25  # sales in one write to the ledger, so that it takes some 20 ms
-_OVERLAP = 1000  # payments: on PostgreSQL one with a lower id may appear later
+_WAITS_MS = 200  # for those who are writing payments, while others wait to begin
 SALE = (
     "SELECT p.id, p.amount_minor, p.at, p.source, c.source, c.kind, c.account_id, c.account, c.batch_id, c.plan,"
     " c.amount_minor, c.currency, c.at,"
@@ -94,25 +96,25 @@ def take_over(config: Config, now: int | None = None, limit: int = 5000) -> int:
 
     A killed one is gone on with by the next. Several may run at a time.
     """
-    return _take_over(config, int(time.time()) if now is None else now, limit)[0]
+    return _take_over(config, int(time.time()) if now is None else now, limit, 0, _bound())[0]
 
 
 def catch_up(config: Config, now: int | None = None, limit: int = 5000) -> int:
     """All of it, as before a month ends."""
-    now, made = int(time.time()) if now is None else now, 0
+    now, made, seen, bound = int(time.time()) if now is None else now, 0, 0, _bound()
     while True:
-        more, is_all = _take_over(config, now, limit)
-        made += more
+        more, last, is_all = _take_over(config, now, limit, seen, bound)
+        made, seen = made + more, max(seen, last)
         if is_all:
             return made
 
 
-def _take_over(config: Config, now: int, limit: int) -> tuple[int, bool]:
-    """How many postings, and whether there is nothing more."""
+def _take_over(config: Config, now: int, limit: int, seen: int, bound: int) -> tuple[int, int, bool]:
+    """How many postings, the last payment that was looked at, and whether there is nothing more after it."""
     logins = _first_logins(now, limit)
     before = _newly_attributed(config, now)
-    made, payments = _new_payments(config, limit)
-    return before + made + _claw_back(config, now), logins < limit and payments < limit
+    made, payments, last = _new_payments(config, limit, seen, bound)
+    return before + made + _claw_back(config, now), last, logins < limit and payments < limit
 
 
 def _first_logins(now: int, limit: int) -> int:
@@ -127,19 +129,40 @@ def _first_logins(now: int, limit: int) -> int:
     return found
 
 
-def _new_payments(config: Config, limit: int) -> tuple[int, int]:
-    """How many postings were made, of how many payments that weren't looked at before."""
-    after, overlap = _after(), 0 if core_db.param == "?" else _OVERLAP
+def _new_payments(config: Config, limit: int, seen: int, bound: int) -> tuple[int, int, int]:
+    """How many postings were made, of how many payments, and the last one; those after the bound are looked at again.
+
+    The bound is from before the first look, so that nothing appears below a payment that was seen already.
+    """
     text = f"{SALE} WHERE p.id > ? ORDER BY p.id LIMIT ?"
-    found = [Sale(*row) for row in execute(text, max(0, after - overlap), limit + overlap).fetchall()]
+    found = [Sale(*row) for row in execute(text, max(seen, _after()), limit).fetchall()]
     made = 0
     for piece in _pieces(found):
+        settled = [sale for sale in piece if sale.id <= bound]
         with writing():
             made += _take(piece, config)
-            if piece[-1].id > _cursor(TAKEN):
-                _move(TAKEN, piece[-1].id)
-                _move(MARK, _mark(piece[-1].source))
-    return made, sum(sale.id > after for sale in found)
+            if settled and settled[-1].id > _cursor(TAKEN):
+                _move(TAKEN, settled[-1].id)
+                _move(MARK, _mark(settled[-1].source))
+    return made, len(found), found[-1].id if found else 0
+
+
+def _bound() -> int:
+    """No payment appears any more whose id is at most that.
+
+    PostgreSQL gives ids before commits, so one with a lower id than others may appear after them: unless, for a
+    moment, nobody is writing any. Where somebody is, what there is is taken, and looked at again the next time.
+    """
+    if core_db.param == "?":
+        return 2**62
+    with core_db.atomic():
+        try:
+            with core_db.atomic():
+                execute(f"SET LOCAL lock_timeout = {_WAITS_MS}")
+                execute("LOCK TABLE payment IN SHARE MODE")
+        except peewee.OperationalError:
+            return 0
+        return int(execute("SELECT coalesce(max(id), 0) FROM payment").fetchone()[0])
 
 
 def _after() -> int:
@@ -170,7 +193,7 @@ def _cursor(name: str) -> int:
 
 def _move(name: str, value: int) -> None:
     text = "INSERT INTO cursor (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
-    ledger_db.obj.execute_sql(text, (name, value))
+    ledger_sql(text, (name, value))
 
 
 @dataclass
@@ -224,7 +247,7 @@ def _take_one(sale: Sale, versions: _Versions, config: Config) -> bool:
 
 
 def _seen(charge: str) -> _Seen | None:
-    rows = ledger_db.obj.execute_sql(
+    rows = ledger_sql(
         "SELECT dealer_id, scheme_version, whole_minor, volume_minor, rate, note, base_minor, amount_minor, kind,"
         " due_at, source_type, source_id FROM posting WHERE charge = ? AND charge <> '' ORDER BY id",
         (charge,),
@@ -260,7 +283,7 @@ def owner(sale: Sale) -> int | None:
     for kind, ref in holders(sale):
         by = "ref" if isinstance(ref, int) else "name"
         text = f"SELECT dealer_id FROM attribution WHERE kind = ? AND {by} = ? AND {where}"  # noqa: S608
-        row = ledger_db.obj.execute_sql(text, (kind, ref, sale.at, sale.at)).fetchone()
+        row = ledger_sql(text, (kind, ref, sale.at, sale.at)).fetchone()
         if row:
             return int(row[0])
     return None
@@ -280,7 +303,7 @@ def _volume(dealer: int, currency: str, span: tuple[int, int]) -> int:
     text = (
         "SELECT coalesce(sum(base_minor), 0) FROM posting WHERE dealer_id = ? AND currency = ? AND at >= ? AND at < ?"
     )
-    return int(ledger_db.obj.execute_sql(text, (dealer, currency, *span)).fetchone()[0])
+    return int(ledger_sql(text, (dealer, currency, *span)).fetchone()[0])
 
 
 # What was sold before it was known whose it is

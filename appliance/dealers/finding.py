@@ -14,7 +14,7 @@ _MOST = 5
 
 
 def hits(config: Config, text: str) -> Iterator[Hit]:
-    if not ledger_db.path(config).exists():
+    if not ledger_db.is_made(config):
         return
     try:
         with desk.opened(config):

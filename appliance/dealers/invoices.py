@@ -20,8 +20,8 @@ from peewee import fn
 from appliance.config import Config
 from appliance.dealers import document, ledger, money, months
 from appliance.dealers.document import CREDIT_NOTE, SELF_BILLED, Document, Line, Party, Vat
-from appliance.dealers.ledger_db import writing
-from appliance.dealers.models import Dealer, Invoice, InvoiceLine, InvoicePayment, PayoutLine, ledger_db
+from appliance.dealers.ledger_db import ledger_sql, writing
+from appliance.dealers.models import Dealer, Invoice, InvoiceLine, InvoicePayment, PayoutLine
 from appliance.errors import Conflict, UserError
 
 INVOICE, CREDIT = "invoice", "credit note"  # kinds
@@ -107,7 +107,7 @@ def draft(config: Config, settlement: Any, now: int) -> Any:
     return row
 
 
-_GROUPED = """SELECT p.kind, p.rate, count(*), sum(l.amount_minor), max(p.note)
+_GROUPED = """SELECT p.kind, p.rate, count(*), CAST(sum(l.amount_minor) AS BIGINT), max(p.note)
 FROM settlement_line l JOIN posting p ON p.id = l.posting_id WHERE l.settlement_id = ?
 GROUP BY p.kind, p.rate, CASE p.kind WHEN 'correction' THEN p.id END ORDER BY min(p.n)"""
 _FIXED = re.compile(r"fixed ([0-9]+)")  # in a rate: minor units for each charge
@@ -116,7 +116,7 @@ _KINDS = {"commission": "Commission", "refund": "Refunded payments", "clawback":
 
 def _lines(settlement: Any) -> Iterator[Line]:
     """One for each kind and rate; every single posting stands in the statement."""
-    for kind, rate, count, amount, note in ledger_db.obj.execute_sql(_GROUPED, (settlement.id,)).fetchall():
+    for kind, rate, count, amount, note in ledger_sql(_GROUPED, (settlement.id,)).fetchall():
         if kind == "correction":
             yield Line(f"Correction: {note}" if note else "Correction", amount)
         else:
@@ -204,9 +204,9 @@ def _number(config: Config, row: Any, now: int) -> None:
     row.series = f"{config.dealer.series}{row.dealer_id}"
     text = (
         "INSERT INTO invoice_counter (dealer_id, series, last) VALUES (?, ?, 1)"
-        " ON CONFLICT (dealer_id, series) DO UPDATE SET last = last + 1 RETURNING last"
+        " ON CONFLICT (dealer_id, series) DO UPDATE SET last = invoice_counter.last + 1 RETURNING last"
     )
-    row.serial = int(ledger_db.obj.execute_sql(text, (row.dealer_id, row.series)).fetchone()[0])
+    row.serial = int(ledger_sql(text, (row.dealer_id, row.series)).fetchone()[0])
     row.number = f"{row.series}-{row.serial:05}"
     row.issued_at = now
     zone = config.site.timezone

@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from appliance.dealers.ledger_db import writing
-from appliance.dealers.models import Dealer, Posting, ledger_db
+from appliance.dealers.ledger_db import ledger_sql, writing
+from appliance.dealers.models import Dealer, Posting
 
 ACCRUED, PAYABLE, PAID, CREDIT, HOLD = OWN = ("accrued", "payable", "paid", "credit", "hold")
 EXPENSE, BANK, SALES, VAT = PROVIDERS = ("expense", "bank", "sales", "vat")
@@ -39,7 +39,7 @@ _COLUMNS = (
     "dealer_id, n, kind, source_type, source_id, scheme_version, currency, amount_minor, at, due_at, charge,"
     " base_minor, volume_minor, whole_minor, rate, note, recorded_at"
 )
-_INSERT = f"INSERT INTO posting ({_COLUMNS}, hash) VALUES ({', '.join('?' * 18)})"  # noqa: S608
+_INSERT = f"INSERT INTO posting ({_COLUMNS}, hash) VALUES ({', '.join('?' * 18)}) RETURNING id"  # noqa: S608
 
 
 class Basis(NamedTuple):
@@ -112,11 +112,10 @@ def write(
 def insert(values: tuple[Any, ...], entries: Mapping[str, int], previous: str) -> int:
     """The new posting's id; `values` are its columns but for the hash, in the order of `record`."""
     own = digest(previous, dict(zip(FIELDS, values, strict=True)) | {"entries": entries})
-    database = ledger_db.obj
-    posting = database.execute_sql(_INSERT, (*values, own)).lastrowid
+    (posting,) = ledger_sql(_INSERT, (*values, own)).fetchone()
     dealer, currency = values[0], values[6]
     for account, amount in entries.items():
-        database.execute_sql(
+        ledger_sql(
             "INSERT INTO entry (posting_id, dealer_id, currency, account, amount_minor, balance_minor)"
             " VALUES (?, ?, ?, ?, ?, ?)",
             (posting, dealer, currency, account, amount, balance(dealer, currency, account) + amount),
@@ -153,7 +152,7 @@ def digest(previous: str, of: Mapping[str, Any]) -> str:
 
 
 def is_posted(dealer: int, kind: str, source: Source, version: int = 0) -> bool:
-    found = ledger_db.obj.execute_sql(
+    found = ledger_sql(
         "SELECT 1 FROM posting WHERE source_type = ? AND source_id = ? AND scheme_version = ? AND dealer_id = ?"
         " AND kind = ?",
         (*source, version, dealer, kind),
@@ -164,7 +163,7 @@ def is_posted(dealer: int, kind: str, source: Source, version: int = 0) -> bool:
 def last(dealer: int) -> tuple[int, str]:
     """Number and hash of a dealer's last posting."""
     text = "SELECT n, hash FROM posting WHERE dealer_id = ? ORDER BY n DESC LIMIT 1"
-    return ledger_db.obj.execute_sql(text, (dealer,)).fetchone() or (0, START)
+    return ledger_sql(text, (dealer,)).fetchone() or (0, START)
 
 
 def head(dealer: Any) -> str:
@@ -184,13 +183,13 @@ def balance(dealer: Any, currency: str, account: str | None = None, at: int | No
             "SELECT balance_minor FROM entry WHERE dealer_id = ? AND currency = ? AND account = ?"
             " ORDER BY id DESC LIMIT 1"
         )
-        row = ledger_db.obj.execute_sql(text, where).fetchone()
+        row = ledger_sql(text, where).fetchone()
     else:
         text = (
             "SELECT coalesce(sum(e.amount_minor), 0) FROM posting p JOIN entry e ON e.posting_id = p.id"
             " WHERE p.dealer_id = ? AND p.currency = ? AND e.account = ? AND p.at < ?"
         )
-        row = ledger_db.obj.execute_sql(text, (*where, at)).fetchone()
+        row = ledger_sql(text, (*where, at)).fetchone()
     return int(row[0]) if row else 0
 
 
@@ -206,7 +205,7 @@ def currencies(dealer: Any) -> list[str]:
     found: list[str] = []
     while True:  # a step for each, not a look at every posting
         text = "SELECT min(currency) FROM posting WHERE dealer_id = ? AND currency > ?"
-        after = ledger_db.obj.execute_sql(text, (number, found[-1] if found else "")).fetchone()[0]
+        after = ledger_sql(text, (number, found[-1] if found else "")).fetchone()[0]
         if after is None:
             return sorted(found, key=lambda currency: (currency != own, currency))
         found.append(after)
@@ -214,7 +213,7 @@ def currencies(dealer: Any) -> list[str]:
 
 def entries_of(posting: Any) -> dict[str, int]:
     text = "SELECT account, amount_minor FROM entry WHERE posting_id = ? ORDER BY id"
-    return dict(ledger_db.obj.execute_sql(text, (posting.id,)).fetchall())
+    return dict(ledger_sql(text, (posting.id,)).fetchall())
 
 
 def statement(dealer: Any, since: int | None = None, until: int | None = None) -> Iterator[Line]:
@@ -264,9 +263,9 @@ def _verify(dealer: Any) -> Iterator[str]:
 def _chain(dealer: int) -> Iterator[tuple[tuple[Any, ...], list[tuple[str, int, int]]]]:
     """A posting's columns and its entries (account, amount, balance), some thousand at a time."""
     text, after = f"SELECT {_COLUMNS}, hash, id FROM posting WHERE dealer_id = ? AND n > ? ORDER BY n LIMIT 2000", -1  # noqa: S608
-    while rows := ledger_db.obj.execute_sql(text, (dealer, after)).fetchall():
+    while rows := ledger_sql(text, (dealer, after)).fetchall():
         found: dict[int, list[tuple[str, int, int]]] = {row[-1]: [] for row in rows}
-        entries = ledger_db.obj.execute_sql(
+        entries = ledger_sql(
             "SELECT e.posting_id, e.account, e.amount_minor, e.balance_minor FROM posting p"
             " JOIN entry e ON e.posting_id = p.id WHERE p.dealer_id = ? AND p.n > ? AND p.n <= ? ORDER BY e.id",
             (dealer, after, rows[-1][1]),

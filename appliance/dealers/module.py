@@ -68,6 +68,13 @@ def verify(file: Path) -> Iterable[str]:
     return overview.verify_file(file)
 
 
+def verify_open(database: peewee.Database) -> Iterable[str]:
+    """The same of one that is open."""
+    from appliance.dealers import overview
+
+    return overview.verify_open(database)
+
+
 SETTINGS = Group(
     "dealer",
     "Dealers",
@@ -127,5 +134,15 @@ DEALER = Module(
     api=("appliance.dealers.api",),
     metrics=("appliance.dealers.metrics",),
     checks=("appliance.dealers.checks",),
-    databases=(Database(f"{STATE}/{ledger_db.FILE}", USER, USER, "appliance.dealers.migrations", verify),),
+    databases=(
+        Database(
+            f"{STATE}/{ledger_db.FILE}",
+            USER,
+            USER,
+            "appliance.dealers.migrations",
+            verify,
+            ledger_db.SCHEMA,
+            verify_open,
+        ),
+    ),
 )

@@ -22,7 +22,7 @@ _SHOWN = 20
 
 def problems(config: Config) -> Iterator[str]:
     """Only what stops the ledger from being what it is. Raises OSError, UserError, peewee.PeeweeException."""
-    if not ledger_db.path(config).exists():
+    if not ledger_db.is_made(config):
         return
     with desk.opened(config):
         Dealer.select().exists()
@@ -32,7 +32,7 @@ def problems(config: Config) -> Iterator[str]:
 
 def lines(config: Config) -> Iterator[str]:
     """Raises as `problems`."""
-    if not ledger_db.path(config).exists():
+    if not ledger_db.is_made(config):
         return
     now = int(time.time())
     with desk.opened(config):
@@ -42,7 +42,7 @@ def lines(config: Config) -> Iterator[str]:
 
 def attention(config: Config, now: int) -> Iterator[Attention]:
     try:
-        if ledger_db.path(config).exists():
+        if ledger_db.is_made(config):
             with desk.opened(config):
                 yield from list(_found(config, now))
     except (OSError, UserError, peewee.PeeweeException) as error:
@@ -50,7 +50,7 @@ def attention(config: Config, now: int) -> Iterator[Attention]:
 
 
 def tiles(config: Config, now: int) -> Iterator[Tile]:
-    if not ledger_db.path(config).exists():
+    if not ledger_db.is_made(config):
         return
     with desk.opened(config):
         yield Tile(f"{Dealer.select().where(Dealer.state == ACTIVE).count():,}", "active dealers", "/dealers")
@@ -139,15 +139,21 @@ def of_dealer(config: Config, dealer: Any, now: int) -> list[str]:
 
 def verify_file(file: Path) -> Iterable[str]:
     """Of a ledger that is to come back: whether each dealer's chain is whole, line by line."""
-    before = database.obj
     copy = peewee.SqliteDatabase(f"{file.as_uri()}?immutable=1", uri=True)
     try:
-        database.initialize(copy)
         with closing(copy):
             copy.connect()
-            yield from list(ledger.verify())
+            yield from verify_open(copy)
     except peewee.PeeweeException as error:
         yield f"it can't be read: {error}"
+
+
+def verify_open(other: peewee.Database) -> list[str]:
+    """The same of any that is open, in place of the one that is bound."""
+    before = database.obj
+    try:
+        database.initialize(other)
+        return list(ledger.verify())
     finally:
         database.initialize(before)
 

@@ -4,12 +4,12 @@ What is due is reckoned outside of any transaction, by the same code for a previ
 draft invoice and its posting are written together, or not at all. Who writes second finds it done.
 """
 
-import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from itertools import chain
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -18,12 +18,13 @@ import peewee
 from appliance.accounts.periods import QUARTER_S
 from appliance.config import Config
 from appliance.dealers import agreements, invoices, ledger, money, months, schemes
-from appliance.dealers.ledger_db import writing
-from appliance.dealers.models import ENDED, SUSPENDED, Dealer, Settlement, ledger_db
+from appliance.dealers.ledger_db import ledger_sql, writing
+from appliance.dealers.models import ENDED, SUSPENDED, Dealer, Settlement
 from appliance.dealers.months import Period
 from appliance.errors import UserError
 
 DONE, DUE, CARRIED, NOTHING = "settled", "due", "carried", "nothing"  # what becomes of a dealer's month
+_PIECE = 500  # rows in one statement
 
 
 class Row(NamedTuple):
@@ -125,7 +126,7 @@ ORDER BY p.at, p.n"""
 
 
 def plan(dealer: Any, currency: str, period: Period, zone: ZoneInfo) -> Plan:
-    found = ledger_db.obj.execute_sql(_UNSETTLED, (dealer.id, currency, period.since)).fetchall()
+    found = ledger_sql(_UNSETTLED, (dealer.id, currency, period.since)).fetchall()
     rows = tuple(
         Row(dealer.name, currency, number, kind, at, amount, *_judged(period, zone, at, due_at, note, amount))
         for number, kind, at, due_at, note, amount in found
@@ -209,7 +210,7 @@ def _settle(config: Config, due: Plan, who: str, now: int) -> Any:
                 due.dealer, "settle", ("settlement", str(made.id)), due.currency, entries, now, note=due.period.name
             )
             invoices.draft(config, made, now)
-    except (peewee.IntegrityError, sqlite3.IntegrityError):  # of the lines, when another month took one of them
+    except peewee.IntegrityError:  # of the lines, when another month took one of them
         return f"{due.period.name} was settled by somebody else at the same time"
     return made
 
@@ -222,7 +223,7 @@ def _settlement(due: Plan, who: str, now: int) -> Any:
 
 def _lines(settlement: int, lines: Iterable[tuple[int, int]]) -> None:
     """The primary key keeps a posting from being settled twice."""
-    text = "INSERT INTO settlement_line (posting_id, settlement_id, amount_minor) VALUES (?, ?, ?)"
-    rows = ((posting, settlement, amount) for posting, amount in lines)
-    many: Callable[..., Any] = ledger_db.obj.cursor().executemany
-    many(text, rows)
+    for piece in peewee.chunked(lines, _PIECE):
+        rows = ", ".join(["(?, ?, ?)"] * len(piece))
+        values = tuple(chain.from_iterable((posting, settlement, amount) for posting, amount in piece))
+        ledger_sql(f"INSERT INTO settlement_line (posting_id, settlement_id, amount_minor) VALUES {rows}", values)  # noqa: S608

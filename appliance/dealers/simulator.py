@@ -9,7 +9,8 @@ from appliance.accounts.models import core_db
 from appliance.config import Config
 from appliance.dealers import earning, schemes
 from appliance.dealers.earning import Sale, Standing
-from appliance.dealers.models import Attribution, Dealer, ledger_db
+from appliance.dealers.ledger_db import ledger_sql
+from appliance.dealers.models import Attribution, Dealer
 from appliance.dealers.schemes import Terms
 
 _PAGE = 5000  # payments read at once
@@ -108,5 +109,5 @@ def _then(chosen: set[int], since: int, until: int) -> dict[tuple[int, str], int
         "SELECT dealer_id, currency, sum(amount_minor) FROM posting WHERE at >= ? AND at < ?"
         " AND kind IN ('commission', 'refund') GROUP BY dealer_id, currency"
     )
-    rows = ledger_db.obj.execute_sql(text, (since, until)).fetchall()
+    rows = ledger_sql(text, (since, until)).fetchall()
     return {(dealer, currency): int(amount) for dealer, currency, amount in rows if dealer in chosen}

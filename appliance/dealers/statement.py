@@ -14,7 +14,8 @@ from zoneinfo import ZoneInfo
 
 from appliance.config import Config
 from appliance.dealers import ledger, money
-from appliance.dealers.models import Posting, ledger_db
+from appliance.dealers.ledger_db import ledger_sql
+from appliance.dealers.models import Posting
 from appliance.errors import UserError
 from appliance.tables import harmless
 
@@ -59,10 +60,10 @@ def part_of(dealer: Any, since: int, until: int) -> Part:
     first, end = first_number(dealer, since), first_number(dealer, until)
     end = max(first, end)
     text = "SELECT hash FROM posting WHERE dealer_id = ? AND n = ?"
-    row = ledger_db.obj.execute_sql(text, (dealer.id, first - 1)).fetchone()
-    found = ledger_db.obj.execute_sql(
-        "SELECT p.currency, e.account, sum(e.amount_minor) FROM posting p JOIN entry e ON e.posting_id = p.id"
-        " WHERE p.dealer_id = ? AND p.n < ? GROUP BY p.currency, e.account",
+    row = ledger_sql(text, (dealer.id, first - 1)).fetchone()
+    found = ledger_sql(
+        "SELECT p.currency, e.account, CAST(sum(e.amount_minor) AS BIGINT) FROM posting p"
+        " JOIN entry e ON e.posting_id = p.id WHERE p.dealer_id = ? AND p.n < ? GROUP BY p.currency, e.account",
         (dealer.id, first),
     ).fetchall()
     sums = {(currency, account): total for currency, account, total in found if account in ledger.OWN}
@@ -73,7 +74,7 @@ def part_of(dealer: Any, since: int, until: int) -> Part:
 def first_number(dealer: Any, since: int) -> int:
     """Number of the first posting that was recorded then or later; the next one's where none was."""
     text = "SELECT min(n) FROM posting WHERE dealer_id = ? AND recorded_at >= ?"
-    (number,) = ledger_db.obj.execute_sql(text, (dealer.id, since)).fetchone()
+    (number,) = ledger_sql(text, (dealer.id, since)).fetchone()
     return int(number or ledger.last(dealer.id)[0] + 1)
 
 

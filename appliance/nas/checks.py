@@ -16,7 +16,7 @@ from appliance.crypto import SecretBox, load_box
 from appliance.doctor.findings import BAD, OK, WARN, Check, Finding
 from appliance.doctor.machine import again
 from appliance.errors import Unavailable, UserError
-from appliance.nas import coa, raddb, setup, status, watch
+from appliance.nas import clients, coa, raddb, setup, status, watch
 from appliance.nas.models import GATEWAY, PROCESSES, Nas
 from appliance.units import format_ago, format_duration
 
@@ -41,11 +41,12 @@ class Doubt(NamedTuple):
 
 
 def every(config: Config) -> Iterator[Finding]:
-    rows = [nas for nas in Nas.select().order_by(Nas.name) if nas.kind != GATEWAY or config.gateway.enabled]
+    here = Nas.select().where(clients.served(config)).order_by(Nas.name)
+    rows = [nas for nas in here if nas.kind != GATEWAY or config.gateway.enabled]
     findings = _of(config, rows)
     for nas in rows:
         yield from findings[nas.name]
-    gone = {name.removesuffix("-radsec") for name in _known(config) or ()} - {*findings, GATEWAY}
+    gone = {name.removesuffix("-radsec") for name in _known(config) or ()} - {*findings, clients.own_name(config)}
     for name in sorted(gone):
         sentence = "It was removed, but FreeRADIUS still answers it."
         yield Finding(f"router {name}", BAD, sentence, "Apply it.", ("gatehouse apply",))
@@ -67,7 +68,7 @@ def one(config: Config, nas: Nas) -> list[Finding]:
 def _of(config: Config, rows: list[Nas]) -> dict[str, list[Finding]]:
     box, now = load_box(config.paths.state), int(time.time())
     silent_s = config.radius.silent_s
-    silence = watch.silent(watch.routers(silent_s, config.gateway.enabled), silent_s, now)
+    silence = watch.silent(watch.routers(silent_s, config.shows_gateways), silent_s, now)
     known = _known(config)
     counted = _counters(config, rows)
     told = _all_told(config, rows, box)
@@ -94,7 +95,9 @@ def _known(config: Config) -> dict[str, dict[str, str]] | None:
 
 
 def is_applied(config: Config, nas: Nas) -> bool:
-    """Whether FreeRADIUS knows it as it stands here."""
+    """Whether FreeRADIUS knows it as it stands here, where this is the appliance that serves it."""
+    if not Nas.select().where(Nas.id == nas.id, clients.served(config)).exists():
+        return True
     return not list(_applied(nas, load_box(config.paths.state), _known(config)))
 
 
@@ -102,7 +105,7 @@ def _applied(nas: Nas, box: SecretBox, known: dict[str, dict[str, str]] | None) 
     if known is None:
         return
     wanted = {
-        "ipaddr": nas.address,
+        "ipaddr": clients.address(nas),
         "secret": box.open(nas.secret),
         "require_message_authenticator": "yes" if nas.require_message_authenticator else "no",
     }
@@ -126,8 +129,7 @@ def _counters(config: Config, rows: list[Nas]) -> dict[str, dict[str, status.Cou
     try:
         asking = status.Watch(config, raddb.status_secret(config))
         for nas in rows:
-            router = status.Router(nas.name, nas.address, bool(nas.require_message_authenticator))
-            found = {process: asking.of_router(process, router) for process in PROCESSES}
+            found = {process: asking.of_router(process, status.router(nas)) for process in PROCESSES}
             asked[nas.name] = {process: counters for process, counters in found.items() if counters is not None}
     except UserError:
         pass

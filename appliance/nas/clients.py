@@ -1,9 +1,18 @@
 """The routers' secrets in plain, for those who render files from them; and the appliance's own gateway."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import IPv4Network
+from typing import Any
 
+from appliance.accounts.models import core_db
+from appliance.config import Config
 from appliance.crypto import SecretBox, new_secret
+from appliance.errors import UserError
 from appliance.nas.models import GATEWAY, Nas
+
+HERE = "127.0.0.1"  # where the own gateway asks from, and is told
+_ELSEWHERE = IPv4Network("127.84.0.0/16")  # what tells the gateways of sites apart in one table; nothing is sent there
 
 
 @dataclass(frozen=True)
@@ -19,26 +28,86 @@ class Client:
     radsec: bool
 
 
-def read(box: SecretBox) -> list[Client]:
-    """All routers by name, the own gateway among them."""
-    gateway_secret(box)
+def read(config: Config, box: SecretBox) -> list[Client]:
+    """All routers that this appliance serves, by name, its own gateway among them."""
+    gateway(config, box)
     return [
         Client(
             nas.id,
             nas.name,
-            nas.address,
+            address(nas),
             box.open(nas.secret),
             nas.require_message_authenticator,
             nas.kind,
             nas.radsec,
         )
-        for nas in Nas.select().order_by(Nas.name)
+        for nas in Nas.select().where(served(config)).order_by(Nas.name)
     ]
 
 
-def gateway_secret(box: SecretBox) -> str:
-    """The secret between the own gateway and FreeRADIUS; made when it is asked for the first time."""
-    nas = Nas.get_or_none(Nas.kind == GATEWAY)
-    if nas is None:
-        nas = Nas.create(name=GATEWAY, address="127.0.0.1", kind=GATEWAY, coa_port=3799, secret=box.seal(new_secret()))
-    return box.open(nas.secret)
+def served(config: Config) -> Any:
+    """The condition for a router: of this site, or of none."""
+    if not config.fleet:
+        return Nas.site.is_null()
+    return (Nas.site == config.site.key) | (Nas.site.is_null() & (Nas.kind != GATEWAY))
+
+
+def address(nas: Any) -> str:
+    """Where it asks from and is told."""
+    return HERE if nas.kind == GATEWAY else str(nas.address)
+
+
+def gateway_secret(config: Config, box: SecretBox) -> str:
+    """The secret between the own gateway and FreeRADIUS."""
+    return box.open(gateway(config, box).secret)
+
+
+def own_gateway(config: Config) -> Any:
+    """Its row, None where it was never asked for."""
+    site = Nas.site == config.site.key if config.fleet else Nas.site.is_null()
+    return Nas.get_or_none((Nas.kind == GATEWAY) & site)
+
+
+def own_name(config: Config) -> str:
+    """What sessions call it."""
+    nas = own_gateway(config)
+    return str(nas.name) if nas is not None else GATEWAY
+
+
+def gateway(config: Config, box: SecretBox) -> Any:
+    """The own gateway's row, made when it is asked for the first time.
+
+    An appliance that was the only one until now takes its gateway along, with the sessions that bear its name.
+    """
+    if (nas := own_gateway(config)) is None:
+        with core_db.atomic():
+            nas = _adopted(config) or _new(config, box)
+    if nas.coa_port != config.gateway.coa_port:
+        nas.coa_port = config.gateway.coa_port
+        nas.save(only=[Nas.coa_port])
+    return nas
+
+
+def _adopted(config: Config) -> Any:
+    alone = (Nas.kind == GATEWAY) & Nas.site.is_null()
+    if config.fleet and Nas.update(site=config.site.key).where(alone).execute():
+        return own_gateway(config)
+    return None
+
+
+def _new(config: Config, box: SecretBox) -> Any:
+    site = config.site.key if config.fleet else None
+    return Nas.create(
+        name=f"{GATEWAY}-{site}" if site else GATEWAY,
+        address=next(_free()) if site else HERE,
+        kind=GATEWAY,
+        coa_port=config.gateway.coa_port,
+        secret=box.seal(new_secret()),
+        site=site,
+    )
+
+
+def _free() -> Iterator[str]:
+    taken = {str(nas.address) for nas in Nas.select(Nas.address).where(Nas.kind == GATEWAY)}
+    yield from (str(host) for host in _ELSEWHERE.hosts() if str(host) not in taken)
+    raise UserError(f"there are gateways at all of {_ELSEWHERE}")

@@ -14,7 +14,8 @@ import peewee
 from appliance.accounts.lookup import Lookup
 from appliance.accounts.models import LiveChange, Session
 from appliance.accounts.terms import Account
-from appliance.nas.models import GATEWAY
+from appliance.nas.models import GATEWAY, Nas
+from appliance.nas.part import ALL, Part
 from rlm_python.authorization import Grant, Reject, authorize, changes_at
 from rlm_python.pairs import told_octets
 from rlm_python.speed_limits import format_rate_limit
@@ -27,23 +28,24 @@ MOST_SEEN = 10_000
 IDS = 500  # in one statement
 SLACK_OCTETS = 10**6
 SHARE = 4  # a session is looked at again when it has used so much of what is left, as others may use the rest
+BY_HAND = "asked"  # by somebody: it is wanted whatever the rules say
 AGAIN_S = 300  # for a router that refused to let a session go
 PIECE = 25  # sessions between two commits, far below 50 ms
 _DUE = (
-    "SELECT id FROM session WHERE ended_at IS NULL AND check_at <= ?"
+    "SELECT id FROM session WHERE ended_at IS NULL AND check_at <= ?{part}"
     # Of an account that was removed meanwhile, but for those that were seen to already.
     " UNION SELECT id FROM session WHERE ended_at IS NULL AND account_id IS NULL AND granted_rate IS NOT NULL"
-    " AND check_at > ?"
+    " AND check_at > ?{part}"
 )
-_ALL = "SELECT id FROM session WHERE ended_at IS NULL"
+_ALL = "SELECT id FROM session WHERE ended_at IS NULL{part}"
 _EDITED = {
     "account": "SELECT id, changed_at FROM account WHERE changed_at >= ?",
     "plan": "SELECT id, changed_at FROM plan WHERE changed_at >= ?",
 }
 _OF = {
-    "account": "SELECT id FROM session WHERE ended_at IS NULL AND account_id IN ({ids})",
+    "account": "SELECT id FROM session WHERE ended_at IS NULL AND account_id IN ({ids}){part}",
     "plan": "SELECT s.id FROM session s JOIN account a ON a.id = s.account_id"
-    " WHERE s.ended_at IS NULL AND a.plan_id IN ({ids})",
+    " WHERE s.ended_at IS NULL AND a.plan_id IN ({ids}){part}",
 }
 
 
@@ -64,7 +66,8 @@ class Wanted(NamedTuple):
 class Watch:
     """Compares sessions with the rules; those that something has happened to, and all of them at the start."""
 
-    def __init__(self, database: peewee.Database, zone: ZoneInfo, silent_s: int) -> None:
+    def __init__(self, database: peewee.Database, zone: ZoneInfo, silent_s: int, part: Part = ALL) -> None:
+        self._part = part.sql
         self._database = database
         self._zone = zone
         self._lookup = Lookup(database, zone, silent_s)
@@ -72,18 +75,22 @@ class Watch:
         self._mark = "?" if sqlite else "%s"
         self._begin = ("IMMEDIATE",) if sqlite else ()
         self._first = True
+        self._gateways = {GATEWAY}
         self._seen: dict[tuple[str, int], int] = {}  # which edits sessions were held against, by table and id
 
     def look(self, now: int) -> None:
         """Raises peewee.PeeweeException, and then has everything that is left before it the next time."""
         edits = {table: self._edits(table, now) for table in _EDITED}
         if self._first:
-            found = self._ids(_ALL)
+            found = self._ids(_ALL.format(part=self._part))
         else:
-            found = self._ids(_DUE, now, now + AGAIN_S)
+            found = self._ids(_DUE.format(part=self._part), now, now + AGAIN_S)
             for table, rows in edits.items():
                 for piece in peewee.chunked([row[0] for row in rows], IDS):
-                    found |= self._ids(_OF[table].format(ids=", ".join("?" for _ in piece)), *piece)
+                    marks = ", ".join("?" for _ in piece)
+                    found |= self._ids(_OF[table].format(ids=marks, part=self._part), *piece)
+        if found:
+            self._gateways = {GATEWAY, *(nas.name for nas in Nas.select(Nas.name).where(Nas.kind == GATEWAY))}
         for piece in peewee.chunked(sorted(found), PIECE):
             self._compare_piece(piece, now)
         self._first = False
@@ -123,7 +130,7 @@ class Watch:
         elif session.granted_rate is None:
             return  # somebody's whom we never let in: a router's own user
         before = _kept(session)
-        aim = wanted(session, account, self._zone, now)
+        aim = wanted(session, account, self._zone, now, own=session.nas in self._gateways)
         told_until = session.granted_until
         if aim.end and told_until is not None and told_until <= now < told_until + SLACK_S:
             aim = Wanted(check_at=told_until + SLACK_S)  # its router is ending it this very moment
@@ -140,8 +147,11 @@ class Watch:
             Session.update(**_kept(session)).where(Session.id == session.id).execute()
 
 
-def wanted(session: Any, account: Account | None, zone: ZoneInfo, now: int) -> Wanted:
-    """Who is online may stay, so other devices of the account don't count, and a longest session has begun already."""
+def wanted(session: Any, account: Account | None, zone: ZoneInfo, now: int, own: bool) -> Wanted:
+    """Who is online may stay, so other devices of the account don't count, and a longest session has begun already.
+
+    `own`: at a gateway of ours.
+    """
     if account is None:
         return _end("account removed", now)
     verdict = authorize(account._replace(session_timeout_s=None, other_sessions=0), zone, now)
@@ -154,7 +164,7 @@ def wanted(session: Any, account: Account | None, zone: ZoneInfo, now: int) -> W
     if until is not None and until <= now - SLACK_S:
         return _end("session", now)
     used = session.input_octets + session.output_octets
-    octets = told_octets(verdict, GATEWAY if session.nas == GATEWAY else "")
+    octets = told_octets(verdict, GATEWAY if own else "")
     if octets is not None:
         octets += used
     watch = None if verdict.quota_left_bytes is None else used + verdict.quota_left_bytes // SHARE
@@ -194,7 +204,7 @@ def _want(session: Any, kind: str, reason: str, aim: Wanted, now: int) -> None:
     A Disconnect stays one: a router that refused a change would refuse it again.
     """
     values = {"kind": kind, "reason": reason, "rate": aim.rate, "until": aim.until, "octets": aim.octets}
-    change = _open_changes(session).first()
+    change = open_changes(session).first()
     if change is None:
         LiveChange.create(session=session, created_at=now, next_try_at=now, **values)
         return
@@ -207,11 +217,14 @@ def _want(session: Any, kind: str, reason: str, aim: Wanted, now: int) -> None:
 def _forget_pending(session: Any, now: int) -> None:
     """What is wanted is what holds again, so a change that hasn't arrived needn't any more."""
     LiveChange.update(state="done", ended_at=now, note="not needed any more").where(
-        (LiveChange.session == session) & LiveChange.ended_at.is_null() & (LiveChange.state == "pending")
+        (LiveChange.session == session)
+        & LiveChange.ended_at.is_null()
+        & (LiveChange.state == "pending")
+        & (LiveChange.reason != BY_HAND)
     ).execute()
 
 
-def _open_changes(session: Any) -> Any:
+def open_changes(session: Any) -> Any:
     return LiveChange.select().where((LiveChange.session == session) & LiveChange.ended_at.is_null())
 
 

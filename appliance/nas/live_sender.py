@@ -11,8 +11,9 @@ from appliance.accounts.closing import LOST
 from appliance.accounts.models import LiveChange, Session
 from appliance.crypto import SecretBox
 from appliance.errors import Unavailable, UserError
-from appliance.nas import coa
+from appliance.nas import clients, coa
 from appliance.nas.models import GATEWAY, Nas
+from appliance.nas.part import ALL, Part
 from rlm_python import pairs
 from rlm_python.speed_limits import parse_rate_limit
 
@@ -42,8 +43,9 @@ class Order(NamedTuple):
 class Sender:
     """`send` hands out what is due, `collect` writes down what came of it, `confirm` looks for the proof."""
 
-    def __init__(self, box: SecretBox, tell: Callable[[Order], bool] | None = None) -> None:
+    def __init__(self, box: SecretBox, tell: Callable[[Order], bool] | None = None, part: Part = ALL) -> None:
         self._box = box
+        self.part = part
         self._tell = tell or _tell
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="coa")
         self._sent: dict[int, tuple[str, Future[bool]]] = {}  # by change: its router, and what comes of it
@@ -59,7 +61,7 @@ class Sender:
             LiveChange.select(LiveChange, Session)
             .join(Session)
             .where(LiveChange.ended_at.is_null() & (LiveChange.state == "pending") & (LiveChange.next_try_at <= now))
-            .where(Session.nas.not_in(busy))
+            .where(Session.nas.not_in(busy), self.part.sessions)
             .order_by(LiveChange.next_try_at)
             .limit(AT_ONCE)
         )
@@ -84,17 +86,16 @@ class Sender:
             raise UserError("this router isn't in the list any more")
         if nas.coa == "none":
             raise UserError("this router takes no changes (gatehouse nas set … --coa): it holds from the next login on")
-        if ip_network(nas.address).num_addresses > 1:
-            raise UserError(f"{nas.address} is a network: give the router an address of its own")
+        address = clients.address(nas)
+        if ip_network(address).num_addresses > 1:
+            raise UserError(f"{address} is a network: give the router an address of its own")
         if change.kind == "coa" and nas.coa == "disconnect":
             change.kind = "disconnect"
             LiveChange.update(kind="disconnect").where(LiveChange.id == change.id).execute()
         attributes = coa.session_attributes(session)
         if change.kind == "coa":
             attributes |= _coa_attributes(change, nas.kind, now)
-        return Order(
-            change.id, nas.name, change.kind, nas.address, nas.coa_port, self._box.open(nas.secret), attributes
-        )
+        return Order(change.id, nas.name, change.kind, address, nas.coa_port, self._box.open(nas.secret), attributes)
 
     def collect(self, now: int) -> None:
         for change_id in [change_id for change_id, (_, future) in self._sent.items() if future.done()]:
@@ -107,7 +108,7 @@ class Sender:
         """An end is proved by the session's Stop, another speed by any packet after the acknowledgement."""
         answered = (LiveChange.state == "acknowledged") & (Session.updated_at > LiveChange.acknowledged_at)
         told = LiveChange.select(LiveChange, Session).join(Session).where(LiveChange.ended_at.is_null())
-        for change in told.where(Session.ended_at.is_null(False) | answered):
+        for change in told.where(Session.ended_at.is_null(False) | answered, self.part.sessions):
             session = change.session
             if session.ended_at is not None or change.kind == "coa":
                 _end(change, "done", now, change.note)

@@ -15,7 +15,7 @@ class Collector:
         self._silent_s = config.radius.silent_s
 
     def read(self, now: int) -> Iterator[Metric]:
-        routers = watch.routers(self._silent_s, self._config.gateway.enabled)
+        routers = watch.routers(self._silent_s, self._config.shows_gateways)
         heard = [Sample({"router": r.name}, r.seen_at) for r in routers if r.seen_at is not None]
         yield Metric("router_heard_timestamp_seconds", "gauge", "When accounting last heard of it.", heard)
         silent = watch.silent(routers, self._silent_s, now)

@@ -1,8 +1,10 @@
 """The routers that ask us: RADIUS clients, each with its own secret."""
 
+from typing import Any
+
 import peewee
 
-from appliance.accounts.models import CoreModel
+from appliance.accounts.models import OfASite
 
 PROCESSES = ("authentication", "accounting")  # of FreeRADIUS
 GATEWAY = "gateway"
@@ -10,12 +12,13 @@ KINDS = ("gateway", "mikrotik", "chilli", "other")
 COA = ("coa", "disconnect", "none")  # what the router takes: changes, only Disconnect, or nothing
 
 
-class Nas(CoreModel):
+class Nas(OfASite):
     """`address` is an IP address or network, `secret` is sealed (appliance/crypto.py).
 
     `seen_at` (UTC seconds) is when accounting last heard of it. `tunnel_key` is the router's WireGuard public key,
     `tunnel_address` its address inside the tunnel. `netflow` is whether its flows are kept; `netflow_from` are the
-    addresses and networks that they come from, parted by spaces, none where that is `address`.
+    addresses and networks that they come from, parted by spaces, none where that is `address`. `site` is the key of the
+    one whose appliance serves it; None is any.
     """
 
     id = peewee.AutoField()
@@ -32,3 +35,8 @@ class Nas(CoreModel):
     tunnel_address = peewee.TextField(null=True, unique=True)
     netflow = peewee.BooleanField(default=False)
     netflow_from = peewee.TextField(default="")
+    site = peewee.TextField(null=True)
+
+    @classmethod
+    def within(cls, keys: frozenset[str]) -> Any:
+        return cls.site.in_(keys)

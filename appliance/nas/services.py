@@ -3,6 +3,7 @@
 import sysconfig
 
 from appliance.config import Config
+from appliance.island import places
 from appliance.launch import TREE
 from appliance.nas.models import PROCESSES
 from appliance.nas.raddb import RADSEC
@@ -35,12 +36,12 @@ def _service(process: str) -> Service:
         groups=("gatehouse-core",),
         command=lambda config: command(config, process),
         # rlm_python3 3.2.1 appends its python_path, so a library of the distribution's would win over ours.
-        reads=("site", "paths", "database", "radius"),
+        reads=("site", "paths", "database", "island", "radius"),
         environment=(
             ("GATEHOUSE_RADIUS", process),
             ("PYTHONPATH", f"{TREE}:{sysconfig.get_path('purelib')}"),
         ),
-        writes=lambda config: [config.paths.state / "core"],
+        writes=lambda config: [config.paths.state / "core", *places.written(config)],
     )
 
 

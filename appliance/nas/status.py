@@ -13,7 +13,7 @@ from pyrad import packet as codec
 
 from appliance.config import Config
 from appliance.errors import Unavailable, UserError
-from appliance.nas import coa
+from appliance.nas import clients, coa
 from appliance.nas.models import PROCESSES, Nas
 
 _STATUS_SERVER = 12  # RFC 5997, 3
@@ -43,10 +43,13 @@ class Router:
     must_authenticate: bool
 
 
-def routers() -> list[Router]:
-    """All of the open core database."""
-    rows = Nas.select().order_by(Nas.name)
-    return [Router(nas.name, nas.address, bool(nas.require_message_authenticator)) for nas in rows]
+def routers(config: Config) -> list[Router]:
+    """All that FreeRADIUS here serves, of the open core database."""
+    return [router(nas) for nas in Nas.select().where(clients.served(config)).order_by(Nas.name)]
+
+
+def router(nas: Any) -> Router:
+    return Router(nas.name, clients.address(nas), bool(nas.require_message_authenticator))
 
 
 class Watch:

@@ -238,7 +238,7 @@ class Bench:
     def stop(self) -> int:
         assert self.daemon is not None
         self.daemon.terminate()
-        return self.daemon.wait(10)
+        return self.daemon.wait(60)
 
     def allow(self, ip: str = GUEST, mac: str = GUEST_MAC, account: str = "anna", **more: Any) -> Answer:
         rates = {"down_bps": 20_000_000, "up_bps": 5_000_000, "session_class": "c1a5"}

@@ -103,7 +103,7 @@ class Guest(Namespace):
         if self._client is None:
             return
         self._client.send_signal(number)
-        self._client.wait(10)
+        self._client.wait(60)
         self._client = None
 
     def take_over(self, ip: IPv4Address, mac: str | None = None) -> None:

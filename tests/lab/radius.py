@@ -13,7 +13,8 @@ from appliance import apply, certificates, config, launch
 from appliance.accounts import manage
 from appliance.accounts.database import open_core
 from appliance.accounts.models import Plan
-from appliance.crypto import SecretBox, load_box, new_secret
+from appliance.crypto import SecretBox, key_file, load_box, new_secret
+from appliance.island.standing_in import open_core_or_copy
 from appliance.nas import clients, raddb
 from appliance.nas.models import Nas
 from appliance.nas.services import RADIUS
@@ -35,9 +36,14 @@ def free_ports(count: int) -> list[int]:
 
 
 class RadiusServer:
-    """Both radiusd processes over a core database of their own; `secret` is that of the NAS `router`, 127.0.0.2."""
+    """Both radiusd processes over a core database of their own; `secret` is that of the NAS `router`, 127.0.0.2.
 
-    def __init__(self, folder: Path, extra_toml: str = "", radius_toml: str = "") -> None:
+    `node_of` is another server with the same database: it gives its key and secret, and knows the routers.
+    """
+
+    def __init__(
+        self, folder: Path, extra_toml: str = "", radius_toml: str = "", node_of: "RadiusServer | None" = None
+    ) -> None:
         self.folder = folder
         authentication, accounting, *status = free_ports(4)
         file = folder / "gatehouse.toml"
@@ -49,10 +55,17 @@ class RadiusServer:
             + extra_toml
         )
         self.config = config.load(file)
-        self.secret = new_secret()
+        self.secret: str = node_of.secret if node_of else new_secret()
         self.environment: dict[str, str] = {}  # added to that of both processes
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        if node_of:
+            key = key_file(self.config.paths.state)
+            key.parent.mkdir(parents=True)
+            shutil.copy(key_file(node_of.config.paths.state), key)
+            shutil.chown(key, "root", "gatehouse-core")
         apply.prepare(self.config, ())
+        if node_of:
+            return
         with self.core():
             Nas.create(name="router", address=ROUTER, kind="mikrotik", secret=self.box.seal(self.secret))
 
@@ -83,8 +96,8 @@ class RadiusServer:
 
     def start(self, *processes: str) -> None:
         """Starts the named processes, or both, and waits until they answer."""
-        with self.core():
-            files = raddb.render(self.config, clients.read(self.box))
+        with open_core_or_copy(self.config):
+            files = raddb.render(self.config, clients.read(self.config, self.box))
         apply.install(self.config, [*apply.settings(self.config, RADIUS), *files])
         for service in RADIUS:
             if not service.wanted(self.config):
@@ -122,7 +135,7 @@ class RadiusServer:
             process.terminate()
         for process in self._processes.values():
             try:
-                process.wait(timeout=5)
+                process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -163,11 +176,13 @@ class RadiusServer:
 
 
 @contextmanager
-def radius_server(extra_toml: str = "", radius_toml: str = "") -> Iterator[RadiusServer]:
+def radius_server(
+    extra_toml: str = "", radius_toml: str = "", node_of: RadiusServer | None = None
+) -> Iterator[RadiusServer]:
     """Not started yet, so that plans and routers can be made first. `radius_toml` are lines of [radius]."""
     folder = Path(tempfile.mkdtemp(prefix="gatehouse-radius-", dir="/var/tmp"))
     folder.chmod(0o755)
-    server = RadiusServer(folder, extra_toml, radius_toml)
+    server = RadiusServer(folder, extra_toml, radius_toml, node_of)
     try:
         yield server
     finally:

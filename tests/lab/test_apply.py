@@ -53,7 +53,7 @@ def test_pages_come_and_go_with_their_module(world: World) -> None:
         wait_until(lambda: accounts() == "404", 15, "the pages to go")
     finally:
         up.terminate()
-        up.wait(30)
+        up.wait(60)
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, InMem
             time.sleep(0.5)
         finally:
             nfcapd.send_signal(signal.SIGTERM)
-            nfcapd.wait(10)
+            nfcapd.wait(60)
     decoder = Decoder()
     decoder.feed(1, [Datagram(received_ms, "127.0.0.1", datagram) for datagram in datagrams])
     with InMemory(decoder.take().flows, {1: "127.0.0.1"}) as reading:

@@ -556,7 +556,7 @@ class TestRestart:
             for _ in range(3):
                 assert bench.order(COA, User_Name="otto", Session_Timeout=300).code == COA_ACK
                 _restart(bench, 1)
-            assert upload.wait(20) == 0
+            assert upload.wait(60) == 0
         sent = bench.guest.ip_octets().sent - before.sent
         bench.logout()
         assert stopped(bench, "otto")["Acct-Input-Octets"] == pytest.approx(sent, rel=0.001)

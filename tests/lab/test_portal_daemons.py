@@ -178,7 +178,7 @@ def machine() -> Iterator[Machine]:
 def patience(machine: Machine) -> None:
     """nginx counts a guest's requests; a new one has forgotten those of the test before."""
     machine.nginx.send_signal(signal.SIGTERM)
-    machine.nginx.wait(10)
+    machine.nginx.wait(60)
     machine.nginx = machine.start_nginx(machine.config)
 
 
@@ -323,7 +323,7 @@ def test_tls_with_a_certificate(machine: Machine) -> None:
     assert page.status == 503
     assert "This page isn’t working right now" in page.body
     child.send_signal(signal.SIGQUIT)
-    assert child.wait(10) == 0
+    assert child.wait(60) == 0
 
 
 # -- the whole way

@@ -242,7 +242,7 @@ def watching(server: RadiusServer) -> Callable[[], list[str]]:
     """What a watch says that has looked once already."""
     watch = MalformedWatch(Watch(server.config))
     with server.core():
-        asking = routers()
+        asking = routers(server.config)
     assert watch.look(asking) == []
     return lambda: watch.look(asking)
 

@@ -53,7 +53,7 @@ def test_a_person_browses_as_the_guest_until_ctrl_c() -> None:
         assert "can&#39;t be used" in _fetch(admin), "the link works twice"
         for _ in range(3):
             process.send_signal(signal.SIGINT)
-        printed, errors = process.communicate(timeout=60)
+        printed, errors = process.communicate(timeout=120)
     assert process.returncode == 0, printed + errors
     assert errors == ""
     assert traces(process.pid) == []

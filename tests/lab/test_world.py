@@ -240,7 +240,7 @@ with World() as world:
     command = [sys.executable, "-c", script]
     process = subprocess.Popen(command, cwd=_TREE, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
     assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n", process.communicate(timeout=20)
+    assert process.stdout.readline() == "ready\n", process.communicate(timeout=120)
     return process
 
 
@@ -254,7 +254,7 @@ def other(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.mark.parametrize("other", ["print('ready', flush=True); 1 / 0"], indirect=True)
 def test_an_exception_leaves_nothing(other: subprocess.Popen[str]) -> None:
-    _, errors = other.communicate(timeout=20)
+    _, errors = other.communicate(timeout=120)
     assert "ZeroDivisionError" in errors
     assert traces(other.pid) == []
 
@@ -263,7 +263,7 @@ def test_an_exception_leaves_nothing(other: subprocess.Popen[str]) -> None:
 def test_a_signal_leaves_nothing(other: subprocess.Popen[str], number: signal.Signals) -> None:
     assert traces(other.pid)
     other.send_signal(number)
-    _, errors = other.communicate(timeout=20)
+    _, errors = other.communicate(timeout=120)
     assert errors.endswith("KeyboardInterrupt\n")
     assert traces(other.pid) == []
 

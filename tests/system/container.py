@@ -70,7 +70,7 @@ class Machine:
             with contextlib.suppress(RuntimeError, ProcessLookupError):
                 os.kill(self._leader(), signal.SIGKILL)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._nspawn.wait(10)
+                self._nspawn.wait(60)
             self._nspawn.kill()
             self._nspawn.wait()
             self._nspawn = None

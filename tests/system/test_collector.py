@@ -119,7 +119,7 @@ def test_nothing_that_was_on_disk_is_lost_or_doubled(site: Site, sending: None) 
         before = len(site.numbers())
         wait_until(lambda: len(site.numbers()) > before and not site.spooled(), 60, "all to be carried over")
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()

@@ -2,53 +2,26 @@
 
 import io
 import os
-import pwd
-import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psycopg2
 import pytest
 
 from appliance import cli, config, db
 from appliance.accounts.database import open_core
 from appliance.accounts.models import core_db
 from appliance.crypto import key_file
+from tests.lab import postgresql
+from tests.unit import dealer_box, dealer_money
 
 Gatehouse = Callable[..., tuple[int, str, str]]
 
-_BIN = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-
 
 @pytest.fixture(scope="session")
-def postgresql_folder() -> Iterator[Path]:
-    """A server on a unix socket only, run by the user `postgres`; yields the socket's folder."""
-    owner = pwd.getpwnam("postgres")
-    folder = Path(tempfile.mkdtemp(prefix="gatehouse-pg-", dir="/var/tmp"))
-    os.chown(folder, owner.pw_uid, owner.pw_gid)
-
-    def run(program: str, *words: str) -> None:
-        subprocess.run(
-            [str(_BIN[-1] / program), *words],
-            check=True,
-            user="postgres",
-            group="postgres",
-            extra_groups=(),
-            stdout=subprocess.DEVNULL,
-            cwd="/",
-        )
-
-    try:
-        run("initdb", "-D", f"{folder}/data", "-A", "trust", "--no-sync")
-        options = f"-k {folder} -c listen_addresses= -c fsync=off"
-        run("pg_ctl", "-D", f"{folder}/data", "-w", "-l", f"{folder}/log", "-o", options, "start")
-        yield folder
-        run("pg_ctl", "-D", f"{folder}/data", "-w", "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(folder)
+def postgresql_server() -> Iterator[postgresql.Server]:
+    with postgresql.server() as server:
+        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -56,13 +29,46 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database on each engine."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'core.db'}"
-    folder = request.getfixturevalue("postgresql_folder")
-    connection = psycopg2.connect(host=str(folder), user="postgres", dbname="postgres")
-    connection.autocommit = True
+    server: postgresql.Server = request.getfixturevalue("postgresql_server")
     name = f"test_{os.urandom(6).hex()}"
-    connection.cursor().execute(f"CREATE DATABASE {name}")
-    connection.close()
-    return f"postgresql://postgres@/{name}?host={folder}"
+    server.ask(f"CREATE DATABASE {name}")
+    return f"postgresql://postgres@/{name}?host={server.folder}&port={server.port}"
+
+
+@pytest.fixture(scope="session")
+def template_url(postgresql_server: postgresql.Server) -> str:
+    """A PostgreSQL database with a core and a ledger in it, to be copied: that is quicker than all migrations."""
+    server = postgresql_server
+    server.ask("CREATE DATABASE template_of_tests")
+    url = f"postgresql://postgres@/template_of_tests?host={server.folder}&port={server.port}"
+    with dealer_money.memory() as folder:
+        (folder / dealer_box.URL).write_text(url)
+        with dealer_box.opened(dealer_box.configuration(folder)):
+            pass
+    return url
+
+
+@pytest.fixture(scope="session")
+def shared_url(template_url: str) -> str:
+    return dealer_box.another(template_url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def books(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A folder for dealer_box.configuration, on each engine."""
+    with dealer_money.memory() as folder:
+        if request.param == "postgresql":
+            (folder / dealer_box.URL).write_text(dealer_box.emptied(request.getfixturevalue("shared_url")))
+        yield folder
+
+
+@pytest.fixture(params=["sqlite", "postgresql"], scope="module")
+def books_of_module(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """The same for all tests of a file."""
+    with dealer_money.memory() as folder:
+        if request.param == "postgresql":
+            (folder / dealer_box.URL).write_text(dealer_box.another(request.getfixturevalue("template_url")))
+        yield folder
 
 
 @pytest.fixture

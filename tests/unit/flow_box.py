@@ -145,7 +145,7 @@ def holder(config: Config) -> Iterator[None]:
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        assert ready.wait(5)
+        assert ready.wait(60)
         yield
     finally:
         ended.set()

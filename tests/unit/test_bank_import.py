@@ -1,6 +1,7 @@
 """Statements of the bank: which invoices they mark as paid, and what they say of the rest."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from appliance.config import Config
 from appliance.dealers import bank_files, bank_import, invoices, ledger, payouts
 from appliance.dealers.models import InvoicePayment
 from appliance.errors import UserError
-from tests.unit.dealer_money import PROVIDER, book, conf_in, dealer, memory
+from tests.unit.dealer_money import PROVIDER, book, conf_in, dealer
 from tests.unit.test_payouts import NOW, invoice, state
 from tests.unit.test_settlement import PRAGUE
 
@@ -19,8 +20,8 @@ ACCOUNT = "<Acct><Id><IBAN>CZ6508000000192000145399</IBAN></Id></Acct>"
 
 
 @pytest.fixture
-def conf() -> Iterator[Config]:
-    with memory() as folder, book(conf_in(folder)) as config:
+def conf(books: Path) -> Iterator[Config]:
+    with book(conf_in(books)) as config:
         yield config
 
 

@@ -2,8 +2,10 @@
 
 import re
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from threading import Barrier
 
 import peewee
 import pytest
@@ -13,6 +15,7 @@ from appliance.accounts.models import MODELS, Account, AccountUsage, Plan, Sessi
 from appliance.admin.models import MODELS as ADMIN
 from appliance.errors import UserError
 from appliance.nas.models import Nas
+from appliance.sites.models import MODELS as SITES
 
 STEPS = db.migrations("appliance.migrations")
 SAMPLES = Path(__file__).parents[1] / "data" / "core"
@@ -44,6 +47,20 @@ def test_every_earlier_version_is_brought_forward_with_its_rows(empty_url: str, 
             assert AccountUsage.get(account=account).output_octets == 9_000_000_000
             assert Session.get().account_ref == account
             assert Nas.get().require_message_authenticator is True
+
+
+def test_several_who_migrate_at_once_do_it_once(empty_url: str) -> None:
+    together = Barrier(4)
+
+    def migrate(_: int) -> list[db.Migration]:
+        database = db.connect(empty_url)
+        with database.connection_context():
+            together.wait()
+            return db.migrate(database, STEPS)
+
+    with ThreadPoolExecutor(4) as threads:
+        applied = [step for steps in threads.map(migrate, range(4)) for step in steps]
+    assert sorted(applied, key=lambda step: step.number) == list(STEPS)
 
 
 def test_an_older_program_works_with_a_newer_database(empty_url: str) -> None:
@@ -122,7 +139,7 @@ def test_a_step_that_fails_leaves_nothing_behind(empty_url: str) -> None:
         assert not database.table_exists("half")
 
 
-@pytest.mark.parametrize("model", [*MODELS, *ADMIN, Nas], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("model", [*MODELS, *ADMIN, *SITES, Nas], ids=lambda m: m.__name__)
 def test_models_and_migrations_say_the_same(core: str, model: type[peewee.Model]) -> None:
     table = model._meta.table_name
     columns = {column.name: column for column in core_db.get_columns(table)}

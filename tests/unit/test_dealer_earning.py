@@ -1,9 +1,11 @@
 """What sales bring to dealers: schemes, and that each payment counts once."""
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -12,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.accounts import erasure, sales
-from appliance.accounts.models import Account, Charge, Payment, VoucherBatch
+from appliance.accounts.models import Account, Charge, Payment, VoucherBatch, core_db
 from appliance.config import Config
 from appliance.dealers import (
     agreements,
@@ -20,7 +22,6 @@ from appliance.dealers import (
     dealers,
     earning,
     ledger,
-    ledger_db,
     month_end,
     months,
     schemes,
@@ -32,15 +33,14 @@ from appliance.dealers.models import ledger_db as database
 from appliance.dealers.schemes import Facts, Terms, entitled
 from appliance.errors import UserError
 from tests.unit.dealer_box import DAY, Shop, configuration, opened
-from tests.unit.dealer_money import memory
 
 PRAGUE = ZoneInfo("Europe/Prague")
 NOW = DAY + 10 * schemes.DAY_S
 
 
 @pytest.fixture
-def conf() -> Iterator[Config]:
-    with memory() as folder, opened(configuration(folder)) as config:
+def conf(books: Path) -> Iterator[Config]:
+    with opened(configuration(books)) as config:
         yield config
 
 
@@ -322,26 +322,37 @@ def test_a_core_database_of_before_brings_nothing_twice_and_nothing_is_missed(co
     assert [amount for _, amount in accrued(eva)] == [100, 100, 0]
 
 
-def test_payments_are_read_in_pages_on_either_engine(core: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With PostgreSQL a payment may appear after one that has a higher number."""
-    monkeypatch.setattr(earning, "_OVERLAP", 3)
-    with memory() as folder:
-        conf = configuration(folder)
-        ledger_db.bind(conf)
-        with database.connection_context():
-            shop = Shop()
-            eva, bob = shop.dealer(), shop.customer()
-            shop.mine(eva, bob)
-            earning.take_over(conf, NOW)
-            charges = [shop.charge(bob) for _ in range(8)]
-            for charge in charges[1:]:
+def test_payments_are_read_in_pages(conf: Config) -> None:
+    shop = Shop()
+    eva, bob = shop.dealer(), shop.customer()
+    shop.mine(eva, bob)
+    for charge in [shop.charge(bob) for _ in range(7)]:
+        sales.pay(charge, 1000, DAY)
+    assert earning.catch_up(conf, NOW, limit=2) == 7
+    assert earning.catch_up(conf, NOW, limit=2) == 0
+
+
+@pytest.mark.parametrize("books", ["postgresql"], indirect=True)
+def test_a_payment_that_appears_after_one_with_a_higher_number_counts(conf: Config) -> None:
+    """Where several write at once, for however long one of them takes."""
+    shop = Shop()
+    eva, bob = shop.dealer(), shop.customer()
+    shop.mine(eva, bob)
+    slow, quick = shop.charge(bob), [shop.charge(bob) for _ in range(5)]
+
+    def others() -> None:
+        with core_db.connection_context(), database.connection_context():
+            for charge in quick:
                 sales.pay(charge, 1000, DAY)
-            assert earning.catch_up(conf, NOW, limit=2) == 7
-            newest = Payment.select().order_by(Payment.id.desc()).get()
-            Payment.delete().where(Payment.id == newest.id - 1).execute()
-            late = sales.pay(charges[0], 1000, DAY)
-            Payment.update(id=newest.id - 1).where(Payment.id == late.id).execute()
-            assert earning.catch_up(conf, NOW, limit=2) == (0 if core.startswith("sqlite") else 1)
+            assert earning.catch_up(conf, NOW, limit=2) == 5
+
+    with core_db.atomic():
+        sales.pay(slow, 1000, DAY)
+        thread = threading.Thread(target=others)
+        thread.start()
+        thread.join()
+        assert len(accrued(eva)) == 5
+    assert earning.catch_up(conf, NOW, limit=2) == 1
 
 
 def test_who_is_erased_is_forgotten_with_their_dealer_too(conf: Config) -> None:

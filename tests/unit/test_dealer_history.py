@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,11 +14,12 @@ from hypothesis import strategies as st
 from appliance.accounts import sales
 from appliance.accounts.models import Account, Charge, Payment, Plan, core_db
 from appliance.config import Config
+from appliance.db import is_sqlite
 from appliance.dealers import agreements, attribution, earning, invoices, ledger, months, schemes, settlement
 from appliance.dealers.models import Dealer, Invoice, Posting, ledger_db
 from appliance.errors import UserError
 from tests.unit import dealer_history
-from tests.unit.dealer_box import opened
+from tests.unit.dealer_box import copied, count_down, opened
 from tests.unit.dealer_money import conf_in, memory
 from tests.unit.dealer_money import dealer as dealer_of
 
@@ -41,9 +41,13 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shop(books_of_module: Path) -> Path:
+    make_shop(books_of_module)
+    return books_of_module
+
+
+def make_shop(folder: Path) -> None:
     """Two dealers, three customers and two plans, to be copied."""
-    folder = tmp_path_factory.mktemp("shop")
     with opened(conf_in(folder)) as conf:
         plans = [Plan.create(name=name) for name in ("home", "gold")]
         for n in range(3):
@@ -54,16 +58,14 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 agreements.assign(eva, agreements.get(f"s{n}"), 0)
                 attribution.attribute(eva, "account", account.id, account.name, 0)
         earning.take_over(conf, FIRST)
-    return folder
 
 
 @contextlib.contextmanager
 def copy(shop: Path, folder: Path) -> Iterator[Config]:
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(shop, folder)
+    copied(shop, folder)
     with opened(conf_in(folder)) as conf:
         for database in (core_db, ledger_db):
-            database.execute_sql("PRAGMA synchronous = OFF")
+            database.execute_sql("PRAGMA synchronous = OFF" if is_sqlite(database) else "SET synchronous_commit = off")
         yield conf
 
 
@@ -204,17 +206,10 @@ def in_a_process(folder: Path, killed_at: int | None) -> int:
     pid = os.fork()
     if pid:
         return pid
-    left = [killed_at]
-
-    def count(statement: str) -> None:
-        if left[0] is not None:
-            left[0] -= 1
-            if left[0] < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
     try:
         with opened(conf_in(folder)) as conf:
-            ledger_db.obj.connection().set_trace_callback(count)
+            if killed_at is not None:
+                count_down(killed_at, ledger_db.obj)
             month_end(conf)
         os._exit(0)
     finally:
@@ -224,7 +219,8 @@ def in_a_process(folder: Path, killed_at: int | None) -> int:
 def expected(shop: Path, folder: Path) -> list[Any]:
     with copy(shop, folder) as conf:
         sell(conf, 12)
-        shutil.copytree(folder, folder.with_name("sold"), dirs_exist_ok=True)
+    copied(folder, folder.with_name("sold"))
+    with opened(conf_in(folder)) as conf:
         month_end(conf)
         dealer_history.check()
         return figures()

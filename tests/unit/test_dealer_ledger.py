@@ -9,18 +9,18 @@ import argon2
 import peewee
 import pytest
 
+from appliance import db
 from appliance.config import Config
 from appliance.dealers import attribution, dealers, ledger
 from appliance.dealers import ledger_db as opening
 from appliance.dealers.models import MODELS, Posting, ledger_db
 from appliance.errors import Conflict, UserError
 from tests.unit.dealer_box import Shop, configuration, opened
-from tests.unit.dealer_money import memory
 
 
 @pytest.fixture
-def conf() -> Iterator[Config]:
-    with memory() as folder, opened(configuration(folder)) as config:
+def conf(books: Path) -> Iterator[Config]:
+    with opened(configuration(books)) as config:
         yield config
 
 
@@ -72,7 +72,8 @@ def test_what_does_not_balance_is_not_posted(conf: Config, kind: str, entries: A
 def test_nothing_of_the_ledger_is_changed_or_removed(conf: Config, table: str) -> None:
     Shop().dealer()
     post(dealers.get("eva"), 100, "1")
-    for change in (f"UPDATE {table} SET id = id + 1", f"DELETE FROM {table}"):
+    truncate = () if db.is_sqlite(ledger_db) else (f"TRUNCATE {table} CASCADE",)
+    for change in (f"UPDATE {table} SET id = id + 1", f"DELETE FROM {table}", *truncate):
         with pytest.raises(peewee.IntegrityError, match=r"never|nothing"):
             ledger_db.execute_sql(change)
 
@@ -91,8 +92,11 @@ def test_who_gets_past_the_triggers_is_found_out(conf: Config, change: str, said
     eva = dealers.add("eva")
     for n in range(3):
         post(eva, 100, str(n))
-    for name in ("posting_stays", "posting_is_kept", "entry_stays", "entry_is_kept"):
-        ledger_db.execute_sql(f"DROP TRIGGER {name}")
+    if db.is_sqlite(ledger_db):
+        for name in ("posting_stays", "posting_is_kept", "entry_stays", "entry_is_kept"):
+            ledger_db.execute_sql(f"DROP TRIGGER {name}")
+    else:
+        ledger_db.execute_sql("SET session_replication_role = replica")
     for statement in change.split("; "):
         ledger_db.execute_sql(statement)
     assert any(said in problem for problem in ledger.verify(eva))

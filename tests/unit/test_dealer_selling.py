@@ -1,7 +1,6 @@
 """Vouchers sold on credit: once however often it is sent, and whole or not at all wherever somebody is killed."""
 
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,9 +26,9 @@ PRICE = 5_000
 
 
 @pytest.fixture
-def box(tmp_path: Path) -> Iterator[Config]:
+def box(books: Path) -> Iterator[Config]:
     """A dealer `shop` with credit for twenty of the plan `day`."""
-    conf = dealer_box.configuration(tmp_path)
+    conf = dealer_box.configuration(books)
     key_file(conf.paths.state).parent.mkdir()
     key_file(conf.paths.state).write_bytes(bytes(32))
     with dealer_box.opened(conf):
@@ -232,7 +231,7 @@ def killed_at(step: int, job: Callable[[], Any], box: Config) -> bool:
     child = os.fork()
     if not child:
         try:
-            _count_down(step)
+            dealer_box.count_down(step, core_db.obj, ledger_db.obj)
             job()
             os._exit(0)
         except BaseException:
@@ -242,33 +241,6 @@ def killed_at(step: int, job: Callable[[], Any], box: Config) -> bool:
     ledger_db.connect()
     assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
     return os.WIFSIGNALED(status)
-
-
-def _count_down(step: int) -> None:
-    """In both databases; a commit is a statement too."""
-    left = [step]
-
-    def watched(of: Any) -> None:
-        real, commit = of.execute_sql, of.commit
-
-        def count() -> None:
-            left[0] -= 1
-            if left[0] < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        def execute(sql: str, *words: Any, **more: Any) -> Any:
-            if not sql.lstrip().upper().startswith(("SELECT", "PRAGMA")):
-                count()
-            return real(sql, *words, **more)
-
-        def committed() -> Any:
-            count()
-            return commit()
-
-        of.execute_sql, of.commit = execute, committed
-
-    watched(core_db.obj)
-    watched(ledger_db.obj)
 
 
 def later() -> int:

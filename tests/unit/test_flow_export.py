@@ -301,7 +301,7 @@ def test_two_at_once_and_a_killed_one_is_told(
 def test_it_ends_by_itself(appliance: Config) -> None:
     one = worker.Worker(appliance, idle_s=0.1)
     try:
-        assert one._process.wait(20) == 0
+        assert one._process.wait(60) == 0
         with pytest.raises(worker.Gone):
             one.line(1)
     finally:
@@ -314,7 +314,7 @@ def test_it_ends_with_who_asked_while_it_still_searches(appliance: Config) -> No
         assert one._process.stdin is not None
         one.send({**SEARCH, "filter": SLOW, "order": "bytes"})
         one._process.stdin.close()
-        assert one._process.wait(20) in (0, 1)
+        assert one._process.wait(60) in (0, 1)
     finally:
         one.kill()
 

@@ -610,7 +610,7 @@ class TestSender:
             raise Unavailable("away")
 
         sender = self.start(rig, send)
-        assert tried.wait(5)
+        assert tried.wait(60)
         sender.stop(5)
         assert [event.record.status for event in rig.store.waiting(10)] == ["Start"]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,15 +15,15 @@ from appliance.dealers import dealers, invoice_mail, invoices
 from appliance.dealers.models import Invoice
 from appliance.errors import UserError
 from tests.unit.dealer_box import opened
-from tests.unit.dealer_money import conf_in, dealer, memory
+from tests.unit.dealer_money import conf_in, dealer
 from tests.unit.test_payouts import NOW, invoice
 
 BOX = SecretBox(b"k" * 32)
 
 
 @pytest.fixture
-def conf() -> Iterator[Config]:
-    with memory() as folder, opened(conf_in(folder)) as config:
+def conf(books: Path) -> Iterator[Config]:
+    with opened(conf_in(books)) as config:
         yield replace(config, mail=Settings(host="localhost", sender="office@example.net"))
 
 

@@ -196,12 +196,12 @@ def process(config: Config, tmp_path: Path) -> Iterator[Path]:
         assert running.poll() is None
     finally:
         running.send_signal(signal.SIGTERM)
-        _, said = running.communicate(timeout=20)
+        _, said = running.communicate(timeout=120)
     assert running.returncode == 0, said
 
 
 def until(so: object) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not so():  # type: ignore[operator]
         assert time.monotonic() < deadline
         time.sleep(0.02)

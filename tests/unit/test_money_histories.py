@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from appliance.config import Config
 from appliance.dealers import dealers, invoices, ledger, months, payouts, settlement
 from appliance.dealers.models import Invoice, InvoicePayment, PayoutLine, Settlement, SettlementLine
 from appliance.errors import UserError
-from tests.unit.dealer_money import book, conf_in, dealer, earn, memory
+from tests.unit.dealer_money import book, conf_in, dealer, earn
 from tests.unit.test_settlement import PRAGUE
 
 MONTHS = [months.period(f"2026-{month:02}", PRAGUE) for month in (8, 9, 10)]
@@ -23,8 +24,8 @@ _names = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def conf() -> Iterator[Config]:
-    with memory() as folder, book(conf_in(folder)) as config:
+def conf(books_of_module: Path) -> Iterator[Config]:
+    with book(conf_in(books_of_module)) as config:
         yield config
 
 

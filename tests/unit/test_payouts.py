@@ -14,15 +14,15 @@ from appliance.dealers.document import Party
 from appliance.dealers.latin import latin
 from appliance.dealers.models import Invoice, ledger_db
 from appliance.errors import Conflict, UserError
-from tests.unit.dealer_money import book, conf_in, dealer, earn, memory
+from tests.unit.dealer_money import book, conf_in, dealer, earn
 
 NOW = 1_793_000_000  # 26 October 2026
 BEFORE, DAY_S = NOW - 40 * 86_400, 86_400
 
 
 @pytest.fixture
-def conf() -> Iterator[Config]:
-    with memory() as folder, book(conf_in(folder)) as config:
+def conf(books: Path) -> Iterator[Config]:
+    with book(conf_in(books)) as config:
         yield config
 
 

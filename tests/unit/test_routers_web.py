@@ -130,7 +130,7 @@ def test_what_cannot_be_is_said_and_what_was_typed_is_kept(operator: Browser, ty
 
 def test_the_own_gateway_is_not_for_hands(box: Config, operator: Browser) -> None:  # noqa: F811
     with core_db.connection_context():
-        gateway_secret(load_box(box.paths.state))
+        gateway_secret(box, load_box(box.paths.state))
     assert "the configuration sets it up" in operator.get(f"/routers/{GATEWAY}").body
     for where in ("", "/secret", "/remove"):
         assert operator.post(f"/routers/{GATEWAY}{where}", FORM).status == 400

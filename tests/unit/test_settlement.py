@@ -28,8 +28,8 @@ LATER = NOVEMBER.until + 1
 
 
 @pytest.fixture
-def conf() -> Iterator[Config]:
-    with memory() as folder, book(conf_in(folder)) as config:
+def conf(books: Path) -> Iterator[Config]:
+    with book(conf_in(books)) as config:
         yield config
 
 

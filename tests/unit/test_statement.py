@@ -13,15 +13,15 @@ from appliance.config import Config
 from appliance.dealers import invoices, ledger, statement, statement_pdf
 from appliance.dealers.models import Dealer
 from appliance.errors import UserError
-from tests.unit.dealer_money import book, conf_in, dealer, earn, memory
+from tests.unit.dealer_money import book, conf_in, dealer, earn
 from tests.unit.test_payouts import BEFORE, NOW, invoice
 
 FOREVER = 2**40
 
 
 @pytest.fixture
-def conf() -> Iterator[Config]:
-    with memory() as folder, book(conf_in(folder)) as config:
+def conf(books: Path) -> Iterator[Config]:
+    with book(conf_in(books)) as config:
         eva = dealer("eva")
         invoices.pay(invoice(config, eva), 4_000, NOW, "bank")
         earn(eva, 500, NOW, "EUR", note='=cmd("a", б)')

@@ -538,7 +538,7 @@ def answering(talk: Callable[[socket.socket], None], pem: Path | None = None) ->
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield f"https://127.0.0.1:{server.getsockname()[1]}"
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
 
 

@@ -97,7 +97,7 @@ class Running:
 
     def close(self) -> None:
         self.office.stop.set()
-        self._thread.join(20)
+        self._thread.join(60)
         assert not self._thread.is_alive()
 
     def vault(self, name: str = "shop", kind: str = FULL, login: str = "", **settings: Any) -> Any:

@@ -1,4 +1,6 @@
--- What dealers earn and are paid. SQLite's own: the triggers, that nothing which is settled can be changed.
+-- What dealers earn and are paid; triggers refuse to change what is settled.
+{postgresql}CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+{postgresql}RAISE EXCEPTION USING MESSAGE = TG_ARGV[0], ERRCODE = 'integrity_constraint_violation'; END $$;
 CREATE TABLE dealer (
     id {id},
     name TEXT NOT NULL UNIQUE,
@@ -26,7 +28,7 @@ CREATE TABLE dealer (
     login TEXT UNIQUE,
     password TEXT NOT NULL DEFAULT '',
     credit_limit_minor {big} NOT NULL DEFAULT 0,
-    batch_limit INTEGER NOT NULL DEFAULT 0,
+    batch_limit {big} NOT NULL DEFAULT 0,
     day_limit_minor {big} NOT NULL DEFAULT 0,
     created_at {big} NOT NULL,
     changed_at {big} NOT NULL
@@ -59,10 +61,10 @@ CREATE TABLE scheme_version (
     created_at {big} NOT NULL,
     UNIQUE (scheme_id, number)
 );
-CREATE TRIGGER scheme_version_stays BEFORE UPDATE ON scheme_version
-    BEGIN SELECT RAISE(ABORT, 'a version of a scheme is never changed: make another one'); END;
-CREATE TRIGGER scheme_version_is_kept BEFORE DELETE ON scheme_version
-    BEGIN SELECT RAISE(ABORT, 'a version of a scheme is never removed'); END;
+CREATE TRIGGER scheme_version_stays BEFORE UPDATE ON scheme_version FOR EACH ROW
+    {refuse} 'a version of a scheme is never changed: make another one'{end};
+CREATE TRIGGER scheme_version_is_kept BEFORE DELETE ON scheme_version FOR EACH ROW
+    {refuse} 'a version of a scheme is never removed'{end};
 CREATE TABLE dealer_scheme (
     id {id},
     dealer_id INTEGER NOT NULL REFERENCES dealer (id),
@@ -99,10 +101,10 @@ CREATE TABLE posting (
 CREATE UNIQUE INDEX posting_payment ON posting (source_id) WHERE source_type = 'payment';
 CREATE INDEX posting_at ON posting (dealer_id, currency, at, base_minor, kind, amount_minor);
 CREATE INDEX posting_charge ON posting (charge) WHERE charge <> '';
-CREATE TRIGGER posting_stays BEFORE UPDATE ON posting
-    BEGIN SELECT RAISE(ABORT, 'the ledger is never changed: post a correction'); END;
-CREATE TRIGGER posting_is_kept BEFORE DELETE ON posting
-    BEGIN SELECT RAISE(ABORT, 'nothing is removed from the ledger: post a correction'); END;
+CREATE TRIGGER posting_stays BEFORE UPDATE ON posting FOR EACH ROW
+    {refuse} 'the ledger is never changed: post a correction'{end};
+CREATE TRIGGER posting_is_kept BEFORE DELETE ON posting FOR EACH ROW
+    {refuse} 'nothing is removed from the ledger: post a correction'{end};
 CREATE TABLE entry (
     id {id},
     posting_id INTEGER NOT NULL REFERENCES posting (id),
@@ -114,10 +116,10 @@ CREATE TABLE entry (
 );
 CREATE INDEX entry_posting ON entry (posting_id);
 CREATE INDEX entry_balance ON entry (dealer_id, currency, account, id);
-CREATE TRIGGER entry_stays BEFORE UPDATE ON entry
-    BEGIN SELECT RAISE(ABORT, 'the ledger is never changed: post a correction'); END;
-CREATE TRIGGER entry_is_kept BEFORE DELETE ON entry
-    BEGIN SELECT RAISE(ABORT, 'nothing is removed from the ledger: post a correction'); END;
+CREATE TRIGGER entry_stays BEFORE UPDATE ON entry FOR EACH ROW
+    {refuse} 'the ledger is never changed: post a correction'{end};
+CREATE TRIGGER entry_is_kept BEFORE DELETE ON entry FOR EACH ROW
+    {refuse} 'nothing is removed from the ledger: post a correction'{end};
 CREATE TABLE cursor (
     name TEXT NOT NULL PRIMARY KEY,
     value {big} NOT NULL
@@ -134,20 +136,20 @@ CREATE TABLE settlement (
     who TEXT NOT NULL,
     UNIQUE (dealer_id, currency, period)
 );
-CREATE TRIGGER settlement_stays BEFORE UPDATE ON settlement
-    BEGIN SELECT RAISE(ABORT, 'a settlement is never changed: post a correction'); END;
-CREATE TRIGGER settlement_is_kept BEFORE DELETE ON settlement
-    BEGIN SELECT RAISE(ABORT, 'a settlement is never removed'); END;
+CREATE TRIGGER settlement_stays BEFORE UPDATE ON settlement FOR EACH ROW
+    {refuse} 'a settlement is never changed: post a correction'{end};
+CREATE TRIGGER settlement_is_kept BEFORE DELETE ON settlement FOR EACH ROW
+    {refuse} 'a settlement is never removed'{end};
 CREATE TABLE settlement_line (
     posting_id INTEGER NOT NULL PRIMARY KEY REFERENCES posting (id),
     settlement_id INTEGER NOT NULL REFERENCES settlement (id),
     amount_minor {big} NOT NULL
 );
 CREATE INDEX settlement_line_settlement ON settlement_line (settlement_id);
-CREATE TRIGGER settlement_line_stays BEFORE UPDATE ON settlement_line
-    BEGIN SELECT RAISE(ABORT, 'a settlement is never changed: post a correction'); END;
-CREATE TRIGGER settlement_line_is_kept BEFORE DELETE ON settlement_line
-    BEGIN SELECT RAISE(ABORT, 'nothing is removed from a settlement'); END;
+CREATE TRIGGER settlement_line_stays BEFORE UPDATE ON settlement_line FOR EACH ROW
+    {refuse} 'a settlement is never changed: post a correction'{end};
+CREATE TRIGGER settlement_line_is_kept BEFORE DELETE ON settlement_line FOR EACH ROW
+    {refuse} 'nothing is removed from a settlement'{end};
 CREATE TABLE invoice (
     id {id},
     dealer_id INTEGER NOT NULL REFERENCES dealer (id),
@@ -184,10 +186,10 @@ CREATE INDEX invoice_dealer ON invoice (dealer_id, issued_at);
 CREATE INDEX invoice_issued ON invoice (issued_at);
 CREATE TRIGGER invoice_stays BEFORE UPDATE OF dealer_id, settlement_id, kind, corrects_id, series, serial, number,
     currency, period, since, until, seller, buyer, vat_category, vat_rate, net_minor, vat_minor, total_minor, issued_at
-    ON invoice WHEN OLD.number IS NOT NULL
-    BEGIN SELECT RAISE(ABORT, 'an issued invoice is never changed: cancel it by a credit note'); END;
-CREATE TRIGGER invoice_is_kept BEFORE DELETE ON invoice WHEN OLD.number IS NOT NULL
-    BEGIN SELECT RAISE(ABORT, 'an issued invoice is never removed: cancel it by a credit note'); END;
+    ON invoice FOR EACH ROW WHEN (OLD.number IS NOT NULL)
+    {refuse} 'an issued invoice is never changed: cancel it by a credit note'{end};
+CREATE TRIGGER invoice_is_kept BEFORE DELETE ON invoice FOR EACH ROW WHEN (OLD.number IS NOT NULL)
+    {refuse} 'an issued invoice is never removed: cancel it by a credit note'{end};
 CREATE TABLE invoice_line (
     id {id},
     invoice_id INTEGER NOT NULL REFERENCES invoice (id) ON DELETE CASCADE,
@@ -242,7 +244,21 @@ CREATE TABLE invoice_payment (
     who TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX invoice_payment_invoice ON invoice_payment (invoice_id);
-CREATE TRIGGER invoice_payment_stays BEFORE UPDATE ON invoice_payment
-    BEGIN SELECT RAISE(ABORT, 'a payment is never changed: record its reverse'); END;
-CREATE TRIGGER invoice_payment_is_kept BEFORE DELETE ON invoice_payment
-    BEGIN SELECT RAISE(ABORT, 'a payment is never removed: record its reverse'); END;
+CREATE TRIGGER invoice_payment_stays BEFORE UPDATE ON invoice_payment FOR EACH ROW
+    {refuse} 'a payment is never changed: record its reverse'{end};
+CREATE TRIGGER invoice_payment_is_kept BEFORE DELETE ON invoice_payment FOR EACH ROW
+    {refuse} 'a payment is never removed: record its reverse'{end};
+{postgresql}CREATE TRIGGER posting_is_whole BEFORE TRUNCATE ON posting
+{postgresql}    EXECUTE FUNCTION refuse('nothing is removed from the ledger: post a correction');
+{postgresql}CREATE TRIGGER entry_is_whole BEFORE TRUNCATE ON entry
+{postgresql}    EXECUTE FUNCTION refuse('nothing is removed from the ledger: post a correction');
+{postgresql}CREATE TRIGGER scheme_version_is_whole BEFORE TRUNCATE ON scheme_version
+{postgresql}    EXECUTE FUNCTION refuse('a version of a scheme is never removed');
+{postgresql}CREATE TRIGGER settlement_is_whole BEFORE TRUNCATE ON settlement
+{postgresql}    EXECUTE FUNCTION refuse('a settlement is never removed');
+{postgresql}CREATE TRIGGER settlement_line_is_whole BEFORE TRUNCATE ON settlement_line
+{postgresql}    EXECUTE FUNCTION refuse('nothing is removed from a settlement');
+{postgresql}CREATE TRIGGER invoice_is_whole BEFORE TRUNCATE ON invoice
+{postgresql}    EXECUTE FUNCTION refuse('an issued invoice is never removed: cancel it by a credit note');
+{postgresql}CREATE TRIGGER invoice_payment_is_whole BEFORE TRUNCATE ON invoice_payment
+{postgresql}    EXECUTE FUNCTION refuse('a payment is never removed: record its reverse');

@@ -1,0 +1,182 @@
+"""Many appliances on one database: who may work on it, what each says of itself, and the pages about them."""
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance import config, modules
+from appliance.accounts.database import open_core
+from appliance.accounts.models import core_db
+from appliance.admin import frame
+from appliance.config import Config
+from appliance.crypto import key_file
+from appliance.errors import UserError
+from appliance.nas.models import Nas
+from appliance.sites import joining, overview, registry, reporter
+from appliance.sites.models import Site
+from portal.module import HOTSPOT
+from tests.unit.conftest import Gatehouse
+from tests.unit.test_admin import attack, box, browser  # noqa: F401 (a fixture)
+
+pytestmark = pytest.mark.parametrize("empty_url", ["postgresql"], indirect=True)
+
+
+@pytest.fixture
+def toml(toml: Path) -> Path:
+    """The first appliance of many; the file ends with [site]."""
+    toml.write_text(f'{toml.read_text()}key = "hq"\n')
+    state = config.load(toml).paths.state
+    (state / "machine").write_text("one")
+    with open_core(config.load(toml)):
+        registry.enter(config.load(toml))
+    return toml
+
+
+@pytest.fixture
+def app(box: Config) -> Any:  # noqa: F811
+    return frame.Frame(box).app()
+
+
+def other(box: Config, key: str, machine: str = "two", sealed_by: bytes = bytes(32)) -> Config:  # noqa: F811
+    folder = box.paths.state.parent / f"{key}-{machine}"
+    text = box.text.replace('key = "hq"', f'key = "{key}"').replace(str(box.paths.state), f"{folder}/state")
+    made = config.parse(text, folder / "gatehouse.toml")
+    key_file(made.paths.state).parent.mkdir(parents=True)
+    key_file(made.paths.state).write_bytes(sealed_by)
+    (made.paths.state / "machine").write_text(machine)
+    return made
+
+
+def refused(of: Config) -> str:
+    with core_db.connection_context(), pytest.raises(UserError) as error:
+        registry.enter(of)
+    return str(error.value)
+
+
+def test_who_may_not_work_on_the_database_hears_why(box: Config) -> None:  # noqa: F811
+    with core_db.connection_context():
+        registry.enter(box)  # again
+        registry.add("north", "North")
+    assert "waits for its box" in refused(other(box, "north", "new"))
+    assert "another machine's" in refused(other(box, "hq"))
+    assert "no site 'south'" in refused(other(box, "south"))
+    with core_db.connection_context():
+        Site.update(machine="two").where(Site.key == "north").execute()
+        registry.enter(other(box, "north", "two"))
+    assert "another key" in refused(other(box, "north", "2", b"2" * 32))
+    alone = config.parse(box.text.replace('key = "hq"', ""), box.file)
+    assert "set [site] key" in refused(alone)
+
+
+def test_a_site_says_how_it_is(box: Config, app: Any) -> None:  # noqa: F811
+    modules.set_enabled(box, HOTSPOT, False)  # its services would be waited for
+    with core_db.connection_context():
+        reporter.report(box)
+        site = registry.get("hq")
+        assert abs(site.ahead_ms) < 1000
+        assert abs(site.reported_at - time.time()) < 60
+        assert site.modules == ""
+        assert json.loads(site.problems)  # nothing runs here
+        assert json.loads(site.settings)["site.timezone"] == "Europe/Prague"
+        assert overview.state(site, registry.database_now()).endswith("problems")
+        assert overview.state(site, site.reported_at + registry.SILENT_S + 1) == "silent"
+    page = browser(app, "reader").get("/sites/hq").body
+    assert "service admin" in page
+    assert "last heard" not in page
+
+
+def test_another_box_of_the_same_name_says_nothing(box: Config) -> None:  # noqa: F811
+    modules.set_enabled(box, HOTSPOT, False)
+    with core_db.connection_context():
+        reporter.report(replace(box, paths=other(box, "hq").paths))
+        assert registry.get("hq").reported_at is None
+
+
+def test_the_pages_of_sites(box: Config, app: Any) -> None:  # noqa: F811
+    attack(app, [page for page in frame.pages(box) if "/sites" in page.path])
+    with core_db.connection_context():
+        registry.add("north", "<b>North")
+        Nas.create(name="attic", address="192.0.2.7", secret=b"", site="north")
+    one = browser(app, "owner")
+    listed = one.get("/sites").body
+    assert "&lt;b&gt;North" in listed
+    assert "not joined" in listed
+    assert [row["key"] for row in json.loads(one.get("/sites?format=json&q=nor").body)] == ["north"]
+    assert "attic" in one.get("/sites/north").body
+    assert one.post("/sites/north", {"title": "Far north"}).status == 303
+    assert "routers belong to" in one.post("/sites/north/remove").body
+    with core_db.connection_context():
+        Nas.delete().execute()
+    assert one.post("/sites/hq/remove").status == 400
+    assert one.post("/sites/north/remove").status == 303
+    assert "is removed" in one.get("/sites").body
+    assert "north" not in one.get("/sites").body
+    api = json.loads(one.get("/api/v1/sites").body)["items"]
+    assert [(row["key"], row["online"]) for row in api] == [("hq", 0)]
+    assert 'gatehouse_site_sessions_online{site="hq"} 0' in one.get("/metrics").body
+
+
+PASSPHRASE = "one good passphrase"
+
+
+def offered(box: Config, key: str) -> joining.Join:  # noqa: F811
+    with core_db.connection_context():
+        return joining.offer(box, registry.get(key), 1)
+
+
+def test_a_file_brings_one_box_to_its_site(box: Config) -> None:  # noqa: F811
+    with core_db.connection_context():
+        registry.add("north", "North")
+    older, join = offered(box, "north"), offered(box, "north")
+    north, another = other(box, "north"), other(box, "north", "three")
+    with core_db.connection_context():
+        with pytest.raises(UserError, match="a newer one was made"):
+            joining.claim(north, older)
+        for _ in range(2):  # what broke off is done again
+            joining.claim(north, join)
+        registry.enter(north)
+        with pytest.raises(UserError, match="used already"):
+            joining.claim(another, join)
+    again = offered(box, "north")
+    with core_db.connection_context():
+        joining.claim(another, again)
+    assert "another machine's" in refused(north)
+
+
+def test_files_that_are_of_no_use(box: Config) -> None:  # noqa: F811
+    with core_db.connection_context():
+        registry.add("north", "")
+    join, north = offered(box, "north"), other(box, "north")
+    with core_db.connection_context():
+        Site.update(join_until=registry.database_now() - 1).where(Site.key == "north").execute()
+        with pytest.raises(UserError, match="its time is over"):
+            joining.claim(north, join)
+        with pytest.raises(UserError, match="seal with another key"):
+            joining.claim(other(box, "north", "odd", b"3" * 32), join)
+        registry.remove(box, registry.get("north"))
+        with pytest.raises(UserError, match="was removed"):
+            joining.claim(north, join)
+
+
+def test_the_command_makes_files_and_lists_sites(box: Config, gatehouse: Gatehouse) -> None:  # noqa: F811
+    file = box.paths.state / "north.join"
+    assert gatehouse("site", "add", "north", "--file", str(file), stdin=PASSPHRASE)[0] == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    sealed = file.read_bytes()
+    assert not any(what in sealed for what in (box.database.url.encode(), bytes(32)))
+    join = joining.read(sealed, PASSPHRASE)
+    assert (join.key, join.url, join.password_key) == ("north", box.database.url, bytes(32))
+    with pytest.raises(UserError, match="passphrase is wrong, or the file was changed"):
+        joining.read(sealed, f"{PASSPHRASE}!")
+    assert "needs 10 characters" in gatehouse("site", "add", "short", "--file", f"{file}2", stdin="short")[2]
+    assert "exists already: --again" in gatehouse("site", "add", "north", "--file", f"{file}2", stdin=PASSPHRASE)[2]
+    assert "can't be a site's key" in gatehouse("site", "add", "North", "--file", f"{file}3", stdin=PASSPHRASE)[2]
+    assert [row["key"] for row in json.loads(gatehouse("site", "list", "--json")[1])] == ["hq", "north"]
+    assert "no box has joined yet" in gatehouse("site", "show", "north")[1]
+    assert gatehouse("site", "set", "north", "--title", "North pole")[0] == 0
+    assert gatehouse("site", "remove", "north")[0] == 0
+    assert "there is no site" in gatehouse("site", "show", "north")[2]
