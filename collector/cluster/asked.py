@@ -94,6 +94,27 @@ def _is(side: str, end: End) -> str:
     return f"{side}_hi = {hi:d} AND {side}_lo = {lo:d}{told}"
 
 
+# What a site has in the cluster
+
+SITES = "SELECT DISTINCT site FROM loads"
+
+
+def exporters(site: str) -> str:
+    return f"SELECT exporter, any(address) FROM exporters WHERE site = {words.text(site)} GROUP BY exporter"
+
+
+def loads(site: str, range: Range) -> str:
+    """Rows as collector/cluster/reading.py's Load: of two for one segment the smaller one counts."""
+    since, until = f"{range.since_ms:d}", f"{range.until_ms:d}"
+    usual = f"first_ms < {until} AND last_ms >= {since}"
+    odd = f"odd_first_ms <= odd_last_ms AND odd_first_ms < {until} AND odd_last_ms >= {since}"
+    its = f"site = {words.text(site)}"
+    counted = f"load NOT IN (SELECT load FROM replaced WHERE {its})"
+    others = ", ".join(f"any({name})" for name in ("rows", "received_from_ms", "received_until_ms"))
+    chosen = f"min(load), argMin(shard, load), {others}"
+    return f"SELECT {chosen} FROM loads WHERE {its} AND {counted} AND (({usual}) OR ({odd})) GROUP BY sha256"
+
+
 def settings(seconds: int, skip: bool) -> dict[str, int]:
     """Limits of one question; all of them are known since 18.16."""
     return {

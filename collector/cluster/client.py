@@ -121,10 +121,6 @@ class Host:
             words = "it doesn't answer" if late else "it broke off"
         return Away(f"{self.name}: {words[:_MOST_WORDS]}")
 
-    def options(self, **settings: Any) -> dict[str, Any]:
-        """Of a connection of its own."""
-        return {**self._options, "database": self._database, "settings": {**self._options["settings"], **settings}}
-
     def create_database(self) -> None:
         """Where it isn't there, and the user may."""
         try:

@@ -264,7 +264,7 @@ class ClusterReading(Reading):
         loads = self._loads(range)
         if loads and self._hosts is None and not self._away:
             self._look()
-        own = super().certificate(range, exporters)
+        own = self._own_certificate(range, exporters)
         here = self._here(range) if self._away else []
         present, losses = own.present, list(own.losses)
         for shard in sorted({load.shard for load in loads}):
@@ -281,6 +281,10 @@ class ClusterReading(Reading):
             max(own.complete_until_ms, *(load.received_until_ms for load in loads)) if loads else own.complete_until_ms
         )
         return Certificate(present, lost, losses, until_ms, [*own.notes, *self._notes()])
+
+    def _own_certificate(self, range: Range, exporters: Iterable[int] | None) -> Certificate:
+        """Of what isn't in the cluster."""
+        return super().certificate(range, exporters)
 
     def _here(self, range: Range) -> list[tuple[int, int]]:
         """Of what is in the cluster: times of receipt that are on this disk, too."""

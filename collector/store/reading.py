@@ -31,7 +31,12 @@ _LAGS = (
 
 
 class Reading:
-    """What is kept in a folder `flows/`, as of its opening. `con` runs the SQL that it gives."""
+    """What is kept in a folder `flows/`, as of its opening. `con` runs the SQL that it gives.
+
+    `site` is whose these flows are, where there are several.
+    """
+
+    site = ""
 
     def __init__(self, folder: Path, memory_mb: int = duck.MEMORY_MB, temporary: Path | None = None) -> None:
         self.folder = folder

@@ -265,6 +265,28 @@ def test_a_segment_loaded_in_the_middle_of_a_question_counts_once(box: Box) -> N
     assert everything(box.config) == everything(box.alone)
 
 
+def test_another_site_is_asked_as_the_cluster_has_it(box: Box, tmp_path: Path) -> None:
+    """From a place that keeps no flows itself."""
+    text = box.config.text.replace(f'key = "{SITE}"', 'key = "centre"').replace("/data", "/nothing")
+    centre = replace(configuration.parse(text), file=tmp_path / "centre.toml")
+    with questions.opened(centre, SITE) as reading:
+        found = rows(reading, ask(order="bytes", columns=("domain", "exporter", "bytes")))
+        told = reading.certificate(PERIOD)
+        asked_ = who.ask(reading, who.Question(IPv4Address("10.0.0.1"), None, SINCE_MS + 70_000))
+    with questions.opened(box.alone) as reading:
+        assert found == rows(reading, ask(order="bytes", columns=("domain", "exporter", "bytes")))
+        assert set(asked_.found) == set(who.ask(reading, asked_.question).found)
+    assert (told.present, told.lost) == (len(found), 0)
+    with (
+        pytest.raises(UserError, match="no flows of a site 'east'; there are: north"),
+        questions.opened(centre, "east"),
+    ):
+        pass
+    alone, not_here = replace(box.alone, site=centre.site), "flows of the site 'north' aren't here"
+    with pytest.raises(UserError, match=not_here), questions.opened(alone, SITE):
+        pass
+
+
 def running(box: Box) -> int:
     """Questions of ours that any server still works on."""
     sql = "SELECT count() FROM system.processes WHERE query LIKE '%flows_all%' AND query NOT LIKE '%processes%'"
