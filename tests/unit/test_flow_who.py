@@ -264,10 +264,10 @@ NFDUMPS = ("protocol", "interface", "router", "flowdir", "all", "icmp-type", "ic
 def test_sessions_at_other_sites_have_other_addresses(appliance: Config) -> None:
     """Many sites have the same private ones; routers of no site, or that are gone, may be at any."""
     with open_core(appliance), core_db.atomic() as changes:
-        for name, site in (("gw", "north"), ("roof", "south"), ("tent", None)):
+        for number, (name, site) in enumerate((("gw", "north"), ("roof", "south"), ("tent", None))):
             if site:
                 core_db.execute_sql("INSERT INTO site (key, created_at, changed_at) VALUES (?, 0, 0)", (site,))
-            Nas.create(name=name, address=f"192.0.2.{len(name)}", secret=b"", site=site)
+            Nas.create(name=name, address=f"192.0.2.{number}", secret=b"", site=site)
         Session.update(nas="tent").where(Session.account == "carl").execute()
         everyone = {one.account for one in whose.holdings(T - 1000, T + 1000)}
         assert {one.account for one in whose.holdings(T - 1000, T + 1000, site="north")} == everyone
