@@ -1,6 +1,6 @@
 """What is asked of a cluster's servers, as SQL; pure. All of it consists of words that stand here, and of numbers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -57,9 +57,9 @@ def flows(where: Where, wanted: Wanted) -> str:
     return f"SELECT {chosen} {_from(where, wanted, *_near(wanted))}{_end(wanted)}"
 
 
-def sums(where: Where, wanted: Wanted, among: str = "") -> str:
+def sums(where: Where, wanted: Wanted, among: str = "", coarse: Collection[str] = ()) -> str:
     """`among` is "IN" or "NOT IN": all groups that are in the table KEYS, or the first of those that aren't."""
-    keys = [key for name in wanted.group for key in words.keys(name)]
+    keys = [key for name in wanted.group for key in (words.coarse_key if name in coarse else words.keys)(name)]
     chosen = ", ".join(f"{sql} AS {alias}" for sql, alias in (*keys, *words.sums()))
     only = [f"({', '.join(sql for sql, _ in keys)}) {among} {KEYS}"] if among else []
     source = f"{_from(where, wanted, *_near(wanted), *only)} GROUP BY {', '.join(alias for _, alias in keys)}"

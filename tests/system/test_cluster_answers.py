@@ -193,6 +193,21 @@ def test_csv_is_the_same_to_the_byte(both: Both, group: tuple[str, ...]) -> None
     assert len(list(csv.reader(io.StringIO(one.decode())))) > 4
 
 
+@pytest.mark.parametrize(
+    "group", [("account",), ("account", "src"), ("first", "account"), ("dst_port", "account", "bps")]
+)
+@pytest.mark.parametrize("limit", [None, 5])
+def test_sums_of_accounts_are_made_by_the_cluster(both: Both, group: tuple[str, ...], limit: int | None) -> None:
+    query = ask("not port 53", order="bytes", descending=True, columns=search.SUM_COLUMNS, group=group, limit=limit)
+    both[1].con.execute("DROP TABLE IF EXISTS cluster_sums; DROP TABLE IF EXISTS cluster_flows")
+    one, other = (rows(reading, query) for reading in both)
+    assert one == other
+    assert {row[group.index("account")] for row in rows(both[1], replace(query, limit=None))} > {"ben", None}
+    tables = {name for (name,) in both[1].con.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+    assert "cluster_sums" in tables
+    assert "cluster_flows" not in tables
+
+
 def test_csv_comes_in_parts_where_no_order_is_asked(both: Both) -> None:
     one, other = (as_csv(reading, ask(columns=search.COLUMNS)).splitlines() for reading in both)
     assert one[0] == other[0]
