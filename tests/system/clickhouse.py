@@ -73,6 +73,11 @@ class Shard:
             self._process.wait()
             self._process = None
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def freeze(self) -> None:
         """It takes connections and never answers."""
         self._signal(signal.SIGSTOP)
