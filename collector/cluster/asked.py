@@ -1,6 +1,6 @@
 """What is asked of a cluster's servers, as SQL; pure. All of it consists of words that stand here, and of numbers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -57,9 +57,9 @@ def flows(where: Where, wanted: Wanted) -> str:
     return f"SELECT {chosen} {_from(where, wanted, *_near(wanted))}{_end(wanted)}"
 
 
-def sums(where: Where, wanted: Wanted, among: str = "") -> str:
+def sums(where: Where, wanted: Wanted, among: str = "", coarse: Collection[str] = ()) -> str:
     """`among` is "IN" or "NOT IN": all groups that are in the table KEYS, or the first of those that aren't."""
-    keys = [key for name in wanted.group for key in words.keys(name)]
+    keys = [key for name in wanted.group for key in (words.coarse_key if name in coarse else words.keys)(name)]
     chosen = ", ".join(f"{sql} AS {alias}" for sql, alias in (*keys, *words.sums()))
     only = [f"({', '.join(sql for sql, _ in keys)}) {among} {KEYS}"] if among else []
     source = f"{_from(where, wanted, *_near(wanted), *only)} GROUP BY {', '.join(alias for _, alias in keys)}"
@@ -92,6 +92,27 @@ def _is(side: str, end: End) -> str:
     hi, lo, port = end
     told = f" AND {side}_port = {port:d}" if port is not None else ""
     return f"{side}_hi = {hi:d} AND {side}_lo = {lo:d}{told}"
+
+
+# What a site has in the cluster
+
+SITES = "SELECT DISTINCT site FROM loads"
+
+
+def exporters(site: str) -> str:
+    return f"SELECT exporter, any(address) FROM exporters WHERE site = {words.text(site)} GROUP BY exporter"
+
+
+def loads(site: str, range: Range) -> str:
+    """Rows as collector/cluster/reading.py's Load: of two for one segment the smaller one counts."""
+    since, until = f"{range.since_ms:d}", f"{range.until_ms:d}"
+    usual = f"first_ms < {until} AND last_ms >= {since}"
+    odd = f"odd_first_ms <= odd_last_ms AND odd_first_ms < {until} AND odd_last_ms >= {since}"
+    its = f"site = {words.text(site)}"
+    counted = f"load NOT IN (SELECT load FROM replaced WHERE {its})"
+    others = ", ".join(f"any({name})" for name in ("rows", "received_from_ms", "received_until_ms"))
+    chosen = f"min(load), argMin(shard, load), {others}"
+    return f"SELECT {chosen} FROM loads WHERE {its} AND {counted} AND (({usual}) OR ({odd})) GROUP BY sha256"
 
 
 def settings(seconds: int, skip: bool) -> dict[str, int]:

@@ -26,7 +26,7 @@ from collector.store import completeness, duck
 from collector.store.models import LOADED, Certificate, Lost, SegmentFile
 from collector.store.reading import End, Range, Reading
 from collector.store.unpacking import TYPES
-from collector.wanted import Wanted
+from collector.wanted import Held, Wanted
 
 SECONDS, SECONDS_OF_FILES = 120, 6 * 3600  # that a server may work on a question, or send an answer
 _BROKEN_OFF = {32, 99, 102, 198, 209, 210, 212, 279, 516, 519}  # ClickHouse's codes of servers that lost each other
@@ -184,26 +184,26 @@ class ClusterReading(Reading):
                 yield f"SELECT {columns} FROM cluster_block"
                 self.con.unregister("cluster_block")
 
-    def sums(self, wanted: Wanted) -> str | None:
+    def sums(self, wanted: Wanted, held: Held | None = None) -> str | None:
         found = self._where(wanted.range)
         if found is None:
             return None
         where, loads = found
         mine = self._own_sums(wanted)
-        names = ", ".join((*wanted.group, *PARTIAL))
-        parts = [f"SELECT {names} FROM own_sums"]
+        given = [loads, *(_held(held) if held is not None else ())]
+        coarse = held.coarse if held is not None else ()
+        asks = {"cluster_sums": ""}
+        if wanted.limit is not None and len(mine.columns):
+            asks = {"cluster_sums": "NOT IN", "shared_sums": "IN"}
+            given.append(mine)
+        parts = [f"SELECT {', '.join((*wanted.group, *PARTIAL))} FROM own_sums"]
         try:
-            if wanted.limit is None or not len(mine.columns):
-                made = {"cluster_sums": self._filled("cluster_sums", self._asked(asked.sums(where, wanted), [loads]))}
-            else:
-                made = {
-                    name: self._filled(name, self._asked(asked.sums(where, wanted, among), [loads, mine]))
-                    for name, among in (("cluster_sums", "NOT IN"), ("shared_sums", "IN"))
-                }
+            for name, among in asks.items():
+                if self._filled(name, self._asked(asked.sums(where, wanted, among, coarse), given)):
+                    parts.append(_read_sums(wanted, name))
         except Away as error:
             self._given_up(error)
             return None
-        parts += [_read_sums(wanted, name) for name, there in made.items() if there]
         return "\nUNION ALL\n".join(parts)
 
     def _own_sums(self, wanted: Wanted) -> Table:
@@ -264,7 +264,7 @@ class ClusterReading(Reading):
         loads = self._loads(range)
         if loads and self._hosts is None and not self._away:
             self._look()
-        own = super().certificate(range, exporters)
+        own = self._own_certificate(range, exporters)
         here = self._here(range) if self._away else []
         present, losses = own.present, list(own.losses)
         for shard in sorted({load.shard for load in loads}):
@@ -281,6 +281,10 @@ class ClusterReading(Reading):
             max(own.complete_until_ms, *(load.received_until_ms for load in loads)) if loads else own.complete_until_ms
         )
         return Certificate(present, lost, losses, until_ms, [*own.notes, *self._notes()])
+
+    def _own_certificate(self, range: Range, exporters: Iterable[int] | None) -> Certificate:
+        """Of what isn't in the cluster."""
+        return super().certificate(range, exporters)
 
     def _here(self, range: Range) -> list[tuple[int, int]]:
         """Of what is in the cluster: times of receipt that are on this disk, too."""
@@ -315,6 +319,15 @@ def _missing(loads: Sequence[Load], range: Range, cause: str) -> Iterator[Lost]:
         since = max(range.since_ms, min(load.received_from_ms for load in loads))
         until = min(range.until_ms, max(load.received_until_ms for load in loads))
         yield Lost(0, since, until, flows, cause)
+
+
+def _held(held: Held) -> Iterator[Table]:
+    """At least one row each: nobody's address, and no time."""
+    addresses = held.addresses or ((2**64 - 1, 2**64 - 1),)
+    columns = {half: np.array([one[place] for one in addresses], "<u8") for place, half in enumerate(("hi", "lo"))}
+    yield Table(words.ADDRESSES, columns, dict.fromkeys(columns, "UInt64"))
+    spans = sorted({at // words.SPAN_MS for at in held.changes} or {-1})
+    yield Table(words.TIMES, {"span": np.array(spans, "<i8")}, {"span": "Int64"})
 
 
 def _halves(name: str) -> list[tuple[str, str, str]]:
