@@ -113,3 +113,18 @@ def decrypt(reader: Reader, writer: Writer, keys: Sequence[Any]) -> None:
         if "No matching keys" in str(error):
             raise UserError("this key doesn't open it") from None
         raise UserError("it is no backup, or it was changed or cut off") from None
+
+
+def seal(data: bytes, passphrase: str) -> bytes:
+    """To a passphrase; trying many costs a second each (scrypt, RFC 7914)."""
+    sealed: bytes = pyrage.passphrase.encrypt(data, passphrase)
+    return sealed
+
+
+def unseal(sealed: bytes, passphrase: str) -> bytes:
+    """Raises UserError where the passphrase is another one, or anything was changed."""
+    try:
+        data: bytes = pyrage.passphrase.decrypt(sealed, passphrase)
+    except pyrage.DecryptError:
+        raise UserError("the passphrase is wrong, or the file was changed") from None
+    return data

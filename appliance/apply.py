@@ -13,13 +13,13 @@ from pathlib import Path
 
 from appliance import certificates, data_disk, db, launch, modules, moving, supervise, systemd_units, web_server
 from appliance import config as configuration
-from appliance.accounts.database import open_core
 from appliance.accounts.models import core_db
 from appliance.config import Config
 from appliance.crypto import key_file
 from appliance.errors import UserError
 from appliance.files import written
 from appliance.island import places
+from appliance.island.standing_in import open_core_or_copy
 from appliance.service import Directory, File, Module, Service
 from appliance.sites import registry
 
@@ -133,9 +133,10 @@ def prepare(config: Config, active: Sequence[Module]) -> None:
     sqlite, steps = db.sqlite_path(config.database_url), db.migrations("appliance.migrations")
     if sqlite is not None:
         db.keep_copy(sqlite, steps)
-    with open_core(config, create=True):
-        db.migrate(core_db.obj, steps)
-        registry.enter(config)
+    with open_core_or_copy(config, create=True) as is_central:
+        if is_central:
+            db.migrate(core_db.obj, steps)
+            registry.enter(config)
     if sqlite is not None:
         os.chown(sqlite, 0, grp.getgrnam("gatehouse-core").gr_gid)
         sqlite.chmod(0o660)  # -wal and -shm take the database's mode
@@ -193,7 +194,7 @@ def _verify(config: Config, active: Sequence[Module]) -> None:
 
 
 def _rendered(config: Config, active: Sequence[Module]) -> list[File]:
-    with open_core(config):
+    with open_core_or_copy(config):
         files = [file for module in active for file in module.render(config)]
     sites = (site for module in active for site in module.sites(config))
     web = File("nginx.conf", web_server.render(config, sites), "gatehouse-web", ("web",))

@@ -19,7 +19,7 @@ from appliance.patience import Cursor, Link, Patience
 
 _LOST = (peewee.OperationalError, peewee.InterfaceError)
 _DEFAULT_PORT = "5432"
-_MOST_PAUSE_S = 5.0
+_SLOW_S, _MOST_PAUSE_S = 0.5, 5.0
 # A primary that is gone without a word is noticed within ten seconds, whether we wait for it, send to it or connect.
 _DEFAULTS = {
     "target_session_attrs": "read-write",
@@ -30,15 +30,15 @@ _DEFAULTS = {
     "tcp_user_timeout": "5000",
     "fallback_application_name": "gatehouse",
 }
-_READS = re.compile(r"\s*SELECT\b(?!.*\bFOR UPDATE\b)", re.IGNORECASE | re.DOTALL)
+_READS = re.compile(r"\s*SELECT\b(?!.*\bFOR (NO KEY )?UPDATE\b)", re.IGNORECASE | re.DOTALL)
 _FIELD = re.compile(r"((?:[^:\\]|\\.)*)(?::|$)")
 
 
 class Server(peewee.PostgresqlDatabase):
     """Opens its connection anew once it is lost; a statement whose fate isn't known then fails, any other goes on.
 
-    Where nobody answers, statements fail at once for as long as the last attempt took, so that callers in turn
-    aren't all held up. With `patience_s`, for one connection of all threads, that is how long an answer may take.
+    Where nobody answers for a while, statements fail at once for as long as the last attempt took, so that callers in
+    turn aren't all held up. With `patience_s`, for one connection of all threads, that is how long an answer may take.
     """
 
     def __init__(self, url: str, options: str, thread_safe: bool, patience_s: float | None = None) -> None:
@@ -63,8 +63,9 @@ class Server(peewee.PostgresqlDatabase):
         try:
             link = super()._connect()  # type: ignore[misc]
         except psycopg2.Error as error:
-            now = time.monotonic()
-            self._not_before, self._why = now + min(now - began, _MOST_PAUSE_S), _one_line(error)
+            took_s = time.monotonic() - began
+            if took_s > _SLOW_S:
+                self._not_before, self._why = began + took_s + min(took_s, _MOST_PAUSE_S), _one_line(error)
             raise
         self._prefer(link.info.host, str(link.info.port))
         if self._patience_s is not None:

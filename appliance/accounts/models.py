@@ -1,10 +1,13 @@
 """People and what they may do, as peewee models for commands and pages; the RADIUS path is in `lookup.py`."""
 
+from contextvars import ContextVar
 from typing import Any
 
 import peewee
 
 core_db = peewee.DatabaseProxy()
+# The sites that whoever asks is limited to (appliance/admin/reach.py); None is everywhere, as for all but pages.
+reach: ContextVar[frozenset[str] | None] = ContextVar("reach", default=None)
 
 
 class CoreModel(peewee.Model):
@@ -13,6 +16,38 @@ class CoreModel(peewee.Model):
     class Meta:
         database = core_db
         legacy_table_names = False
+
+
+class OfASite(CoreModel):
+    """Rows that belong to a site: for who is limited to some sites there are no others."""
+
+    @classmethod
+    def within(cls, keys: frozenset[str]) -> Any:
+        """The condition of the sites with these keys."""
+        raise NotImplementedError
+
+    @classmethod
+    def select(cls, *fields: Any) -> Any:
+        return cls._limited(super().select(*fields))
+
+    @classmethod
+    def update(cls, *data: Any, **values: Any) -> Any:
+        return cls._limited(super().update(*data, **values))
+
+    @classmethod
+    def delete(cls) -> Any:
+        return cls._limited(super().delete())
+
+    @classmethod
+    def _limited(cls, query: Any) -> Any:
+        keys = reach.get()
+        return query if keys is None else query.where(cls.within(keys))
+
+
+def names_of_routers(keys: frozenset[str]) -> Any:
+    """A query of those of these sites, without their model, which knows this one."""
+    nas = peewee.Table("nas")
+    return nas.select(nas.c.name).where(nas.c.site.in_(keys))
 
 
 class Pool(CoreModel):
@@ -118,7 +153,7 @@ class PoolAddress(CoreModel):
     held_until = peewee.BigIntegerField(default=0)
 
 
-class Session(CoreModel):
+class Session(OfASite):
     """What accounting told of one session. Input is from the guest, output to the guest (RFC 2866, 5.3).
 
     `raw_*` are the router's own counters as last seen. `granted_*` is what the router was told: rate, end of the
@@ -150,8 +185,12 @@ class Session(CoreModel):
     check_at = peewee.BigIntegerField(default=0)
     watch_octets = peewee.BigIntegerField(null=True)
 
+    @classmethod
+    def within(cls, keys: frozenset[str]) -> Any:
+        return cls.nas.in_(names_of_routers(keys))
 
-class LiveChange(CoreModel):
+
+class LiveChange(OfASite):
     """What a router is to be told about a running session; it is done when accounting shows that it took place."""
 
     id = peewee.AutoField()
@@ -168,6 +207,11 @@ class LiveChange(CoreModel):
     acknowledged_at = peewee.BigIntegerField(null=True)
     ended_at = peewee.BigIntegerField(null=True)
     note = peewee.TextField(default="")
+
+    @classmethod
+    def within(cls, keys: frozenset[str]) -> Any:
+        session = peewee.Table("session")
+        return cls.session.in_(session.select(session.c.id).where(session.c.nas.in_(names_of_routers(keys))))
 
 
 class JobLease(CoreModel):
@@ -233,7 +277,7 @@ class Mail(CoreModel):
     attachment = peewee.BlobField(null=True)
 
 
-class Refusal(CoreModel):
+class Refusal(OfASite):
     """A refused login (refusals.py); it happened `times` times within a second or so of `at` (UTC seconds)."""
 
     id = peewee.AutoField()
@@ -244,6 +288,10 @@ class Refusal(CoreModel):
     mac = peewee.TextField()
     reason = peewee.TextField()
     times = peewee.BigIntegerField()
+
+    @classmethod
+    def within(cls, keys: frozenset[str]) -> Any:
+        return cls.nas.in_(names_of_routers(keys))
 
 
 class Traffic(CoreModel):

@@ -19,6 +19,8 @@ from appliance.accounts.terms import voucher_code
 from appliance.config import Config
 from appliance.crypto import SecretBox
 from appliance.errors import Conflict, UserError
+from appliance.island import signing
+from appliance.island.signing import Where
 
 LENGTH = 12
 # With 20,000 vouchers out and 100 guesses a second, the first hit on codes of 40 bits takes a week of guessing
@@ -36,7 +38,10 @@ _IN_THOUSANDTHS = "BHD IQD JOD KWD LYD OMR TND"
 
 @dataclass(frozen=True)
 class Order:
-    """What was asked for; `price_minor` counts cents (ISO 4217), `length` is without the prefix."""
+    """What was asked for; `price_minor` counts cents (ISO 4217), `length` is without the prefix.
+
+    Codes of `offline` vouchers are as they are signed, whatever prefix and length are.
+    """
 
     batch: str
     plan: str
@@ -46,6 +51,7 @@ class Order:
     price_minor: int = 0
     currency: str = ""
     unused_until: int | None = None
+    offline: Where | None = None
 
     def __post_init__(self) -> None:
         manage.name(self.batch, "batch")
@@ -136,7 +142,7 @@ def make(order: Order, box: SecretBox, noted: Callable[[], None] = lambda: None)
     plan = check(order)
     batch = unfinished.begin(order.batch, plan)
     try:
-        for piece in in_pieces(_codes(order)):
+        for piece in in_pieces(_codes(order, batch, plan, box)):
             _write(_rows(piece, batch, plan, box), order, box)
             unfinished.still_here([batch])
         with core_db.atomic():
@@ -151,7 +157,10 @@ def _exists(batch: str) -> str:
     return f"batch {batch!r} exists already: take another name, see `gatehouse voucher list`"
 
 
-def _codes(order: Order) -> Iterator[str]:
+def _codes(order: Order, batch: Any, plan: Any, box: SecretBox) -> Iterator[str]:
+    if order.offline is not None:
+        yield from signing.codes(order.offline, plan.id, batch.id, order.count, box)
+        return
     made: set[str] = set()
     while len(made) < order.count:
         code = new_code(order)
@@ -184,6 +193,8 @@ def _write(rows: list[dict[str, Any]], order: Order, box: SecretBox) -> None:
             taken = {row[0] for row in found.fetchall()}
             if not taken:
                 raise UserError("the plan or the batch was removed in between: nothing was made") from None
+            if order.offline is not None:
+                raise Conflict(f"there is an account {min(taken)!r} already: make the batch again") from None
             for row in rows:
                 if row["name"] in taken:
                     row["name"] = new_code(order)

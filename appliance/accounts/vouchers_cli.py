@@ -16,6 +16,7 @@ from appliance.accounts.limits import NONE
 from appliance.config import Config
 from appliance.crypto import load_box
 from appliance.errors import UserError
+from appliance.island import signing
 from appliance.tables import show
 
 
@@ -62,12 +63,15 @@ def _add(words: argparse.ArgumentParser) -> None:
     words.add_argument("--price", metavar="AMOUNT", help="such as 5.00, with --currency")
     words.add_argument("--currency", metavar="CODE", help="its three letters, such as EUR")
     words.add_argument("--unused-until", metavar="DAY", help="the last day for a first login, such as 2027-12-31")
+    offline = "codes that this site takes also while it is cut off from the database; default: this appliance's own"
+    words.add_argument("--offline", metavar="SITE", nargs="?", const="", help=offline)
     words.set_defaults(run=_make)
 
 
 def _make(args: argparse.Namespace, config: Config) -> str:
     if (args.price is None) != (args.currency is None):
         raise UserError("--price and --currency: give both or neither")
+    until = vouchers.parse_last_day(args.unused_until, config) if args.unused_until else None
     order = vouchers.Order(
         batch=args.batch,
         plan=args.plan,
@@ -76,7 +80,8 @@ def _make(args: argparse.Namespace, config: Config) -> str:
         length=args.length,
         price_minor=vouchers.parse_price(args.price, args.currency) if args.price else 0,
         currency=args.currency or "",
-        unused_until=vouchers.parse_last_day(args.unused_until, config) if args.unused_until else None,
+        unused_until=until,
+        offline=None if args.offline is None else signing.where(config, args.offline, until),
     )
     vouchers.make(order, load_box(config.paths.state))
     return f"batch {order.batch} added with {order.count} vouchers: see `gatehouse voucher print {order.batch}`"

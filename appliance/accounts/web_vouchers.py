@@ -11,6 +11,7 @@ from appliance.admin.frame import Ask, Page
 from appliance.admin.lists import Choice, Column, List, Row
 from appliance.crypto import load_box
 from appliance.errors import UserError
+from appliance.island import signing
 
 PRINTED = 240  # vouchers in one file or on one page: twenty sheets of A4, a second or two of work
 _SUMS = ("made", "unused", "used", "lapsed", "revoked")
@@ -115,7 +116,9 @@ def new(ask: Ask) -> Any:
 
 
 def _form(ask: Ask, typed: Mapping[str, str], error: str) -> Any:
-    return ask.page("voucher_new.html", 400 if error else 200, typed=typed, error=error, plans=plan_names())
+    sites = ["", *signing.sites(ask.config)]
+    names = plan_names()
+    return ask.page("voucher_new.html", 400 if error else 200, typed=typed, error=error, plans=names, sites=sites)
 
 
 def make(ask: Ask) -> Any:
@@ -138,6 +141,7 @@ def make(ask: Ask) -> Any:
 
 def _order(form: Mapping[str, str], ask: Ask) -> vouchers.Order:
     price, currency, day = (form.get(key, "").strip() for key in ("price", "currency", "unused_until"))
+    until, site = vouchers.parse_last_day(day, ask.config) if day else None, form.get("offline", "")
     return vouchers.Order(
         batch=form.get("name", "").strip(),
         plan=form.get("plan", ""),
@@ -146,7 +150,8 @@ def _order(form: Mapping[str, str], ask: Ask) -> vouchers.Order:
         length=_number(form.get("length", "") or str(vouchers.LENGTH), "characters"),
         price_minor=vouchers.parse_price(price, currency) if price else 0,
         currency=currency if price else "",
-        unused_until=vouchers.parse_last_day(day, ask.config) if day else None,
+        unused_until=until,
+        offline=signing.where(ask.config, site, until) if site else None,
     )
 
 
@@ -159,7 +164,10 @@ def _number(text: str, what: str) -> int:
 def _preview(order: vouchers.Order, plan: Any, ask: Ask) -> Iterator[str]:
     yield f"Batch {order.batch}, plan {order.plan}"
     yield from wording.plan(plan)
-    yield f"Codes such as {vouchers.grouped(vouchers.new_code(order))} (this one isn’t among them)"
+    if order.offline is not None:
+        yield f"Codes of 20 characters, which {order.offline.site} takes also while it is cut off from the database"
+    else:
+        yield f"Codes such as {vouchers.grouped(vouchers.new_code(order))} (this one isn’t among them)"
     if order.price_minor:
         yield f"{vouchers.format_price(order.price_minor, order.currency)} each"
     if order.unused_until is not None:

@@ -17,7 +17,15 @@ from appliance.errors import UserError
 def users(ask: Ask) -> Any:
     rows = list(AdminUser.select().order_by(AdminUser.name))
     tokens = list(ApiToken.select().order_by(ApiToken.name))
-    return ask.page("users.html", users=rows, sessions=people.sessions(), tokens=tokens, roles=people.ROLES, secret="")
+    return ask.page(
+        "users.html",
+        users=rows,
+        sessions=people.sessions(),
+        tokens=tokens,
+        roles=people.ROLES,
+        secret="",
+        limits=people.typed_sites,
+    )
 
 
 def new_user(ask: Ask) -> Any:
@@ -28,8 +36,9 @@ def add_user(ask: Ask) -> Any:
     form = ask.form()
     try:
         with core_db.atomic():
-            user = people.add(form.get("name", ""), form.get("password", ""), form.get("role", ""))
-            audit.record(ask.person.name, "added", f"admin {user.name}", {}, {"role": user.role, "password": "…"})
+            user = people.add(*(form.get(key, "") for key in ("name", "password", "role", "sites")))
+            after = {"role": user.role, "sites": people.typed_sites(user.sites), "password": "…"}
+            audit.record(ask.person.name, "added", f"admin {user.name}", {}, after)
         if user.role == "owner":
             links.forget_console(ask.config)
     except UserError as error:
@@ -41,17 +50,21 @@ def add_user(ask: Ask) -> Any:
 def change_user(ask: Ask, name: str) -> Any:
     """One of: another role, another password, blocked or not, removed."""
     form, user = ask.form(), manage.get(AdminUser, name, "admin")
-    before = {"role": user.role, "enabled": bool(user.enabled)}
+    before = _recorded(user)
     with core_db.atomic():
         if "remove" in form:
             people.remove(user)
             audit.record(ask.person.name, "removed", f"admin {name}", before, {})
             return ask.done("/users", f"{name} is removed.")
         enabled = {"yes": True, "no": False}.get(form.get("enabled", ""))
-        people.change(user, form.get("password") or None, form.get("role") or None, enabled)
-        after = {"role": user.role, "enabled": bool(user.enabled)} | ({"password": ""} if form.get("password") else {})
+        people.change(user, form.get("password") or None, form.get("role") or None, enabled, form.get("sites"))
+        after = _recorded(user) | ({"password": ""} if form.get("password") else {})
         audit.record(ask.person.name, "changed", f"admin {name}", before, after)
     return ask.done("/users", f"{name} is changed; whatever was open ends.")
+
+
+def _recorded(user: Any) -> dict[str, object]:
+    return {"role": user.role, "enabled": bool(user.enabled), "sites": people.typed_sites(user.sites)}
 
 
 def end_session(ask: Ask) -> Any:
@@ -66,12 +79,19 @@ def end_session(ask: Ask) -> Any:
 def add_token(ask: Ask) -> Any:
     form = ask.form()
     with core_db.atomic():
-        secret = people.add_token(form.get("name", ""), form.get("role", ""))
-        audit.record(ask.person.name, "added", f"token {form['name']}", {}, {"role": form["role"]})
+        secret = people.add_token(form.get("name", ""), form.get("role", ""), form.get("sites", ""))
+        after = {"role": form["role"], "sites": form.get("sites", "")}
+        audit.record(ask.person.name, "added", f"token {form['name']}", {}, after)
     rows = list(AdminUser.select().order_by(AdminUser.name))
     tokens = list(ApiToken.select().order_by(ApiToken.name))
     return ask.page(
-        "users.html", users=rows, sessions=people.sessions(), tokens=tokens, roles=people.ROLES, secret=secret
+        "users.html",
+        users=rows,
+        sessions=people.sessions(),
+        tokens=tokens,
+        roles=people.ROLES,
+        secret=secret,
+        limits=people.typed_sites,
     )
 
 

@@ -23,7 +23,7 @@ import peewee
 
 from appliance import modules
 from appliance.accounts.models import core_db
-from appliance.admin import paths, people
+from appliance.admin import paths, people, reach
 from appliance.admin.people import Person
 from appliance.config import Config
 from appliance.errors import UserError
@@ -43,7 +43,7 @@ OWN = (
     "appliance.api.web",
     "appliance.admin.search",
 )
-FLEET = ("appliance.sites.web", "appliance.sites.api")  # where many appliances share a database
+FLEET = ("appliance.sites.web", "appliance.sites.api", "appliance.island.web")  # where many appliances share a database
 TEMPLATES = Path(__file__).parent / "templates"
 
 log = logging.getLogger(__name__)
@@ -199,14 +199,14 @@ class Frame:
         return app
 
     def render(self, template: str, ask: Ask, **values: Any) -> str:
-        nav = navigation(self._sections, ask.person, bottle.request.path)
         return self._templates.get_template(template).render(
             site=self.config.site,
             person=ask.person,
             now=ask.now,
-            nav=nav,
+            nav=navigation(self._sections, ask.person, bottle.request.path, self.config),
             notice=self._notice(),
             zone=self.config.site.timezone,
+            fleet=self.config.fleet,
             **values,
         )
 
@@ -216,15 +216,16 @@ class Frame:
         def answered(**parts: str) -> Any:
             with core_db.connection_context():
                 person = NOBODY if page.open else self._person()
-                ask = Ask(self.config, person, int(self._clock()), self)
+                ask = Ask(self.config, reach.at(person, page.path, self.config), int(self._clock()), self)
                 if person is NOBODY and not page.open:
                     return self._refuse(ask, 401 if is_api(bottle.request.path) else 403, "Please log in")
-                if not page.open and not person.may(page.needs):
-                    return self._refuse(ask, 403, f"This needs the role {page.needs}; yours is {person.role}")
+                if not page.open and not reach.may(person, page.path, page.needs, self.config):
+                    return self._refuse(ask, 403, reach.too_little(person, page.path, page.needs))
                 if page.method != "GET" and not page.open and not self._sent_by(person):
                     return self._refuse(ask, 403, "That form was not ours: go back, reload the page and try again")
                 try:
-                    return page.handler(ask, **_names(parts))
+                    with reach.limited(person, page.needs):
+                        return page.handler(ask, **_names(parts))
                 except UserError as error:
                     return self._refuse(ask, 400, str(error))
 
@@ -325,9 +326,10 @@ class Entry:
     below: Sequence["Entry"] = ()
 
 
-def navigation(of: Sequence[Section], person: Person, here: str) -> Sequence[Entry]:
+def navigation(of: Sequence[Section], person: Person, here: str, config: Config) -> Sequence[Entry]:
     """What this person may look at. The page that is open is the one with the longest path that leads here."""
-    seen = [[page for page in section.pages if page.nav and person.name and person.may(page.needs)] for section in of]
+    may = reach.may_of(person, config)
+    seen = [[page for page in section.pages if page.nav and may(page.path, page.needs)] for section in of]
     leading = [p.path for found in seen for p in found if here == p.path or here.startswith(f"{p.path}/")]
     current, entries = max(leading, default=""), []
     for section, found in zip(of, seen, strict=True):

@@ -1,9 +1,10 @@
 """Who may use the pages: users with roles, their browsers, and programs. Each runs inside an open core database."""
 
 import hashlib
+import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -13,9 +14,11 @@ import argon2
 from appliance.accounts import manage
 from appliance.admin.models import AdminSession, AdminUser, ApiToken
 from appliance.errors import UserError
+from appliance.sites.models import Site
 
 ROLES = ("reader", "operator", "owner")  # each may do what those before may
 LINK = "one-time link"
+NOWHERE = "nowhere"
 IDLE_S = 8 * 3600
 MIN_PASSWORD = 10
 HASHER = argon2.PasswordHasher()  # its parameters are RFC 9106's second choice
@@ -25,25 +28,30 @@ _SEEN_EVERY_S = 60  # a look at a page needn't write each time
 
 @dataclass(frozen=True)
 class Person:
-    """Who asks. `form_token` is empty for programs, which send no forms."""
+    """Who asks. `form_token` is empty for programs, which send no forms.
+
+    `sites` is None for who is everywhere, else the role by site, and for what is common by "" (reach.py).
+    """
 
     name: str
     role: str
     form_token: str = ""
     session: str = ""
+    sites: Mapping[str, str] | None = None
 
     def may(self, role: str) -> bool:
         return ROLES.index(self.role) >= ROLES.index(role)
 
 
-def add(name: str, password: str, role: str) -> Any:
-    """Raises UserError for a name that is taken, a short password, an unknown role."""
+def add(name: str, password: str, role: str, sites: str = "") -> Any:
+    """Raises UserError for a name that is taken, a short password, an unknown role. `sites` as they are typed."""
     return manage.add(
         AdminUser,
         "admin",
         name=manage.name(name, "admin"),
         password=hashed(password),
         role=_role(role),
+        sites=limits(sites, role),
         created_at=int(time.time()),
     )
 
@@ -52,7 +60,13 @@ def has_owner() -> bool:
     return bool(AdminUser.select().where((AdminUser.role == "owner") & AdminUser.enabled).exists())
 
 
-def change(user: Any, password: str | None = None, role: str | None = None, enabled: bool | None = None) -> None:
+def change(
+    user: Any,
+    password: str | None = None,
+    role: str | None = None,
+    enabled: bool | None = None,
+    sites: str | None = None,
+) -> None:
     """A new password, a lower role or a block ends what the user has open. The last owner stays."""
     values: dict[str, Any] = {}
     if password is not None:
@@ -61,6 +75,8 @@ def change(user: Any, password: str | None = None, role: str | None = None, enab
         values["role"] = _role(role)
     if enabled is not None:
         values["enabled"] = enabled
+    typed = typed_sites(user.sites) if sites is None else sites
+    values["sites"] = limits(typed, values.get("role", user.role))
     if not values.get("enabled", True) or values.get("role", "owner") != "owner":
         _keep_an_owner(user)
     manage.change(user, "admin", values)
@@ -76,6 +92,41 @@ def _keep_an_owner(user: Any) -> None:
     others = AdminUser.select().where((AdminUser.role == "owner") & AdminUser.enabled & (AdminUser.id != user.id))
     if user.role == "owner" and user.enabled and not others.exists():
         raise UserError(f"{user.name} is the only owner: make another one first")
+
+
+def limits(typed: str, role: str) -> str:
+    """As it is kept: `north=operator, south=reader`; nothing is everywhere, `nowhere` no site at all."""
+    found: dict[str, str] = {}
+    for word in typed.replace(",", " ").split():
+        key, _, there = word.partition("=")
+        if word == NOWHERE:
+            continue
+        if not Site.select().where(Site.key == key).exists():
+            raise UserError(f"there is no site {key!r}: write north=operator, south=reader")
+        found[key] = _role(there)
+    if not typed.strip():
+        return ""
+    if _role(role) == "owner":
+        raise UserError("an owner is one everywhere: who is limited to sites is reader or operator of what is common")
+    return json.dumps(found, sort_keys=True)
+
+
+def typed_sites(kept: str) -> str:
+    if not kept:
+        return ""
+    return ", ".join(f"{key}={role}" for key, role in json.loads(kept).items()) or NOWHERE
+
+
+def forget_site(key: str) -> None:
+    """One that is gone: who was limited to it stays limited."""
+    for model in (AdminUser, ApiToken):
+        for row in model.select().where(model.sites != ""):
+            left = {site: role for site, role in json.loads(row.sites).items() if site != key}
+            model.update(sites=json.dumps(left, sort_keys=True)).where(model.id == row.id).execute()
+
+
+def _sites(row: Any) -> Mapping[str, str] | None:
+    return {"": row.role, **json.loads(row.sites)} if row.sites else None
 
 
 def _role(role: str) -> str:
@@ -138,8 +189,9 @@ def by_cookie(cookie: str, used: bool = True) -> Person | None:
         return None
     if used and abs(now - session.used_at) > _SEEN_EVERY_S:
         AdminSession.update(used_at=now).where(AdminSession.token == session.token).execute()
-    name, role = (user.name, user.role) if user else (LINK, "owner")
-    return Person(name, role, session.form_token, session.token)
+    if user is None:
+        return Person(LINK, "owner", session.form_token, session.token)
+    return Person(user.name, user.role, session.form_token, session.token, _sites(user))
 
 
 def leave(session: str) -> None:
@@ -154,13 +206,12 @@ def sessions() -> Sequence[Any]:
 # Programs
 
 
-def add_token(name: str, role: str) -> str:
+def add_token(name: str, role: str, sites: str = "") -> str:
     """What the program sends as `Authorization: Bearer …`; it can't be shown again."""
     token = f"gh_{secrets.token_urlsafe(32)}"
     now = int(time.time())
-    manage.add(
-        ApiToken, "token", name=manage.name(name, "token"), token=_digest(token), role=_role(role), created_at=now
-    )
+    values = {"role": _role(role), "sites": limits(sites, role), "created_at": now}
+    manage.add(ApiToken, "token", name=manage.name(name, "token"), token=_digest(token), **values)
     return token
 
 
@@ -171,7 +222,7 @@ def by_token(token: str) -> Person | None:
     now = int(time.time())
     if row.used_at is None or abs(now - row.used_at) > _SEEN_EVERY_S:
         ApiToken.update(used_at=now).where(ApiToken.id == row.id).execute()
-    return Person(f"token {row.name}", row.role)
+    return Person(f"token {row.name}", row.role, sites=_sites(row))
 
 
 def _digest(secret: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from appliance import modules
+from appliance.admin import reach
 from appliance.admin.frame import Ask, Page, pages
 from appliance.admin.models import Audit
 from appliance.service import Hit
@@ -36,16 +37,18 @@ def straight(hits: Iterable[Hit]) -> str:
 
 def _found(ask: Ask, text: str) -> Iterator[Hit]:
     yield from _pages(ask, text.casefold())
-    for module in modules.enabled(ask.config):
+    for module in reach.modules_of(ask.person, ask.config, modules.enabled(ask.config)):
         for part in module.search:
             yield from part.find(ask.config, text)
-    yield from _record(text)
+    if ask.person.sites is None:
+        yield from _record(text)
 
 
 def _pages(ask: Ask, text: str) -> Iterator[Hit]:
     for page in pages(ask.config):
         words = page.nav.casefold().split()
-        if page.nav and ask.person.may(page.needs) and any(word.startswith(text) for word in [*words, " ".join(words)]):
+        may = page.nav and reach.may(ask.person, page.path, page.needs, ask.config)
+        if may and any(word.startswith(text) for word in [*words, " ".join(words)]):
             yield Hit("Pages", page.nav, page.path, exact=page.nav.casefold() == text)
 
 

@@ -20,6 +20,7 @@ def add_parser(commands: Any) -> None:
     words = verbs.add_parser("add", help="make a token and print it; it can't be shown again")
     words.add_argument("name")
     words.add_argument("--role", choices=people.ROLES, required=True)
+    words.add_argument("--site", action="append", default=[], metavar="KEY=ROLE", help="limited to these sites")
     words.set_defaults(run=_add)
     words = verbs.add_parser("list")
     words.add_argument("--json", action="store_true")
@@ -31,8 +32,9 @@ def add_parser(commands: Any) -> None:
 
 def _add(args: argparse.Namespace, config: Config) -> str:
     with core_db.atomic():
-        token = people.add_token(args.name, args.role)
-        audit.record(_who(), "added", f"token {args.name}", {}, {"role": args.role})
+        token = people.add_token(args.name, args.role, " ".join(args.site))
+        after = {"role": args.role, "sites": ", ".join(args.site)}
+        audit.record(_who(), "added", f"token {args.name}", {}, after)
     return token
 
 

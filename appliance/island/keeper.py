@@ -19,6 +19,7 @@ from appliance.island import places, snapshot
 from appliance.island.delivery import Delivery
 from appliance.island.offline import Admission
 from appliance.island.queue import Queue
+from appliance.island.signing import ensure_key
 
 _SOON_S = 30  # until a copy that couldn't be made is tried again
 
@@ -90,6 +91,7 @@ class Keeper:
 
     def copy(self, central: peewee.Database, now: int) -> None:
         config = self._config
+        ensure_key(central, config.site.key, self._box)  # so that it is in the copy before the first voucher is made
         snapshot.take(central, places.copy_link(config), config.site.key, config.site.timezone, now)
         self._copy_at = time.monotonic() + config.island.refresh_s
 

@@ -8,6 +8,7 @@ from appliance import wishes
 from appliance.api.resources import Call, Field, Resource, Values
 from appliance.api.shapes import TIME, Flag, Maybe, Number, Part, Text
 from appliance.api.web import routes
+from appliance.config import Config
 from appliance.crypto import new_secret
 from appliance.errors import UserError
 from appliance.nas import routers
@@ -32,19 +33,23 @@ def _show(call: Call, rows: Sequence[Any]) -> list[Values]:
             "tunnel": row.tunnel_address is not None,
             "netflow": bool(row.netflow),
             "netflow_from": row.netflow_from,
+            "site": row.site or "",
             "seen_at": row.seen_at,
         }
         for row in rows
     ]
 
 
-def _wanted(given: Values) -> Wanted:
-    return Wanted(**{field.name: given[field.name] for field in fields(Wanted) if field.name in given})
+def _wanted(config: Config, given: Values) -> Wanted:
+    wanted = {field.name: given[field.name] for field in fields(Wanted) if field.name in given}
+    if wanted.get("site") == "":
+        wanted["site"] = routers.ANY_SITE if config.fleet else None
+    return Wanted(**wanted)
 
 
 def _add(call: Call, given: Values) -> tuple[str, Values]:
     secret = given.get("secret", "")
-    nas = routers.add(call.config, given["name"], _wanted(given), secret)
+    nas = routers.add(call.config, given["name"], _wanted(call.config, given), secret)
     return nas.name, {} if secret else {"secret": routers.secret_of(call.config, nas)}
 
 
@@ -52,7 +57,7 @@ def _change(call: Call, row: Any, given: Values) -> Values:
     if "secret" in given and "new_secret" in given:
         raise UserError("secret, new_secret: give one of them")
     made = new_secret() if "new_secret" in given else ""
-    routers.change(call.config, row, _wanted(given), made or given.get("secret", ""))
+    routers.change(call.config, row, _wanted(call.config, given), made or given.get("secret", ""))
     return {"secret": made} if made else {}
 
 
@@ -101,6 +106,7 @@ ROUTERS = Resource(
             new=True,
             change=True,
         ),
+        Field("site", Text(max=32, min=0), "whose appliance serves it; any or empty: all", new=True, change=True),
         Field("seen_at", Maybe(TIME), "when accounting last heard of it"),
         Field(
             "secret",

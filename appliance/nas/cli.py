@@ -65,6 +65,7 @@ def _add_options(words: argparse.ArgumentParser) -> None:
     words.add_argument("--netflow-from", metavar="LIST", help="where they come from, if not from its address")
     words.add_argument("--coa", choices=COA, help="what it takes: changes, only Disconnect, or nothing")
     words.add_argument("--coa-port", type=int, metavar="PORT", help="1700 on RouterOS, 3799 by RFC 5176")
+    words.add_argument("--site", metavar="KEY", help="whose appliance serves it, or any; this one's by default")
     _switch(words, "--radsec", "it asks over TLS (RFC 6614)")
     _switch(words, "--tunnel", "it is reached through a WireGuard tunnel that it opens itself")
     _switch(
@@ -89,6 +90,7 @@ def _wanted(args: argparse.Namespace) -> Wanted:
         message_authenticator=args.message_authenticator,
         netflow=None if args.netflow is None else args.netflow == "on",
         netflow_from=args.netflow_from,
+        site=args.site,
     )
 
 
@@ -146,6 +148,7 @@ def _row(nas: Nas) -> dict[str, Any]:
         "tunnel": nas.tunnel_address is not None,
         "netflow": bool(nas.netflow),
         "netflow_from": nas.netflow_from.split(),
+        "site": nas.site,
         "seen_at": nas.seen_at,
     }
 

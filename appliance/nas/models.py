@@ -1,8 +1,10 @@
 """The routers that ask us: RADIUS clients, each with its own secret."""
 
+from typing import Any
+
 import peewee
 
-from appliance.accounts.models import CoreModel
+from appliance.accounts.models import OfASite
 
 PROCESSES = ("authentication", "accounting")  # of FreeRADIUS
 GATEWAY = "gateway"
@@ -10,7 +12,7 @@ KINDS = ("gateway", "mikrotik", "chilli", "other")
 COA = ("coa", "disconnect", "none")  # what the router takes: changes, only Disconnect, or nothing
 
 
-class Nas(CoreModel):
+class Nas(OfASite):
     """`address` is an IP address or network, `secret` is sealed (appliance/crypto.py).
 
     `seen_at` (UTC seconds) is when accounting last heard of it. `tunnel_key` is the router's WireGuard public key,
@@ -34,3 +36,7 @@ class Nas(CoreModel):
     netflow = peewee.BooleanField(default=False)
     netflow_from = peewee.TextField(default="")
     site = peewee.TextField(null=True)
+
+    @classmethod
+    def within(cls, keys: frozenset[str]) -> Any:
+        return cls.site.in_(keys)

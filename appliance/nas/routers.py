@@ -10,15 +10,18 @@ from typing import Any
 
 from appliance import wishes
 from appliance.accounts import manage
+from appliance.accounts.models import reach
 from appliance.config import Config
 from appliance.crypto import load_box, new_secret
 from appliance.errors import UserError
 from appliance.nas import tunnel
 from appliance.nas.models import COA, GATEWAY, KINDS, Nas
+from appliance.sites.models import Site
 
 MIKROTIK = "mikrotik"
 GIVEN_KINDS = tuple(kind for kind in KINDS if kind != GATEWAY)
 MAX_FLOWS_FROM = 16
+ANY_SITE = "any"  # the appliances of all sites serve it
 RFC_COA_PORT = 3799  # RFC 5176, 2
 FORGEABLE = "without Message-Authenticator its logins can be forged (CVE-2024-3596); update its firmware"
 
@@ -27,7 +30,7 @@ FORGEABLE = "without Message-Authenticator its logins can be forged (CVE-2024-35
 class Wanted:
     """What a router is to be; None leaves it as it is, or as a new one begins.
 
-    `netflow_from` are addresses and networks parted by spaces or commas.
+    `netflow_from` are addresses and networks parted by spaces or commas. `site` is a key, or `any`.
     """
 
     address: str | None = None
@@ -39,6 +42,7 @@ class Wanted:
     message_authenticator: bool | None = None
     netflow: bool | None = None
     netflow_from: str | None = None
+    site: str | None = None
 
 
 def apply(config: Config, who: str) -> str:
@@ -91,12 +95,33 @@ def _values(config: Config, wanted: Wanted, nas: Any) -> dict[str, Any]:
         "netflow": wanted.netflow,
         "netflow_from": None if wanted.netflow_from is None else _flows_from(wanted.netflow_from),
     }
-    values |= {key: value for key, value in given.items() if value is not None}
+    values |= {key: value for key, value in given.items() if value is not None} | _site(config, wanted, nas)
     if nas is None and wanted.coa_port is None and wanted.kind in ("chilli", "other"):
         values["coa_port"] = RFC_COA_PORT
     if not 1 <= values.get("coa_port", 1) <= 65_535:
         raise UserError(f"CoA port {wanted.coa_port}: a port is between 1 and 65535")
     return values
+
+
+def sites(config: Config) -> tuple[str, ...]:
+    """Those that a router may be of, for who asks; none where there are no sites."""
+    if not config.fleet:
+        return ()
+    keys = tuple(str(site.key) for site in Site.select(Site.key).order_by(Site.key))
+    return keys if reach.get() is not None else (ANY_SITE, *keys)
+
+
+def _site(config: Config, wanted: Wanted, nas: Any) -> dict[str, str | None]:
+    """A new one is of the appliance's own site, where it isn't said and may be."""
+    known = sites(config)
+    if wanted.site is None and (nas is not None or (not known and reach.get() is None)):
+        return {}
+    if not known:
+        raise UserError("there is no site that a router may be of")
+    site = wanted.site if wanted.site is not None else config.site.key if config.site.key in known else known[0]
+    if site not in known:
+        raise UserError(f"site: there is no {site!r}{'; there are: ' if known else ''}{', '.join(known)}")
+    return {"site": None if site == ANY_SITE else site}
 
 
 def _one_of(what: str, value: str | None, known: tuple[str, ...]) -> str | None:

@@ -37,6 +37,7 @@ RECORDED = (
     "tunnel_address",
     "netflow",
     "netflow_from",
+    "site",
 )
 
 
@@ -62,6 +63,7 @@ def listed(ask: Ask) -> Any:
             Nas.require_message_authenticator,
             Nas.netflow,
             Nas.seen_at,
+            Nas.site,
             online.alias("online"),
         ).where(Nas.kind.in_(routers.shown_kinds(ask.config))),
         columns=(
@@ -75,6 +77,7 @@ def listed(ask: Ask) -> Any:
             Column("coa", "Told by"),
             Column("netflow", "Flows", Nas.netflow, show=lambda kept: "kept" if kept else "no"),
             Column("doctor", "Doctor"),
+            *([Column("site", "Site", Nas.site)] if ask.config.fleet else ()),
         ),
         order="name",
         search=lambda text: Nas.name.contains(text) | Nas.address.startswith(text),
@@ -146,7 +149,8 @@ def _router_page(
 
 
 def _choices(ask: Ask) -> dict[str, Any]:
-    return {"kinds": routers.GIVEN_KINDS, "takes": COA, "tunnels": ask.config.tunnel.enabled, "flows": _flows(ask)}
+    forms = {"kinds": routers.GIVEN_KINDS, "takes": COA, "sites": routers.sites(ask.config)}
+    return forms | {"tunnels": ask.config.tunnel.enabled, "flows": _flows(ask)}
 
 
 def _flows(ask: Ask) -> bool:
@@ -163,12 +167,12 @@ def _typed(nas: Any) -> dict[str, str]:
         "netflow": nas.netflow,
     }
     values = {"address": nas.address, "kind": nas.kind, "coa": nas.coa, "coa_port": str(nas.coa_port)}
-    values["netflow_from"] = nas.netflow_from
+    values |= {"netflow_from": nas.netflow_from, "site": nas.site or routers.ANY_SITE}
     return values | {name: "1" for name, is_so in flags.items() if is_so}
 
 
 def new(ask: Ask) -> Any:
-    typed = {"kind": routers.MIKROTIK, "coa": "coa", "message_authenticator": "1"}
+    typed = {"kind": routers.MIKROTIK, "coa": "coa", "message_authenticator": "1", "site": ask.config.site.key}
     return ask.page("router_new.html", typed=typed, error="", **_choices(ask))
 
 
@@ -214,6 +218,7 @@ def _wanted(ask: Ask, form: Mapping[str, str]) -> Wanted:
         message_authenticator="message_authenticator" in form,
         netflow="netflow" in form if _flows(ask) else None,
         netflow_from=form.get("netflow_from"),
+        site=form.get("site") or None,
     )
 
 

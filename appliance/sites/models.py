@@ -1,11 +1,13 @@
 """The appliances that share one database: a site is one of them."""
 
+from typing import Any
+
 import peewee
 
-from appliance.accounts.models import CoreModel
+from appliance.accounts.models import OfASite
 
 
-class Site(CoreModel):
+class Site(OfASite):
     """What an appliance says of itself once a minute, and how it came in. Times are UTC seconds of the database.
 
     `fingerprint` is of the key that its secrets are sealed with, `machine` of the box that bears the site's key.
@@ -35,8 +37,12 @@ class Site(CoreModel):
     snapshot_at = peewee.BigIntegerField(null=True)
     settings = peewee.TextField(default="{}")
 
+    @classmethod
+    def within(cls, keys: frozenset[str]) -> Any:
+        return cls.key.in_(keys)
 
-class SiteSetting(CoreModel):
+
+class SiteSetting(OfASite):
     """A key of the configuration that a site is to have; `value` is JSON, null takes the key out.
 
     `state` is waiting, asked (root has the wish), applied or refused; `answer` says why it was refused.
@@ -53,6 +59,10 @@ class SiteSetting(CoreModel):
 
     class Meta:
         primary_key = peewee.CompositeKey("site", "key")
+
+    @classmethod
+    def within(cls, keys: frozenset[str]) -> Any:
+        return cls.site.in_(keys)
 
 
 MODELS = (Site, SiteSetting)

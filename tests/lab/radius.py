@@ -14,6 +14,7 @@ from appliance.accounts import manage
 from appliance.accounts.database import open_core
 from appliance.accounts.models import Plan
 from appliance.crypto import SecretBox, key_file, load_box, new_secret
+from appliance.island.standing_in import open_core_or_copy
 from appliance.nas import clients, raddb
 from appliance.nas.models import Nas
 from appliance.nas.services import RADIUS
@@ -95,7 +96,7 @@ class RadiusServer:
 
     def start(self, *processes: str) -> None:
         """Starts the named processes, or both, and waits until they answer."""
-        with self.core():
+        with open_core_or_copy(self.config):
             files = raddb.render(self.config, clients.read(self.config, self.box))
         apply.install(self.config, [*apply.settings(self.config, RADIUS), *files])
         for service in RADIUS:

@@ -173,7 +173,7 @@ def test_no_page_is_shown_to_strangers(box: Config, app: Any) -> None:
 
 def test_the_navigation_has_one_entry_a_module_and_its_pages_below(box: Config) -> None:
     def entries(role: str, here: str) -> list[tuple[str, bool, list[str]]]:
-        shown = frame.navigation(frame.sections(box), people.Person("someone", role), here)
+        shown = frame.navigation(frame.sections(box), people.Person("someone", role), here, box)
         return [(entry.title, entry.current, [page.title for page in entry.below if page.current]) for entry in shown]
 
     assert entries("owner", "/accounts/guest") == [

@@ -86,7 +86,8 @@ def field(core: str) -> Field:
 
 
 def change() -> LiveChange:
-    return LiveChange.select().order_by(LiveChange.id.desc()).get()
+    found: LiveChange = LiveChange.select().order_by(LiveChange.id.desc()).get()
+    return found
 
 
 def test_nothing_is_said_while_nothing_differs(field: Field) -> None:
