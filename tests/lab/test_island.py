@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from appliance import db
+from appliance import apply, db
 from appliance.accounts import vouchers
 from appliance.accounts.models import AccountUsage, Session
 from appliance.accounts.pieces import execute
@@ -148,6 +148,7 @@ def test_an_hour_on_its_own_and_back(sites: tuple[Site, Site], database: postgre
     before = database.ask(known, "central")
     assert north.account(packets[part : 2 * part]) == part
     north.line.refuse()
+    apply.prepare(north.server.config, ())
     north.server.kill("accounting")
     north.server.start("accounting")  # which finds only the site's own copy
     assert north.account(packets[2 * part :]) == len(packets) - 2 * part
