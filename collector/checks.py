@@ -7,8 +7,8 @@ from appliance import data_disk
 from appliance.config import Config
 from appliance.doctor.findings import BAD, OK, WARN, Check, Finding
 from appliance.errors import UserError
-from appliance.units import format_duration
-from collector import facts, module, senders
+from appliance.units import format_bytes, format_duration
+from collector import clustered, facts, module, senders
 
 SUBJECT = "flows"
 LATE_S = 300  # a datagram is in a segment a minute or so after it came
@@ -37,7 +37,19 @@ def kept(config: Config) -> Iterator[Finding]:
     storage = facts.storage(config, int(time.time()))
     for line in storage.damaged:
         found.append(Finding(SUBJECT, BAD, f"A file is damaged: {line}.", "Look at the disk: gatehouse disk list."))
+    if config.netflow.store:
+        found += _cluster(config, int(time.time()))
     yield from found or [Finding(SUBJECT, OK, "All that came is kept and can be searched.")]
+
+
+def _cluster(config: Config, now: int) -> Iterator[Finding]:
+    waits = clustered.waiting(config)
+    if clustered.late(waits, now):
+        sentence = f"{waits.rows:,} flows wait for the cluster, {format_bytes(waits.bytes)}B."
+        bound = f"They may wait for {config.netflow.store_wait_days} days: [netflow] store_wait_days, store_wait_gb."
+        found = clustered.said(config)
+        why = found.problem if found is not None else ""
+        yield Finding(SUBJECT, WARN, f"{sentence} {why}".strip(), bound, ("gatehouse flows storage",))
 
 
 CHECKS = (Check("flows of routers", routers, core=True), Check("flows", kept))

@@ -12,7 +12,7 @@ from appliance.config import Config
 from appliance.errors import UserError
 from appliance.tables import show
 from appliance.units import format_bytes, parse_duration
-from collector import accounts, certifying, facts, holding, whose
+from collector import accounts, certifying, clustered, facts, holding, whose
 from collector.asker import asker
 from collector.periods import Period, period
 from collector.store import retention, rollups
@@ -20,6 +20,7 @@ from collector.store.models import Range
 from collector.sums import BY, Sums
 
 ACCOUNT = "account"
+_FOLLOW_S = 2
 
 
 def add_parsers(verbs: Any) -> None:
@@ -35,6 +36,10 @@ def add_parsers(verbs: Any) -> None:
     words.set_defaults(run=_exporters)
     words = verbs.add_parser("storage", help="what flows take on the data disk, and how long it lasts")
     words.set_defaults(run=_storage)
+    words = verbs.add_parser("load", help="into the cluster: what was kept before there was one")
+    period_words(words, "3650d ago")
+    words.add_argument("--no-wait", action="store_true", help="it goes on by itself")
+    words.set_defaults(run=_load)
     _hold_words(verbs.add_parser("hold", help="keep a period whatever retention says, as a court may ask"))
     words = verbs.add_parser("redecode", help="read the datagrams of a period again, as far as they are still there")
     period_words(words, "1h ago")
@@ -71,7 +76,7 @@ def _stats(args: argparse.Namespace, config: Config) -> str:
     asked = span(args, config)
     with facts.catalog(config) as catalog:
         sums = Sums(catalog, asked)
-        rows = list(_over_time(sums, args, config) if args.step else _totals(sums, args, asked))
+        rows = list(_over_time(sums, args, config) if args.step else _totals(sums, args, asked, whose.site_of(config)))
         lines = certifying.lines(sums.certificate(), config.site.timezone, sums.exporters)
     if args.json:
         print(*map(json.dumps, rows), sep="\n")
@@ -82,9 +87,9 @@ def _stats(args: argparse.Namespace, config: Config) -> str:
     return "\n".join([table, "", *lines])
 
 
-def _totals(sums: Sums, args: argparse.Namespace, asked: Period) -> Iterator[dict[str, Any]]:
+def _totals(sums: Sums, args: argparse.Namespace, asked: Period, site: str) -> Iterator[dict[str, Any]]:
     if args.by == ACCOUNT:
-        used = accounts.by_account(sums.top("client", limit=accounts.CLIENTS_ASKED), asked)
+        used = accounts.by_account(sums.top("client", limit=accounts.CLIENTS_ASKED), asked, site)
         for one in sorted(used, key=lambda one: -one.bytes)[: args.limit]:
             yield {ACCOUNT: one.name, "flows": one.flows, "packets": one.packets, "bytes": one.bytes}
         return
@@ -131,7 +136,49 @@ def _storage(args: argparse.Namespace, config: Config) -> str:
     if segments:
         begun = min(segment.received_from_ms for segment in segments) / 1000
         lines.append(f"since {datetime.fromtimestamp(begun, config.site.timezone):%Y-%m-%d %H:%M}")
-    return "\n".join([*lines, *found.lines(), f"{holds} periods are held" if holds else "nothing is held"])
+    lines += [*found.lines(), f"{holds} periods are held" if holds else "nothing is held"]
+    return "\n".join([*lines, *(_cluster(config) if config.netflow.store else ())])
+
+
+def _cluster(config: Config) -> Iterator[str]:
+    said = clustered.said(config)
+    yield from clustered.lines(config)
+    for host, trouble in said.hosts.items() if said else ():
+        yield f"cluster: {trouble}" if trouble else f"cluster: {host} answers"
+    yield from (line for line in clustered.problems(config, int(time.time())) if not said or line not in said.hosts)
+
+
+def _load(args: argparse.Namespace, config: Config) -> str:
+    """Another process does it; here is only waited for it."""
+    if not config.netflow.store:
+        raise UserError("no cluster keeps flows: [netflow] store is empty")
+    asked = span(args, config)
+    flows = holding.load(config, asked.since_ms, asked.until_ms, asker())
+    left = clustered.waiting(config).asked
+    if args.no_wait or not left:
+        return (
+            f"{flows:,} flows of the history will be loaded"
+            if flows
+            else "all of that time is in the cluster, or waits for it"
+        )
+    return _followed(config, left)
+
+
+def _followed(config: Config, left: int) -> str:
+    whole, told = left, ""
+    try:
+        while left:
+            said = clustered.said(config)
+            problem = f"; {said.problem}" if said and said.problem else ""
+            if (line := f"{whole - left:,} of {whole:,} files are in the cluster{problem}") != told:
+                print(line, file=sys.stderr, flush=True)
+                told = line
+            time.sleep(_FOLLOW_S)
+            left = clustered.waiting(config).asked
+            whole = max(whole, left)
+    except KeyboardInterrupt:
+        return f"{left:,} files are left; they are loaded all the same: gatehouse flows storage says how far it is"
+    return f"{whole:,} files are in the cluster"
 
 
 def _hold(args: argparse.Namespace, config: Config) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from appliance.api.metrics import Metric, Sample, single
 from appliance.config import Config
 from appliance.errors import Unavailable
-from collector import facts
+from collector import clustered, facts
 
 
 class Collector:
@@ -29,6 +29,8 @@ class Collector:
         last = [Sample(name, one.last_ms / 1000) for name, one in zip(names, heard, strict=True)]
         yield Metric("flow_exporter_heard_timestamp_seconds", "gauge", "When each was last heard.", last)
         yield from _stored(flow)
+        if self._config.netflow.store:
+            yield from _clustered(self._config)
 
 
 def _stored(flow: facts.Flow) -> Iterator[Metric]:
@@ -42,3 +44,15 @@ def _stored(flow: facts.Flow) -> Iterator[Metric]:
     yield Metric("flow_lost_flows", "gauge", "Flows of the last day that were lost, by cause.", lost)
     dropped = [Sample({"cause": cause}, count) for cause, count in sorted(flow.dropped.items())]
     yield Metric("flow_dropped_datagrams", "gauge", "Datagrams of the last day that nobody could take in.", dropped)
+
+
+def _clustered(config: Config) -> Iterator[Metric]:
+    waits, said = clustered.waiting(config), clustered.said(config)
+    yield single("flow_cluster_waiting_flows", "gauge", "Flows that aren't in the cluster yet.", waits.rows)
+    yield single("flow_cluster_waiting_bytes", "gauge", "What their files take.", waits.bytes)
+    until = (waits.loaded_until_ms or 0) / 1000
+    yield single("flow_cluster_loaded_timestamp_seconds", "gauge", "When the newest flow in it came.", until)
+    if said is not None:
+        up = [Sample({"host": host}, int(not trouble)) for host, trouble in said.hosts.items()]
+        yield Metric("flow_cluster_host_up", "gauge", "1 where a host of the cluster answers.", up)
+        yield single("flow_cluster_shards_missing", "gauge", "Shards of which no host answers.", len(said.missing))

@@ -11,7 +11,7 @@ from appliance.core import LOOPBACK
 from appliance.nas.models import GATEWAY, Nas
 from appliance.service import Attention, Directory, File, Group, Module, Service, Setting, Tile, is_enabled, python
 from appliance.units import format_bytes
-from collector import exporters, finding, places
+from collector import clustered, exporters, finding, places
 from collector.exporters import Exporter
 
 USER = "gatehouse-collector"
@@ -41,6 +41,18 @@ FLOWS = Service(
     writes=lambda config: [config.paths.state / places.STATE, config.paths.run / places.RUN],
     umask=0o027,
     disk=True,
+)
+LOADER = Service(
+    name="flows-loader",
+    description="loads flows into the cluster",
+    user=USER,
+    after=("flows",),
+    command=lambda config: ["/usr/bin/nice", "--adjustment=10", *python("collector.loader")],
+    reads=("paths", "netflow", "site"),
+    writes=lambda config: [config.paths.state / places.STATE, config.paths.run / places.RUN],
+    umask=0o027,
+    disk=True,
+    wanted=lambda config: bool(config.netflow.store),
 )
 EXPORTER = Service(
     name="exporter",
@@ -119,6 +131,8 @@ def problems(config: Config) -> Iterator[str]:
         yield "the collector of flows doesn't say how it is"
     elif said["problem"]:
         yield f"flows: {said['problem']}"
+    if config.netflow.store:
+        yield from (f"flows: {line}" for line in clustered.problems(config, int(time.time())))
 
 
 def lines(config: Config) -> Iterable[str]:
@@ -131,6 +145,8 @@ def lines(config: Config) -> Iterable[str]:
     if dropped := {cause: count for cause, count in said["dropped"].items() if count}:
         words = ", ".join(f"{count} ({cause})" for cause, count in sorted(dropped.items()))
         yield f"flows: datagrams lost since the collector was started: {words}"
+    if config.netflow.store:
+        yield from (f"flows: {line}" for line in clustered.lines(config))
 
 
 def attention(config: Config, now: int) -> Iterator[Attention]:
@@ -164,7 +180,7 @@ NETFLOW = Module(
     title="NetFlow",
     summary="Keeps the header of every flow that routers send, finds and counts them",
     chapter="netflow.md",
-    services=(COLLECTOR, FLOWS, EXPORTER),
+    services=(COLLECTOR, FLOWS, LOADER, EXPORTER),
     directories=(
         Directory("state", places.STATE, USER, USER, 0o750),
         Directory("run", places.RUN, USER, USER, 0o2750),

@@ -8,7 +8,7 @@ from appliance.accounts.models import core_db
 from appliance.admin import audit
 from appliance.admin.frame import Ask, Page
 from appliance.errors import UserError
-from collector import facts, holding, web_parts
+from collector import clustered, facts, holding, web_parts
 from collector.facts import Storage
 from collector.periods import period
 
@@ -31,6 +31,7 @@ def _shown(ask: Ask, typed: dict[str, str], error: str) -> Any:
         kept=kept,
         trouble=trouble,
         disk=_disk(ask),
+        cluster=_cluster(ask, kept) if ask.config.netflow.store else None,
         holds=held,
         forecast=forecast(ask.config, kept) if kept else (),
         typed=typed,
@@ -48,6 +49,16 @@ def _disk(ask: Ask) -> str:
     except UserError as error:
         return str(error)
     return ""
+
+
+def _cluster(ask: Ask, kept: Storage | None) -> dict[str, Any]:
+    """What is in it and what waits, and how each of its hosts is."""
+    said = clustered.said(ask.config)
+    return {
+        "lines": list(clustered.lines(ask.config)) if kept else [],
+        "problems": list(clustered.problems(ask.config, ask.now)),
+        "hosts": said.hosts if said else {},
+    }
 
 
 def forecast(config: Any, kept: Storage) -> list[str]:

@@ -6,6 +6,8 @@ the month's end, verifying; and telling somebody. Each of these may be done agai
 
 import contextlib
 import logging
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -14,11 +16,12 @@ from dataclasses import dataclass
 import peewee
 
 from appliance import mail, process
+from appliance.accounts import leases
 from appliance.accounts.database import bind_core
 from appliance.accounts.models import core_db
 from appliance.config import Config
 from appliance.crypto import SecretBox, load_box
-from appliance.dealers import desk, earning, invoice_mail, ledger, month_end, notes, overview, selling
+from appliance.dealers import desk, earning, invoice_mail, ledger, ledger_db, month_end, notes, overview, selling
 from appliance.dealers.models import Dealer
 from appliance.dealers.models import ledger_db as database
 from appliance.errors import UserError
@@ -103,6 +106,26 @@ def tell(config: Config, box: SecretBox, now: int) -> None:
         notes.change(config, told=lines)
 
 
+class Lead:
+    """Of several appliances on one database one does the work: it could be done twice, but would be told twice."""
+
+    def __init__(self, config: Config) -> None:
+        self._alone = not ledger_db.is_in_server(config)
+        self._holder = f"{socket.gethostname()} {os.getpid()}"
+        self._failed = ""
+
+    def is_ours(self, now: int) -> bool:
+        try:
+            ours = self._alone or leases.hold("dealers", self._holder, now)
+        except peewee.PeeweeException as error:
+            if str(error) != self._failed:  # what lasts is told once
+                log.warning("the database can't be asked: %s", error)
+            self._failed = str(error)
+            return False
+        self._failed = ""
+        return ours
+
+
 def tick(todo: list[Job], now: int) -> None:
     for job in todo:
         if time.monotonic() < job.next_at_s:
@@ -137,8 +160,10 @@ def serve(config: Config, over: threading.Event) -> None:
     todo = jobs(config, box, sender)
     with contextlib.closing(core_db), desk.opened(config):
         core_db.connect()
+        lead = Lead(config)
         while not over.wait(TICK_S):
-            tick(todo, int(time.time()))
+            if lead.is_ours(now := int(time.time())):
+                tick(todo, now)
     sender.close()
     database.close()
 

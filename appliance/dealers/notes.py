@@ -1,17 +1,14 @@
-"""What the keeper has found, for pages and commands: a small file beside the ledger, of nobody's making but its own."""
+"""What the keeper has found, for pages and commands of all nodes: a row of the ledger, which only it writes."""
 
-import grp
 import json
-import os
-import pwd
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from appliance.config import Config
-from appliance.dealers import ledger_db
-from appliance.files import written
+from appliance.dealers import desk
+from appliance.dealers.ledger_db import ledger_sql
 
-FILE = "keeper.json"
+_NAME = "keeper"
 
 
 @dataclass(frozen=True)
@@ -31,19 +28,21 @@ class Notes:
 
 
 def read(config: Config) -> Notes:
+    with desk.opened(config):
+        row = ledger_sql("SELECT value FROM note WHERE name = ?", (_NAME,)).fetchone()
     try:
-        found = json.loads((config.paths.state / ledger_db.STATE / FILE).read_bytes())
+        found = json.loads(row[0]) if row else {}
         lists: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in found.items()
         }
         return Notes(**lists)
-    except (OSError, ValueError, TypeError, AttributeError):  # none yet, or another version's
+    except (ValueError, TypeError, AttributeError):  # another version's
         return Notes()
 
 
 def change(config: Config, **values: Any) -> Notes:
     noted = replace(read(config), **values)
-    owner, group = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
-    with written(config.paths.state / ledger_db.STATE / FILE, 0o640, owner, group) as file:
-        file.write(json.dumps(asdict(noted)).encode())
+    text = "INSERT INTO note (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+    with desk.opened(config):
+        ledger_sql(text, (_NAME, json.dumps(asdict(noted))))
     return noted

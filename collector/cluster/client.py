@@ -16,8 +16,8 @@ CONNECT_S, PROBE_S, ANSWER_S = 3, 5, 60
 DATABASE_MISSING = 81  # ClickHouse's error code UNKNOWN_DATABASE
 _MOST_WORDS = 300
 # The library raises whatever its parser stumbles over where an answer is cut or isn't ClickHouse's at all.
-_BROKEN = (errors.Error, OSError, EOFError, ValueError, LookupError, TypeError, ArithmeticError, struct.error)
-_BROKEN += (MemoryError, AttributeError)  # type: ignore[assignment]
+BROKEN = (errors.Error, OSError, EOFError, ValueError, LookupError, TypeError, ArithmeticError, struct.error)
+BROKEN += (MemoryError, AttributeError)  # type: ignore[assignment]
 
 logging.getLogger("clickhouse_driver").setLevel(logging.CRITICAL)  # it logs passwords' refusals with traces
 
@@ -48,6 +48,11 @@ class Host:
         }
         self._database = store.database
         self._client: Client | None = None
+        self._writer: Client | None = None
+
+    def options(self, **settings: Any) -> dict[str, Any]:
+        """Of a connection of its own."""
+        return {**self._options, "database": self._database, "settings": {**self._options["settings"], **settings}}
 
     def rows(
         self, sql: str, external: Sequence[Mapping[str, Any]] = (), settings: Mapping[str, Any] | None = None
@@ -59,7 +64,9 @@ class Host:
     def probe(self, sql: str) -> list[tuple[Any, ...]]:
         """The rows of a small question, for which nobody waits long."""
         with closing(Host.__new__(Host)) as other:
-            vars(other).update(vars(self), _client=None, _options=self._options | {"send_receive_timeout": PROBE_S})
+            vars(other).update(
+                vars(self), _client=None, _writer=None, _options=self._options | {"send_receive_timeout": PROBE_S}
+            )
             return other.rows(sql)
 
     def columns(
@@ -79,20 +86,29 @@ class Host:
             options = {"external_tables": list(external), "settings": dict(settings or {})}
             yield from self._opened().execute_iter(sql, **options)
             ended = True
-        except _BROKEN as error:
-            raise self._told(error) from None
+        except BROKEN as error:
+            raise self.told(error) from None
         finally:
             if not ended:
                 self.close()
 
     def insert(self, table: str, columns: Mapping[str, Sequence[Any]]) -> None:
-        """One block, there as a whole or not at all when it returns. Away: nobody knows."""
-        self._run(f"INSERT INTO {table} ({', '.join(columns)}) VALUES", list(columns.values()), columnar=True)
+        """One block of arrays or lists, there as a whole or not at all when it returns. Away: nobody knows."""
+        from collector.cluster import native  # numpy comes with it
+
+        try:
+            if self._writer is None:
+                self._writer = native.client(**self.options())
+            native.insert(self._writer, table, columns)
+        except BROKEN as error:
+            self.close()
+            raise self.told(error) from None
 
     def close(self) -> None:
-        if self._client is not None:
-            self._client.disconnect()
-            self._client = None
+        for client in (self._client, self._writer):
+            if client is not None:
+                client.disconnect()
+        self._client = self._writer = None
 
     def _opened(self) -> Client:
         if self._client is None:
@@ -102,11 +118,11 @@ class Host:
     def _run(self, *what: Any, **options: Any) -> Any:
         try:
             return self._opened().execute(*what, **options)
-        except _BROKEN as error:
+        except BROKEN as error:
             self.close()
-            raise self._told(error) from None
+            raise self.told(error) from None
 
-    def _told(self, error: BaseException) -> Away | Refused:
+    def told(self, error: BaseException) -> Away | Refused:
         if isinstance(error, errors.ServerException):
             words = " ".join(str(error.message).partition("Stack trace:")[0].split())
             words = words.removeprefix("DB::Exception: ").removeprefix("DB::NetException: ")

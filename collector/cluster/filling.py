@@ -77,8 +77,13 @@ class Filler:
 
     def _anywhere(self, sha256: str) -> list[tuple[int, int]]:
         """Loads of it that count, and their shards: somebody else may have been here."""
-        found = [loading.found(host, self._site, sha256) for host in self._shards.values()]
+        found = [self._found(number, sha256) for number in self._shards]
         return [one for one in found if one is not None]
+
+    def _found(self, number: int, sha256: str) -> tuple[int, int] | None:
+        """Decoding anew may give the very same segment: its load of that time doesn't count any more."""
+        replaced = [one.load for one in loads.replaced(self._catalog) if one.sha256 == sha256]
+        return loading.found(self._shards[number], self._site, sha256, replaced)
 
     def _copy(self, line: Mapping[str, object], home: int) -> None:
         """The other shards know what they haven't got, so that they can say it when its own is away."""
@@ -93,7 +98,7 @@ class Filler:
         for one in loads.begun(self._catalog):
             if one.shard not in self._shards:
                 continue
-            there = loading.found(self._shards[one.shard], self._site, one.sha256)
+            there = self._found(one.shard, one.sha256)
             if there is not None:
                 loads.end(self._catalog, one.segment, *there)
             elif self._is_settled(one, now_ms):

@@ -12,6 +12,7 @@ from collector.flows import COLUMNS
 
 TABLES = ("flows", "ends", "totals", "loads", "exporters", "replaced", "keeping")
 ENDS = ("src", "dst", "nat_src", "nat_dst")  # by the number that `end` has
+FSYNC_SINCE = (21, 1)  # before that a server that loses power loses what came in the last seconds
 CODECS_SINCE = (19, 17)  # ClickHouse's release with codecs; LowCardinality is sound by then, too
 
 _TYPES = {"u1": "UInt8", "u2": "UInt16", "u4": "UInt32", "u8": "UInt64", "i8": "Int64"}
@@ -26,7 +27,7 @@ FLOW_TYPES = {column.name: _TYPES[column.dtype.lstrip("<")] for column in COLUMN
 _BY_TABLE: dict[str, tuple[tuple[str, str], ...]] = {
     # FLOW's columns as the router told them, and the client as the segment has it (collector/store/packing.py)
     "flows": (*_LOAD, ("client_hi", "UInt64"), ("client_lo", "UInt64"), ("twin", "UInt8"), *FLOW_TYPES.items()),
-    # a row for each end of a flow that has an address, but the client's own
+    # a row for each end of a flow that has an address, but the client's own, and those that NAT left as they were
     "ends": (
         *_LOAD,
         *(("end", "UInt8"), ("end_hi", "UInt64"), ("end_lo", "UInt64"), ("end_port", "UInt16")),
@@ -72,13 +73,19 @@ def columns(table: str) -> tuple[str, ...]:
     return tuple(name for name, _ in _BY_TABLE[table])
 
 
+def types(table: str) -> tuple[tuple[str, str], ...]:
+    """With their names, as every version has them."""
+    return _BY_TABLE[table]
+
+
 def statements(version: tuple[int, int], database: str, cluster: str, shard: int) -> Iterator[str]:
     """What makes them on one shard, where they aren't there. Without a cluster's name it is the only server."""
     for table in TABLES:
         partition, order = _PLACES[table]
         defined = ", ".join(_column(*column, version) for column in _BY_TABLE[table])
         by = f" PARTITION BY {partition}" if partition != "tuple()" else ""
-        yield f"CREATE TABLE IF NOT EXISTS {table} ({defined}) ENGINE = MergeTree(){by} ORDER BY ({order})"
+        durable = " SETTINGS fsync_after_insert = 1, fsync_part_directory = 1" if version >= FSYNC_SINCE else ""
+        yield f"CREATE TABLE IF NOT EXISTS {table} ({defined}) ENGINE = MergeTree(){by} ORDER BY ({order}){durable}"
         engine = f"Distributed({cluster}, {database}, {table})" if cluster else f"Merge({database}, '^{table}$')"
         plain = ", ".join(f"{name} {_plain(name, kind, version)}" for name, kind in _BY_TABLE[table])
         yield f"CREATE TABLE IF NOT EXISTS {table}_all ({plain}) ENGINE = {engine}"
@@ -110,4 +117,10 @@ def _ends() -> str:
     return (
         f"SELECT {chosen} FROM flows ARRAY JOIN {joined}"  # noqa: S608
         " WHERE (end_hi != 0 OR end_lo != 0) AND NOT (end_hi = client_hi AND end_lo = client_lo)"
+        + "".join(
+            f" AND NOT (end = {number:d}"
+            + "".join(f" AND nat_{end}_{part} = {end}_{part}" for part in ("hi", "lo", "port"))
+            + ")"
+            for number, end in ((2, "src"), (3, "dst"))
+        )
     )

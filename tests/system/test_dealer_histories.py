@@ -14,12 +14,14 @@ from hypothesis import given, settings
 from appliance.errors import UserError
 from tests.unit import dealer_history
 from tests.unit import test_dealer_history as unit
+from tests.unit.conftest import books_of_module, postgresql_server, template_url
 from tests.unit.dealer_box import opened
 from tests.unit.dealer_money import conf_in, memory
 
 pytestmark = pytest.mark.system
 
 shop = unit.shop
+fixtures = (books_of_module, postgresql_server, template_url)  # so that shop finds them
 PROCESSES, STEPS, ROUNDS = 4, 150, 10
 
 
@@ -29,6 +31,7 @@ def folder() -> Iterator[Path]:
         yield found
 
 
+@pytest.mark.parametrize("books_of_module", ["sqlite"], indirect=True)  # tests/unit has some on the other engine
 @settings(unit.QUICKLY, max_examples=300)
 @given(history=unit.HISTORIES)
 def test_any_history_adds_up(shop: Path, folder: Path, history: list[Any]) -> None:

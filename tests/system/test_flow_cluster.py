@@ -7,20 +7,24 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from appliance import config as configuration
+from appliance.errors import UserError
+from collector import clustered, places
 from collector.cluster import client, loading
 from collector.cluster.client import Away, Cluster, Host
 from collector.cluster.filling import SETTLED_MS, Filler
 from collector.cluster.tidying import tidy
 from collector.store import duck, loads, segments
 from collector.store.catalog import Catalog
-from collector.store.models import BEGUN, CATALOG, LOADED, SEGMENTS, SegmentFile
+from collector.store.models import ASKED, BEGUN, CATALOG, HISTORY, LOADED, SEGMENTS, SegmentFile
+from collector.store.retention import DAY_MS
 from tests.flows import mix
 from tests.system import clickhouse
 from tests.system.clickhouse import Servers
@@ -76,7 +80,7 @@ class boxes(ExitStack):
         self._servers, self._folder = servers, folder
 
     def __enter__(self) -> Box:  # type: ignore[override]
-        (self._folder / SEGMENTS).mkdir()
+        (self._folder / SEGMENTS).mkdir(exist_ok=True)
         text = f'[netflow]\nstore = "{self._servers.url}"\nstore_password_file = "{self._servers.password_file}"\n'
         cluster = self.enter_context(client.opened(configuration.parse(text), answer_s=10))
         catalog = self.enter_context(Catalog(self._folder / CATALOG, write=True))
@@ -229,6 +233,39 @@ def test_a_shard_that_freezes_may_still_do_what_it_was_sent(box: Box, servers: S
     assert box.counted("SELECT count() FROM flows_all") == [(100,)]
 
 
+def test_by_tls_only_a_server_that_is_known_gets_the_password(box: Box, servers: Servers, tmp_path: Path) -> None:
+    box.filler.meet()
+    (one, other), file = servers.shards, servers.password_file
+
+    def seen(ca: Path | None) -> Cluster:
+        url = f"clickhouse://{clickhouse.USER}@127.0.0.1:{one.secure_port}/{clickhouse.DATABASE}?secure=1"
+        text = f'[netflow]\nstore = "{url}{f"&ca={ca}" if ca else ""}"\nstore_password_file = "{file}"\n'
+        return client.opened(configuration.parse(text), 10)
+
+    with seen(one.folder / "tls.crt") as cluster:
+        assert list(cluster.shards()) == [1]
+        cluster.hosts[0].insert("exporters", {"site": ["x"], "exporter": [1], "address": ["192.0.2.1"]})
+    for ca in (other.folder / "tls.crt", None):
+        with seen(ca) as cluster:
+            assert cluster.shards() == {}
+            assert "certificate verify failed" in cluster.trouble[f"127.0.0.1:{one.secure_port}"]
+
+
+def test_a_wrong_password_is_one_line(box: Box, servers: Servers, tmp_path: Path) -> None:
+    box.filler.meet()
+    file = tmp_path / "password"
+    file.write_text("wrong")
+    text = f'[netflow]\nstore = "{servers.url}"\nstore_password_file = "{file}"\n'
+    with client.opened(configuration.parse(text), 10) as cluster:
+        assert cluster.shards() == {}
+        (said, _) = cluster.trouble.values()
+        assert "password" in said.lower()
+        assert "wrong" not in said.lower().replace("wrong password", "")
+    file.unlink()
+    with pytest.raises(UserError, match="store_password_file"):
+        client.opened(configuration.parse(text), 10)
+
+
 def test_hostile_answers_are_one_line(tmp_path: Path) -> None:
     """Cut at any byte, or anything else at all, as from a port of another program."""
     said = [b"", b"\x00", b"\x00\x0aClickHouse\x12", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x02" + b"\xff" * 60]
@@ -272,3 +309,114 @@ def eventually(so: Callable[[], bool], what: str) -> None:
     while not so():
         assert time.monotonic() < until, what
         time.sleep(0.1)
+
+
+def test_the_process_loads_what_comes_and_bears_that_the_cluster_goes(servers: Servers, tmp_path: Path) -> None:
+    """With its status, history that is asked for, a broken file, and days that nobody keeps."""
+    folder = tmp_path / "data" / places.DISK
+    for path in (folder / SEGMENTS, tmp_path / "run" / places.RUN, tmp_path / "state"):
+        path.mkdir(parents=True)
+    with boxes(servers, folder) as box:
+        lines = f'[paths]\ndata = "{tmp_path}/data"\nrun = "{tmp_path}/run"\nstate = "{tmp_path}/state"\n'
+        file = tmp_path / "gatehouse.toml"
+        file.write_text(f'[site]\nkey = "{SITE}"\n{lines}{box.text}')
+        config = configuration.load(file)
+        now_ms = int(time.time() * 1000)
+        old = box.add(*(mix.flows(200, seed, now_ms - 7_200_000) for seed in (1, 2)))
+
+        def states() -> list[int]:
+            return sorted(segment.state for segment in box.catalog.segments())
+
+        with loading_by(file) as log:
+            eventually(lambda: states() == [HISTORY, HISTORY], log)
+            box.add(mix.flows(300, 3, now_ms - 3_600_000))
+            eventually(lambda: states() == [LOADED, HISTORY, HISTORY], log)
+            eventually(lambda: list(clustered.problems(config, int(time.time()))) == [], log)
+            for shard in servers.shards:
+                shard.kill()
+            try:
+                box.add(mix.flows(400, 4, now_ms - 1_800_000))
+                eventually(lambda: "doesn't take flows" in " ".join(clustered.problems(config, int(time.time()))), log)
+                assert states() == [0, LOADED, HISTORY, HISTORY]
+            finally:
+                for shard in servers.shards:
+                    shard.start()
+            eventually(lambda: states() == [LOADED, LOADED, HISTORY, HISTORY], log)
+            spoiled = folder / SEGMENTS / old[0].path
+            spoiled.write_bytes(spoiled.read_bytes()[:-9] + bytes(9))
+            assert loads.ask(box.catalog, 0, 2**45) == 400
+            eventually(lambda: states() == [LOADED, LOADED, LOADED, ASKED], log)
+            assert [s.path for s in box.catalog.segments() if s.damaged] == [old[0].path]
+        box.filler.meet()
+        assert box.counted("SELECT count() FROM flows_all") == [(900,)]
+
+
+def test_a_day_goes_as_a_whole_when_no_site_keeps_it(box: Box) -> None:
+    now_ms = int(time.time() * 1000)
+    old = mix.flows(100, 1, now_ms - 30 * DAY_MS)
+    (segment, _) = box.add(old, mix.flows(50, 2, now_ms - 2 * DAY_MS))
+    box.fill()
+    shards, at_ms = box.filler.meet(), segment.received_from_ms
+    for host in shards.values():
+        row: dict[str, list[Any]] = {
+            "site": ["south"],
+            "at": [datetime.now(UTC)],
+            "keep_days": [90],
+            "since_ms": [[]],
+            "until_ms": [[]],
+        }
+        host.insert("keeping", row)
+    tidy(box.catalog, shards, SITE, 10, now_ms)
+    assert box.counted("SELECT count() FROM flows_all") == [(150,)]
+    for host in shards.values():
+        host.insert("keeping", row | {"at": [datetime.now(UTC) + timedelta(seconds=5)], "keep_days": [9]})
+    box.catalog.run("INSERT INTO hold VALUES (9, ?, ?, 'a case', 'ann', 0, NULL, NULL)", at_ms, at_ms + 1)
+    tidy(box.catalog, shards, SITE, 10, now_ms)
+    assert box.counted("SELECT count() FROM flows_all") == [(150,)]
+    box.catalog.run("UPDATE hold SET released_ms = 1")
+    tidy(box.catalog, shards, SITE, 10, now_ms + 10_000)
+    for table, left in (("flows_all", 50), ("ends_all", 50), ("loads_all", 2)):
+        (found,) = box.cluster.hosts[0].rows(f"SELECT count(), countIf(day < today() - 15) FROM {table}")
+        assert found[0] >= left
+        assert found[1] == 0, table
+
+
+def test_what_is_decoded_anew_counts_instead_even_if_it_is_the_same(box: Box) -> None:
+    flows = mix.flows(100)
+    (old,) = box.add(flows)
+    box.fill()
+    with box.catalog.transaction():
+        loads.replace(box.catalog, 0, 0, [old])
+        box.catalog.remove([old], NOW_MS)
+    (new,) = box.add(flows)
+    assert new.sha256 == old.sha256
+    box.fill()
+    tidy(box.catalog, box.filler.meet(), SITE, 10**4, NOW_MS)
+    for host in box.cluster.hosts:
+        assert host.rows("SELECT count() FROM replaced") == [(1,)]
+        counts = "SELECT count(), uniqExact(load) FROM flows_all WHERE load GLOBAL NOT IN (SELECT load FROM replaced)"
+        assert host.rows(counts) == [(100, 1)]
+    assert loads.replaced(box.catalog) == []
+
+
+PROCESS = """
+import sys
+from appliance import data_disk, process
+from collector import loader
+data_disk.mounted = lambda path: data_disk.Mounted("7:0", "x", False, 10**10, 10**10)
+loader.TICK_S, loader.FIRST_S, loader.LONGEST_S = 0.1, 0.1, 0.5
+process.run("loader", "", loader.serve)
+"""
+
+
+@contextmanager
+def loading_by(file: Path) -> Iterator[str]:
+    """A process, on a data disk that is a folder; yields what its log is called."""
+    log = file.with_name("log")
+    with log.open("wb") as out:
+        running = subprocess.Popen([sys.executable, "-c", PROCESS, "--config", file], stdout=out, stderr=out)
+    try:
+        yield str(log)
+    finally:
+        running.terminate()
+        assert running.wait(60) == 0, log.read_text()

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_plus
@@ -20,7 +21,7 @@ from appliance.admin.models import Audit
 from appliance.config import Config
 from appliance.errors import Unavailable, UserError
 from appliance.nas.models import Nas
-from collector import checks, facts, noted, web_parts, worker
+from collector import checks, facts, noted, places, web_parts, worker
 from collector.decoding.batch import WRONG_ORDER
 from collector.module import NETFLOW
 from collector.noted import Noted
@@ -262,6 +263,23 @@ def test_a_router_is_switched_on_by_the_page(full: Config, operator: Browser, re
     assert operator.post("/flows/exporters/shed/switch", {"on": "no"}).status == 303
     with core_db.connection_context():
         assert not Nas.get(Nas.name == "shed").netflow
+
+
+def test_storage_says_how_the_cluster_is(full: Config) -> None:
+    store = replace(full.netflow, store="clickhouse://box@ch1,ch2/flows?cluster=hotspots")
+    of = replace(full, netflow=store)
+    reader = browser(frame.Frame(of, lambda: NOW).app(), "reader")
+    shown = reader.get("/flows/storage").body
+    assert "the process that loads flows into the cluster doesn" in shown
+    assert "5,000 flows wait for the cluster" in shown
+    said = {"at_ms": NOW * 1000, "problem": "", "hosts": {"ch1:9000": "", "ch2:9000": "<b>"}, "missing": [2]}
+    (of.paths.run / places.RUN).mkdir(parents=True, exist_ok=True)
+    (of.paths.run / places.CLUSTER).write_text(json.dumps(said | {"shards": 2}))
+    shown = reader.get("/flows/storage").body
+    assert "<td>ch1:9000</td><td>answers</td>" in shown
+    assert "<td>ch2:9000</td><td>&lt;b&gt;</td>" in shown
+    assert "of shard 2 no host" in shown
+    assert "in the cluster for 180." in shown
 
 
 def test_storage_with_a_forecast(full: Config, reader: Browser) -> None:

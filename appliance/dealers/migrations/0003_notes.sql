@@ -1,0 +1,4 @@
+CREATE TABLE note (
+    name TEXT NOT NULL PRIMARY KEY,
+    value TEXT NOT NULL
+);
