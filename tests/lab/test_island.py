@@ -13,7 +13,6 @@ import pytest
 from appliance import apply, db
 from appliance.accounts import vouchers
 from appliance.accounts.models import AccountUsage, Session
-from appliance.accounts.pieces import execute
 from appliance.island import places, queue, snapshot
 from appliance.island.keeper import Keeper, deliver
 from appliance.island.models import IslandConflict
@@ -98,8 +97,6 @@ def _fill(server: RadiusServer) -> None:
         server.account(plan, plan, "s3cret")
     with server.core():
         vouchers.make(vouchers.Order("paper", "home", 3), server.box)
-        for key in ("north", "south"):
-            execute("INSERT INTO site (key, created_at, changed_at) VALUES (?, 1, 1) ON CONFLICT DO NOTHING", key)
         Nas.create(name="southern", address=SOUTHERN, secret=server.box.seal(server.secret))
         for name, key in (("router", "north"), ("southern", "south")):
             Nas.update(site=key).where(Nas.name == name).execute()
