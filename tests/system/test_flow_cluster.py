@@ -82,7 +82,7 @@ class boxes(ExitStack):
     def __enter__(self) -> Box:  # type: ignore[override]
         (self._folder / SEGMENTS).mkdir(exist_ok=True)
         text = f'[netflow]\nstore = "{self._servers.url}"\nstore_password_file = "{self._servers.password_file}"\n'
-        cluster = self.enter_context(client.opened(configuration.parse(text), answer_s=10))
+        cluster = self.enter_context(client.opened(configuration.parse(text), answer_s=6))
         catalog = self.enter_context(Catalog(self._folder / CATALOG, write=True))
         for host in cluster.hosts:
             host.create_database()
