@@ -156,8 +156,7 @@ def settle(box: Box) -> None:
             pass
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize(("step", "when"), [(1, "before"), *((step, "after") for step in range(1, 7))])
 def test_killed_at_any_step_each_flow_counts_once(box: Box, step: int, when: str) -> None:
     """begin, flows, totals, the line, the catalogue, the other shard's copy"""
     parts = [mix.flows(400, seed=step), mix.flows(300, seed=step + 10)]
