@@ -90,16 +90,19 @@ def left_out(config: Config) -> list[str]:
     """Lines on what isn't in the backup though the configuration names it."""
     lines = []
     if db.sqlite_path(config.database_url) is None:
-        lines.append("the database is PostgreSQL's and isn't in it: back it up with pg_dump")
+        lines.append(
+            "the database is PostgreSQL's and isn't in it, nor is a dealers' ledger:"
+            " back it up with pg_basebackup or pg_dump there"
+        )
     folder = config.file.absolute().parent
     outside = [path for path in named_files(config) if _name_of(config, path) is None]
     return lines + [f"{path} isn't in it: only what lies below {folder} is" for path in outside]
 
 
 def named_files(config: Config) -> list[Path]:
-    """Certificates and their keys that the configuration names."""
+    """Certificates and their keys that the configuration names, and the file of the database's password."""
     sections = (config.radius, config.portal, config.vault)
-    return [path for s in sections for path in (s.certificate, s.key) if path is not None]
+    return [path for s in sections for path in (s.certificate, s.key) if path is not None] + [*config.database.files]
 
 
 def kept_names() -> set[str]:

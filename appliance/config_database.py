@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_FILES = ("passfile", "sslrootcert", "sslcert", "sslkey", "sslcrl")
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,14 @@ class Database:
                 raise ValueError(f"url: {error}") from None
         elif self.url and not self.url.startswith("sqlite:///"):
             raise ValueError("url: use sqlite:////absolute/path or postgresql://user@host/name")
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What the URL names: the password's, and certificates."""
+        if not self.url.startswith("postgresql://"):
+            return ()
+        found = parsed(self.url)
+        return tuple(Path(found[key]) for key in _FILES if found.get(key, "system") != "system")
 
 
 def check(url: str) -> None:

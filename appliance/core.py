@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from appliance import certificates, launch, web_server
 from appliance.config import Config
 from appliance.errors import UserError
+from appliance.island import state as island
 from appliance.service import (
     ANSWERED,
     ASKED,
@@ -187,5 +188,6 @@ CORE = Module(
     sites=sites,
     verify=verify,
     problems=problems,
-    checks=("appliance.doctor.machine", "appliance.doctor.renewal"),
+    lines=island.lines,
+    checks=("appliance.doctor.machine", "appliance.doctor.renewal", "appliance.island.checks"),
 )

@@ -59,7 +59,7 @@ def jobs(config: Config, senders: Sequence[Sender], messages: mail.Sender, keepe
         Job("unusable packets", 10, lambda now: _warn(unusable.look(status.routers(config))), everywhere=True),
         Job("lost sessions", 30, lambda now: _close_lost(silent_s, now)),
         Job("retention", 60, lambda now: _forget(config, now)),
-        Job("messages", 2, messages.run),
+        *([Job("messages", 2, messages.run)] if config.mail.host or not config.fleet else ()),
         Job("silent routers", 30, lambda now: _warn(silence.look(now))),
         *([Job("island", keeper.every_s, keeper.run, everywhere=True)] if keeper else ()),
     ]

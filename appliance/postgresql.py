@@ -29,7 +29,7 @@ _DEFAULTS = {
     "tcp_user_timeout": "5000",
     "fallback_application_name": "gatehouse",
 }
-_READS = re.compile(r"\s*SELECT\b(?!.*\bFOR UPDATE\b)", re.IGNORECASE | re.DOTALL)
+_READS = re.compile(r"\s*SELECT\b(?!.*\bFOR (NO KEY )?UPDATE\b)", re.IGNORECASE | re.DOTALL)
 _FIELD = re.compile(r"((?:[^:\\]|\\.)*)(?::|$)")
 
 
@@ -106,13 +106,28 @@ class Server(peewee.PostgresqlDatabase):
         link = self._state.conn  # type: ignore[attr-defined]
         return link is not None and bool(link.closed)
 
+    def _give_up(self) -> None:
+        """So that the next statement opens it anew; who has opened it closes it in the end."""
+        state: Any = self._state  # type: ignore[attr-defined]
+        within = state.ctx
+        self.close()
+        state.ctx = within
+
+    def connect(self, reuse_if_open: bool = False) -> bool:
+        state: Any = self._state  # type: ignore[attr-defined]
+        within = state.ctx
+        try:
+            return bool(super().connect(reuse_if_open))
+        finally:
+            state.ctx = within
+
     def begin(self, isolation_level: Any = None) -> None:
         try:
             super().begin(isolation_level)
         except _LOST:
             if not self._is_lost():
                 raise
-            self.close()
+            self._give_up()
             super().begin(isolation_level)
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
@@ -121,7 +136,7 @@ class Server(peewee.PostgresqlDatabase):
         except _LOST:
             if not self._is_lost() or self.in_transaction():
                 raise
-            self.close()  # so that the next one opens it
+            self._give_up()
             if not _READS.match(sql):
                 raise
         return super().execute_sql(sql, params)  # type: ignore[no-untyped-call]

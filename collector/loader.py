@@ -1,6 +1,6 @@
 """The process that loads flows into a cluster. It seals nothing, so that a cluster that is away holds up nothing here.
 
-What a segment takes is loaded only once one waits and somebody is there to take it. `python -m collector.loader`.
+`python -m collector.loader`.
 """
 
 import contextlib

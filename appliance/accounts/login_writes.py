@@ -22,7 +22,7 @@ _OTHERS = (
     " UNION SELECT mac FROM login_slot WHERE account_id = ? AND held_until > ? AND mac <> ?"
 )
 _SQL = {
-    "lock": "SELECT id FROM account WHERE id = ? FOR UPDATE",
+    "lock": "SELECT id FROM account WHERE id = ? FOR NO KEY UPDATE",
     "slot": "INSERT INTO login_slot (account_id, mac, held_until)"
     f" SELECT CAST(? AS INTEGER), CAST(? AS TEXT), CAST(? AS BIGINT) WHERE (SELECT count(*) FROM ({_OTHERS}) AS o) < ?"
     " ON CONFLICT (account_id, mac) DO UPDATE SET held_until = excluded.held_until RETURNING mac",
@@ -59,7 +59,10 @@ class LoginWrites:
         self._database = database
         self._may_promise = isinstance(database, peewee.SqliteDatabase)
         self._sql = {name: text if self._may_promise else text.replace("?", "%s") for name, text in _SQL.items()}
-        if not self._may_promise:  # an address that only a dead primary knew would be handed out again
+        if not self._may_promise:
+            # Servers that choose at once are to choose different ones, not the same, of which all but one get none.
+            self._sql["take"] = self._sql["take"].replace("LIMIT 1", "LIMIT 1 FOR UPDATE SKIP LOCKED")
+            # An address that only a dead primary knew would be handed out again.
             self._sql |= {name: f"SET LOCAL synchronous_commit = on; {self._sql[name]}" for name in ("keep", "take")}
         self._promises: dict[str, tuple[int, str, int]] = {}  # ip -> account, MAC, held until
         self._slots: dict[tuple[int, str], int] = {}  # account and MAC -> held until

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 import peewee
 
-from appliance.accounts.models import Account, LiveChange, Mail, Plan, Refusal, Registration, Session, Traffic
+from appliance.accounts.models import Account, LiveChange, Mail, Plan, Refusal, Registration, Session, Traffic, reach
 from appliance.accounts.refusals import REASONS
 from appliance.config import Config
 from appliance.guest_verbs import WAITING
@@ -57,7 +57,8 @@ def tiles(config: Config, now: int) -> Iterator[Tile]:
     yield Tile(f"{online:,}", "online now", _url("/sessions", state="online"))
     logins = Session.select().where(Session.started_at >= today).count()
     yield Tile(f"{logins:,}", "logins today", _url("/sessions", since="today"))
-    yield _traffic(config, now, today)
+    if reach.get() is None:  # it is added up over all sites
+        yield _traffic(config, now, today)
     yield _refusals(today)
     every, vouchers = Account.select().count(), Account.select().where(Account.batch.is_null(False)).count()
     yield Tile(f"{every - vouchers:,}", "accounts", _url("/accounts", kind="accounts"))

@@ -84,7 +84,9 @@ _SQL = {
 }
 _SEEN_EVERY_S = 60
 _PASSED_EVERY_S = 10
-_TURN = 0x6761746568  # key of PostgreSQL's advisory lock: accounting of several appliances takes turns
+# Of several appliances that hear of one session one after the other counts, also before there is a row to be locked.
+# Any two transactions take their other rows in the same order: NAS, session, traffic, usage, account, address.
+_ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(1734440040, hashtext(?)); "
 
 
 class Sessions:
@@ -94,8 +96,8 @@ class Sessions:
         self._database = database
         self._sqlite = isinstance(database, peewee.SqliteDatabase)
         self._sql = {name: text if self._sqlite else text.replace("?", "%s") for name, text in _SQL.items()}
-        if not self._sqlite:
-            self._sql["find"] += " FOR UPDATE"  # SQLite's BEGIN IMMEDIATE has locked everything already
+        if not self._sqlite:  # whose BEGIN IMMEDIATE has locked everything already
+            self._sql["find"] = f"{_ONE_AT_A_TIME}{_SQL['find']} FOR UPDATE".replace("?", "%s")
         self._begin = ("IMMEDIATE",) if self._sqlite else ()
         self._seen: dict[str, int] = {}
         self._passed: dict[int, tuple[int, int]] = {}
@@ -105,8 +107,6 @@ class Sessions:
     def transaction(self) -> Iterator[None]:
         """Raises peewee.PeeweeException."""
         with self._reopening(), self._database.atomic(*self._begin):
-            if not self._sqlite:
-                self._database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (_TURN,))
             yield
 
     @contextmanager
@@ -125,7 +125,7 @@ class Sessions:
             close_rebooted(self._database, nas, at, now, hold_s)
 
     def find(self, unique_id: str) -> SessionRow | None:
-        row = self._execute("find", unique_id).fetchone()
+        row = self._execute("find", *(unique_id,) * (1 if self._sqlite else 2)).fetchone()
         return SessionRow._make(row) if row else None
 
     def save(self, row: SessionRow, before: SessionRow | None) -> None:

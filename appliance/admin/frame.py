@@ -43,7 +43,7 @@ OWN = (
     "appliance.api.web",
     "appliance.admin.search",
 )
-FLEET = ("appliance.sites.web", "appliance.sites.api")  # where many appliances share a database
+FLEET = ("appliance.sites.web", "appliance.sites.api", "appliance.island.web")  # where many appliances share a database
 TEMPLATES = Path(__file__).parent / "templates"
 
 log = logging.getLogger(__name__)
@@ -199,12 +199,11 @@ class Frame:
         return app
 
     def render(self, template: str, ask: Ask, **values: Any) -> str:
-        nav = navigation(self._sections, ask.person, bottle.request.path, self.config)
         return self._templates.get_template(template).render(
             site=self.config.site,
             person=ask.person,
             now=ask.now,
-            nav=nav,
+            nav=navigation(self._sections, ask.person, bottle.request.path, self.config),
             notice=self._notice(),
             zone=self.config.site.timezone,
             fleet=self.config.fleet,
@@ -221,7 +220,7 @@ class Frame:
                 if person is NOBODY and not page.open:
                     return self._refuse(ask, 401 if is_api(bottle.request.path) else 403, "Please log in")
                 if not page.open and not reach.may(person, page.path, page.needs, self.config):
-                    return self._refuse(ask, 403, self._too_little(person, page))
+                    return self._refuse(ask, 403, reach.too_little(person, page.path, page.needs))
                 if page.method != "GET" and not page.open and not self._sent_by(person):
                     return self._refuse(ask, 403, "That form was not ours: go back, reload the page and try again")
                 try:
@@ -231,13 +230,6 @@ class Frame:
                     return self._refuse(ask, 400, str(error))
 
         return answered
-
-    def _too_little(self, person: Person, page: Page) -> str:
-        if person.sites is None:
-            return f"This needs the role {page.needs}; yours is {person.role}"
-        whose = {reach.COMMON: "for what is common", reach.ROWS: "at a site", reach.HERE: "at this appliance's site"}
-        where = whose.get(reach.kind(page.path), "everywhere, and you are limited to some sites")
-        return f"This needs the role {page.needs} {where}"
 
     def _person(self) -> Person:
         if token := bearer():
@@ -336,11 +328,8 @@ class Entry:
 
 def navigation(of: Sequence[Section], person: Person, here: str, config: Config) -> Sequence[Entry]:
     """What this person may look at. The page that is open is the one with the longest path that leads here."""
-
-    def shows(page: Page) -> bool:
-        return bool(page.nav and person.name) and reach.may(person, page.path, page.needs, config)
-
-    seen = [[page for page in section.pages if shows(page)] for section in of]
+    may = reach.may_of(person, config)
+    seen = [[page for page in section.pages if page.nav and may(page.path, page.needs)] for section in of]
     leading = [p.path for found in seen for p in found if here == p.path or here.startswith(f"{p.path}/")]
     current, entries = max(leading, default=""), []
     for section, found in zip(of, seen, strict=True):

@@ -66,15 +66,14 @@ def leave(ask: Ask) -> Any:
 
 def start(ask: Ask) -> Any:
     """What needs attention first, then each module's figures."""
-    enabled = modules.enabled(ask.config)
-    if not reach.is_here(ask.person, ask.config):  # of this appliance nothing is theirs
-        there = list(sites.attention(ask.config, ask.now))
-        return ask.page("start.html", attention=there, tiles=[], absent=[], fresh=False)
-    attention = [*run.attention(ask.config, ask.now), *renewal.attention(ask.config, ask.now)]
-    attention += [line for module in enabled for line in module.attention(ask.config, ask.now)]
+    enabled, attention = modules.enabled(ask.config), []
+    telling = reach.modules_of(ask.person, ask.config, enabled)
+    if reach.is_here(ask.person, ask.config):
+        attention = [*run.attention(ask.config, ask.now), *renewal.attention(ask.config, ask.now)]
+    attention += [line for module in telling for line in module.attention(ask.config, ask.now)]
     if ask.config.fleet:
         attention += sites.attention(ask.config, ask.now)
-    tiles = [tile for module in enabled for tile in module.tiles(ask.config, ask.now)]
+    tiles = [tile for module in telling for tile in module.tiles(ask.config, ask.now)]
     absent = [module for module in modules.MODULES if module not in enabled]
     return ask.page("start.html", attention=attention, tiles=tiles, absent=absent, fresh=not enabled)
 

@@ -5,13 +5,14 @@ belongs to a site (`accounts.models.OfASite`) leave them out of each SELECT, UPD
 is asked for their role alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 from appliance.accounts import models
 from appliance.admin.people import ROLES, Person
 from appliance.config import Config
+from appliance.service import Module
 
 COMMON = "common"  # the same at all sites: the role for what is common decides
 ROWS = "rows"  # each row is of a site: those where the role there suffices
@@ -23,10 +24,11 @@ KINDS = {
     **dict.fromkeys(
         ("", "leave", "search", "accounts", "plans", "pools", "vouchers", "devices", "registrations"), COMMON
     ),
-    **dict.fromkeys(("sales", "voucher-batches", "charges", "payments", "openapi.json"), COMMON),
-    **dict.fromkeys(("routers", "sessions", "refusals", "sites"), ROWS),
+    **dict.fromkeys(("sales", "voucher-batches", "charges", "payments", "usage", "api", "openapi.json"), COMMON),
+    **dict.fromkeys(("routers", "sessions", "refusals", "sites", "islands"), ROWS),
     "/sites/<key>/remove": FLEET,
-    **dict.fromkeys(("doctor", "modules", "settings", "certificates", "setup", "wishes", "leases"), HERE),
+    "/sessions/plan": COMMON,  # it changes accounts; only sessions of one's own sites can be chosen
+    **dict.fromkeys(("doctor", "modules", "settings", "certificates", "wishes", "leases"), HERE),
     **dict.fromkeys(("vaults", "netbackup", "vault-files", "vault-versions", "vault-alerts"), HERE),
 }
 
@@ -60,6 +62,20 @@ def may(person: Person, path: str, needs: str, config: Config) -> bool:
     return bool(counts) and ROLES.index(counts) >= ROLES.index(needs)
 
 
+def may_of(person: Person, config: Config) -> Callable[[str, str], bool]:
+    """By an address and the role that it needs; nothing for nobody."""
+    return lambda path, needs: bool(person.name) and may(person, path, needs, config)
+
+
+def too_little(person: Person, path: str, needs: str) -> str:
+    """Why not, in a line."""
+    if person.sites is None:
+        return f"This needs the role {needs}; yours is {person.role}"
+    whose = {COMMON: "for what is common", ROWS: "at a site", HERE: "at this appliance's site"}
+    where = whose.get(kind(path), "everywhere, and you are limited to some sites")
+    return f"This needs the role {needs} {where}"
+
+
 def at(person: Person, path: str, config: Config) -> Person:
     """The same, with the role that counts there."""
     return replace(person, role=role(person, path, config) or person.role)
@@ -68,6 +84,14 @@ def at(person: Person, path: str, config: Config) -> Person:
 def is_here(person: Person, config: Config) -> bool:
     """Whether what is told of this appliance is for them."""
     return person.sites is None or config.site.key in sites(person, ROLES[0])
+
+
+def modules_of(person: Person, config: Config, of: Iterable[Module]) -> list[Module]:
+    """Those that tell and find things for them: all rows of the hotspot's are of sites, or common."""
+    if person.sites is None:
+        return list(of)
+    names = ("hotspot", "netbackup") if is_here(person, config) else ("hotspot",)
+    return [module for module in of if module.name in names]
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from appliance.admin.models import Audit
 from appliance.service import Hit
 
 MAX_TEXT = 100
-COMMON = "hotspot"  # its accounts are all sites'; who is limited finds of its routers and sessions only theirs
 SUBJECTS = ("account", "voucher", "batch", "plan", "router", "nas", "admin", "token")
 PAGES_TAUGHT = ("Pages", "by a word of their name")
 RECORD_TAUGHT = ("Changes", "by the whole name of what was changed, also when it is gone")
@@ -38,10 +37,9 @@ def straight(hits: Iterable[Hit]) -> str:
 
 def _found(ask: Ask, text: str) -> Iterator[Hit]:
     yield from _pages(ask, text.casefold())
-    for module in modules.enabled(ask.config):
-        if reach.is_here(ask.person, ask.config) or module.name == COMMON:
-            for part in module.search:
-                yield from part.find(ask.config, text)
+    for module in reach.modules_of(ask.person, ask.config, modules.enabled(ask.config)):
+        for part in module.search:
+            yield from part.find(ask.config, text)
     if ask.person.sites is None:
         yield from _record(text)
 

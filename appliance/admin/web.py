@@ -27,6 +27,8 @@ def main() -> int:
         app = Frame(config).app()
         for name in (name for module in modules.enabled(config) for name in module.beside_pages):
             importlib.import_module(name).start(config)
+        if config.fleet:
+            importlib.import_module("appliance.sites.follower").start(config)
     except UserError as error:
         print(f"gatehouse-admin: {error}", file=sys.stderr)
         return 1

@@ -133,9 +133,18 @@ def database(config: Config) -> Iterator[Finding]:
         yield Finding("database", WARN, sentence, "It works; install the newer program when you can.")
     file = db.sqlite_path(config.database_url)
     if file is None:
-        yield Finding("database", OK, "It answers.")
+        yield _server()
     else:
         yield from _whole(file)
+
+
+def _server() -> Finding:
+    """What a standby is worth depends on whether commits wait for it."""
+    (names,) = core_db.execute_sql("SHOW synchronous_standby_names").fetchone()
+    if names:
+        return Finding("database", OK, f"It answers, and its commits wait for {names}.")
+    sentence = "It answers, but its commits wait for no standby: the last of them would be lost with it."
+    return Finding("database", WARN, sentence, "Name the standby in synchronous_standby_names (chapter Many sites).")
 
 
 def _whole(file: Path) -> Iterator[Finding]:

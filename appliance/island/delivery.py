@@ -89,7 +89,7 @@ class Delivery:
             told: dict[str, Callable[..., None]] = {FIRST: notes.first, ADDRESS: notes.address, DEVICE: notes.device}
             told[entry.kind](**values)
             return
-        packet = Packet(**values)
+        packet = Packet._make(values.get(name) for name in Packet._fields)  # another version's may be more or fewer
         record(packet, sessions, self._zone, self._hold_s)
         account_id = sessions.account_id(packet.account, packet.mac) if packet.status in OF_A_SESSION else None
         if account_id is not None:

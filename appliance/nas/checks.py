@@ -101,6 +101,17 @@ def is_applied(config: Config, nas: Nas) -> bool:
     return not list(_applied(nas, load_box(config.paths.state), _known(config)))
 
 
+def not_applied(config: Config, box: SecretBox) -> frozenset[str]:
+    """What FreeRADIUS here is to be told of routers that it serves, a word each; it differs as they do."""
+    known = _known(config)
+    if known is None:
+        return frozenset()
+    rows = list(Nas.select().where(clients.served(config)))
+    gone = {name.removesuffix("-radsec") for name in known} - {nas.name for nas in rows}
+    changed = {f"{nas.name} {bytes(nas.secret).hex()} {nas.address}" for nas in rows if list(_applied(nas, box, known))}
+    return frozenset(gone | changed)
+
+
 def _applied(nas: Nas, box: SecretBox, known: dict[str, dict[str, str]] | None) -> Iterator[Doubt]:
     if known is None:
         return

@@ -67,6 +67,7 @@ SITES = Resource(
     find=_find,
     show=_show,
     change=_change,
+    changes="owner",
 )
 
 RESOURCES = (SITES,)

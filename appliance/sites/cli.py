@@ -14,7 +14,7 @@ from appliance.accounts.models import core_db
 from appliance.admin import audit
 from appliance.config import Config
 from appliance.errors import UserError
-from appliance.sites import joining, overview, registry
+from appliance.sites import central, joining, overview, registry
 from appliance.sites.models import Site
 from appliance.tables import show
 from appliance.units import format_ago
@@ -35,7 +35,8 @@ def add_parser(commands: Any) -> None:
         words.set_defaults(run=run)
     words = verbs.add_parser("set")
     words.add_argument("key")
-    words.add_argument("--title", required=True, help="what people call it")
+    words.add_argument("--title", help="what people call it")
+    words.add_argument("--setting", action="append", default=[], metavar="KEY=VALUE", help="such as site.contact=…")
     words.set_defaults(run=_set)
     words = verbs.add_parser("remove", help="its box ends what it does for guests")
     words.add_argument("key")
@@ -138,20 +139,33 @@ def _show(args: argparse.Namespace, config: Config) -> str:
         "kernel": site.kernel,
         "snapshot_at": site.snapshot_at,
         "key_fingerprint": site.fingerprint,
+        "settings": {row.key: {"state": row.state, "answer": row.answer} for row in central.of(site)},
     }
     if args.json:
         return json.dumps(found, indent=1)
     lines = [f"site {site.key}, {site.title or 'without a title'}: {found['state']}, last heard {found['heard']}"]
-    return "\n".join([*lines, *overview.problems(site, now), *overview.disks(site)])
+    lines += [*overview.problems(site, now), *overview.disks(site)]
+    lines += [f"{row.key}: {row.state}{f', {row.answer}' if row.answer else ''}" for row in central.of(site)]
+    return "\n".join(lines)
 
 
 def _set(args: argparse.Namespace, config: Config) -> str:
     site = registry.get(args.key)
-    before = site.title
+    before, settings = site.title, dict(_pair(word) for word in args.setting)
     with core_db.atomic():
-        registry.change(site, args.title)
-        audit.record(_who(), "changed", f"site {site.key}", {"title": before}, {"title": site.title})
-    return f"site {site.key} changed"
+        if args.title is not None:
+            registry.change(site, args.title)
+            audit.record(_who(), "changed", f"site {site.key}", {"title": before}, {"title": site.title})
+        count = central.want(site, settings, _who())
+    told = f"; its appliance is told of {count} settings: see `gatehouse site show {site.key}`" if count else ""
+    return f"site {site.key} changed{told}"
+
+
+def _pair(word: str) -> tuple[str, str]:
+    key, sign, value = word.partition("=")
+    if not sign or key not in central.allowed():
+        raise UserError(f"{word!r} can't be set for a site: KEY=VALUE, with one of {', '.join(central.allowed())}")
+    return key, value
 
 
 def _remove(args: argparse.Namespace, config: Config) -> str:

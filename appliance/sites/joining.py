@@ -112,7 +112,24 @@ def take(config: Config, join: Join, leave_behind: bool) -> None:
     with _placed([*_files(join), *_keys(config, join), (config.file, after.text.encode(), 0o644)]):
         with _reached(after):
             claim(after, join)
-        applying.apply(after)
+        with _left_behind(config) if leave_behind else contextlib.nullcontext():
+            applying.apply(after)
+
+
+@contextmanager
+def _left_behind(config: Config) -> Iterator[None]:
+    """The database that was this box's own, beside its place."""
+    own = db.sqlite_path(config.database_url)
+    moves = [(Path(f"{own}{more}"), Path(f"{own}.alone{more}")) for more in ("", "-wal", "-shm")] if own else []
+    moved = [(here, there) for here, there in moves if here.exists()]
+    for here, there in moved:
+        here.rename(there)
+    try:
+        yield
+    except BaseException:
+        for here, there in moved:
+            there.rename(here)
+        raise
 
 
 def _called(config: Config, join: Join) -> dict[str, object]:

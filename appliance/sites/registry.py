@@ -8,6 +8,7 @@ from typing import Any
 
 import peewee
 
+from appliance import config as configuration
 from appliance.accounts.models import core_db
 from appliance.admin import people
 from appliance.config import Config
@@ -17,6 +18,7 @@ from appliance.db import clock
 from appliance.errors import Conflict, UserError
 from appliance.files import written
 from appliance.nas.models import GATEWAY, Nas
+from appliance.service import is_enabled
 from appliance.sites.models import Site
 
 MAX_TITLE = 80
@@ -32,7 +34,7 @@ def enter(config: Config) -> None:
 
     Raises UserError where this box may not work on the database.
     """
-    if not config.database.url.startswith("postgresql://"):
+    if isinstance(core_db.obj, peewee.SqliteDatabase):
         return
     if not config.site.key:
         if Site.select().exists():
@@ -40,6 +42,8 @@ def enter(config: Config) -> None:
         return
     mine, machine = fingerprint(config.paths.state), own_machine(config.paths.state)
     site = Site.get_or_none(Site.key == config.site.key)
+    if (site is None or site.machine not in ("", machine)) and _ends(config):
+        return
     if site is None:
         _found(config, mine, machine)
         return
@@ -47,6 +51,17 @@ def enter(config: Config) -> None:
         raise UserError(OTHER_KEY)
     if site.machine != machine:
         raise UserError(_taken(site))
+
+
+def _ends(config: Config) -> bool:
+    """Whether this box was the site until it was removed, and only wants to end what it did for guests."""
+    if is_enabled(config, "hotspot") or not Site.select().exists():
+        return False
+    try:
+        last = configuration.load(config.paths.state / "gatehouse.toml")  # as apply keeps it
+    except UserError:
+        return False
+    return last.site.key == config.site.key and last.database == config.database
 
 
 def _found(config: Config, mine: str, machine: str) -> None:

@@ -5,11 +5,12 @@ from typing import Any
 
 from appliance.accounts.models import core_db
 from appliance.accounts.web_parts import local
-from appliance.admin import audit
+from appliance.admin import audit, settings
 from appliance.admin.frame import Ask, Page
 from appliance.admin.lists import Choice, Column, List, Row
+from appliance.errors import UserError
 from appliance.nas.models import Nas
-from appliance.sites import overview, registry
+from appliance.sites import central, overview, registry
 from appliance.sites.models import Site
 from appliance.sites.overview import url
 from appliance.units import format_ago
@@ -75,7 +76,13 @@ def _page(ask: Ask, site: Any, typed: dict[str, str], error: str = "") -> Any:
         local=local(ask),
         online=online,
         routers=list(Nas.select().where(Nas.site == site.key).order_by(Nas.name)),
-        typed={"title": site.title} | typed,
+        typed={"title": site.title} | central.current(site) | typed,
+        settings=central.asked_for(),
+        wanted=central.of(site),
+        options=settings.options,
+        proposals=settings.proposals,
+        default=settings.default,
+        titles={setting.key: setting.title for setting in central.asked_for()},
         error=error,
     )
 
@@ -87,6 +94,15 @@ def change(ask: Ask, key: str) -> Any:
         registry.change(site, form.get("title", ""))
         audit.record(ask.person.name, "changed", f"site {key}", {"title": before}, {"title": site.title})
     return ask.done(url(key), f"The site {key} is changed.")
+
+
+def change_settings(ask: Ask, key: str) -> Any:
+    site, form = registry.get(key), ask.form()
+    try:
+        count = central.want(site, form, ask.person.name)
+    except UserError as error:
+        return _page(ask, site, form, str(error))
+    return ask.done(url(key), "The site is told." if count else "Nothing was changed.")
 
 
 def remove(ask: Ask, key: str) -> Any:
@@ -101,5 +117,6 @@ PAGES = (
     Page("/sites", listed, nav="Sites"),
     Page("/sites/<key>", shown),
     Page("/sites/<key>", change, "POST", role="owner"),
+    Page("/sites/<key>/settings", change_settings, "POST", role="owner"),
     Page("/sites/<key>/remove", remove, "POST", role="owner"),
 )

@@ -111,12 +111,15 @@ class Server:
             cursor.execute(sql)
             return list(cursor.fetchall()) if cursor.description else []
 
+    def pids(self) -> list[int]:
+        """Of all its processes, the first one first; none where it doesn't run."""
+        if self._process is None or not self.alive():
+            return []
+        return [self._process.pid, *_children(self._process.pid)]
+
     def signal(self, number: int) -> None:
         """To all of its processes, as a machine dies or stands still: each of them has a group of its own."""
-        if self._process is None or not self.alive():
-            return
-        pids = [self._process.pid, *_children(self._process.pid)]
-        for pid in pids:
+        for pid in self.pids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 

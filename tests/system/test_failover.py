@@ -12,6 +12,7 @@ import pytest
 
 from appliance.accounts import manage
 from appliance.accounts.models import Account, Plan, Pool
+from appliance.doctor import machine
 from tests.bench.acct_load import INTERIM, START, STOP, Told
 from tests.bench.radius_load import ACCESS_ACCEPT, access_request
 from tests.lab import postgresql
@@ -194,3 +195,15 @@ def test_every_octet_of_them_is_used_once(pair: postgresql.Pair, server: RadiusS
     assert pair.primary.ask(counted + "account_usage", postgresql.NAME) == pair.primary.ask(
         counted + "session", postgresql.NAME
     )
+
+
+def test_the_doctor_says_whether_commits_wait_for_a_standby(pair: postgresql.Pair, server: RadiusServer) -> None:
+    def found() -> tuple[str, str]:
+        with server.core():
+            (finding,) = machine.database(server.config)
+            return finding.state, finding.sentence
+
+    assert found() == ("ok", "It answers, and its commits wait for standby.")
+    pair.primary.ask("ALTER SYSTEM RESET synchronous_standby_names")
+    pair.primary.ask("SELECT pg_reload_conf()")
+    wait_until(lambda: found()[0] == "warn", 20, "the doctor to notice")

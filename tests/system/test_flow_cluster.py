@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from appliance import config as configuration
+from appliance.errors import UserError
 from collector import clustered, places
 from collector.cluster import client, loading
 from collector.cluster.client import Away, Cluster, Host
@@ -81,7 +82,7 @@ class boxes(ExitStack):
     def __enter__(self) -> Box:  # type: ignore[override]
         (self._folder / SEGMENTS).mkdir(exist_ok=True)
         text = f'[netflow]\nstore = "{self._servers.url}"\nstore_password_file = "{self._servers.password_file}"\n'
-        cluster = self.enter_context(client.opened(configuration.parse(text), answer_s=10))
+        cluster = self.enter_context(client.opened(configuration.parse(text), answer_s=6))
         catalog = self.enter_context(Catalog(self._folder / CATALOG, write=True))
         for host in cluster.hosts:
             host.create_database()
@@ -155,8 +156,7 @@ def settle(box: Box) -> None:
             pass
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize(("step", "when"), [(1, "before"), *((step, "after") for step in range(1, 7))])
 def test_killed_at_any_step_each_flow_counts_once(box: Box, step: int, when: str) -> None:
     """begin, flows, totals, the line, the catalogue, the other shard's copy"""
     parts = [mix.flows(400, seed=step), mix.flows(300, seed=step + 10)]
@@ -230,6 +230,39 @@ def test_a_shard_that_freezes_may_still_do_what_it_was_sent(box: Box, servers: S
     eventually(lambda: box.counted("SELECT count() FROM flows_all") in ([(0,)], [(100,)]), "it answers")
     settle(box)
     assert box.counted("SELECT count() FROM flows_all") == [(100,)]
+
+
+def test_by_tls_only_a_server_that_is_known_gets_the_password(box: Box, servers: Servers, tmp_path: Path) -> None:
+    box.filler.meet()
+    (one, other), file = servers.shards, servers.password_file
+
+    def seen(ca: Path | None) -> Cluster:
+        url = f"clickhouse://{clickhouse.USER}@127.0.0.1:{one.secure_port}/{clickhouse.DATABASE}?secure=1"
+        text = f'[netflow]\nstore = "{url}{f"&ca={ca}" if ca else ""}"\nstore_password_file = "{file}"\n'
+        return client.opened(configuration.parse(text), 10)
+
+    with seen(one.folder / "tls.crt") as cluster:
+        assert list(cluster.shards()) == [1]
+        cluster.hosts[0].insert("exporters", {"site": ["x"], "exporter": [1], "address": ["192.0.2.1"]})
+    for ca in (other.folder / "tls.crt", None):
+        with seen(ca) as cluster:
+            assert cluster.shards() == {}
+            assert "certificate verify failed" in cluster.trouble[f"127.0.0.1:{one.secure_port}"]
+
+
+def test_a_wrong_password_is_one_line(box: Box, servers: Servers, tmp_path: Path) -> None:
+    box.filler.meet()
+    file = tmp_path / "password"
+    file.write_text("wrong")
+    text = f'[netflow]\nstore = "{servers.url}"\nstore_password_file = "{file}"\n'
+    with client.opened(configuration.parse(text), 10) as cluster:
+        assert cluster.shards() == {}
+        (said, _) = cluster.trouble.values()
+        assert "password" in said.lower()
+        assert "wrong" not in said.lower().replace("wrong password", "")
+    file.unlink()
+    with pytest.raises(UserError, match="store_password_file"):
+        client.opened(configuration.parse(text), 10)
 
 
 def test_hostile_answers_are_one_line(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import pytest
 from appliance import age, backup, config, db, swap
 from appliance.backup import Entry, Manifest
 from appliance.config import Config
+from appliance.config_database import Database
 from appliance.crypto import key_file
 from appliance.errors import UserError
 from appliance.restore import Restore
@@ -133,6 +134,20 @@ def test_what_is_not_in_it_is_said(box: Config) -> None:
     assert all("pg_dump" in line for line in lines)
     elsewhere = replace(box, portal=replace(box.portal, certificate=Path("/srv/tls.pem")))
     assert any(line.startswith("/srv/tls.pem isn't in it") for line in backup.left_out(elsewhere))
+
+
+def test_with_postgresql_its_password_is_in_it_and_the_database_is_not(
+    box: Config, key: Path, public: str, tmp_path: Path
+) -> None:
+    file = box.file.parent / "pgpass"
+    file.write_text("*:*:*:gatehouse:secret\n")
+    url = f"postgresql://gatehouse@192.0.2.1,192.0.2.2/gatehouse?passfile={file}&sslrootcert=system"
+    away = replace(box, database=Database(url=url))
+    with (tmp_path / "backup.age").open("wb") as out:
+        entries = {entry.name for entry in backup.create(away, out, [public]).entries}
+    assert "config/pgpass" in entries
+    assert backup.DATABASE not in entries
+    assert "PostgreSQL's and isn't in it" in backup.left_out(away)[0]
 
 
 def test_a_file_that_is_not_in_it_must_be_there(box: Config, key: Path, public: str, tmp_path: Path) -> None:

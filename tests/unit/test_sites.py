@@ -8,15 +8,18 @@ from typing import Any
 
 import pytest
 
-from appliance import config, modules
+from appliance import config, modules, templates
 from appliance.accounts.database import open_core
 from appliance.accounts.models import core_db
 from appliance.admin import frame
 from appliance.config import Config
-from appliance.crypto import key_file
+from appliance.crypto import key_file, load_box
 from appliance.errors import UserError
+from appliance.nas import clients
 from appliance.nas.models import Nas
-from appliance.sites import joining, overview, registry, reporter
+from appliance.service import ANSWERED, ASKED
+from appliance.sites import central, joining, overview, registry, reporter
+from appliance.sites.follower import Follower
 from appliance.sites.models import Site
 from portal.module import HOTSPOT
 from tests.unit.conftest import Gatehouse
@@ -170,13 +173,101 @@ def test_the_command_makes_files_and_lists_sites(box: Config, gatehouse: Gatehou
     assert not any(what in sealed for what in (box.database.url.encode(), bytes(32)))
     join = joining.read(sealed, PASSPHRASE)
     assert (join.key, join.url, join.password_key) == ("north", box.database.url, bytes(32))
-    with pytest.raises(UserError, match="passphrase is wrong, or the file was changed"):
-        joining.read(sealed, f"{PASSPHRASE}!")
     assert "needs 10 characters" in gatehouse("site", "add", "short", "--file", f"{file}2", stdin="short")[2]
     assert "exists already: --again" in gatehouse("site", "add", "north", "--file", f"{file}2", stdin=PASSPHRASE)[2]
     assert "can't be a site's key" in gatehouse("site", "add", "North", "--file", f"{file}3", stdin=PASSPHRASE)[2]
     assert [row["key"] for row in json.loads(gatehouse("site", "list", "--json")[1])] == ["hq", "north"]
     assert "no box has joined yet" in gatehouse("site", "show", "north")[1]
     assert gatehouse("site", "set", "north", "--title", "North pole")[0] == 0
+    assert gatehouse("site", "set", "north", "--setting", "site.contact=+420 1")[0] == 0
+    assert "site.contact: waiting" in gatehouse("site", "show", "north")[1]
+    assert "can't be set for a site" in gatehouse("site", "set", "north", "--setting", "radius.listen=1")[2]
     assert gatehouse("site", "remove", "north")[0] == 0
     assert "there is no site" in gatehouse("site", "show", "north")[2]
+
+
+def settle(box: Config, said: str) -> None:  # noqa: F811
+    """Root's word on all that was wished for."""
+    for file in sorted((box.paths.state / ASKED).glob("*.json")):
+        (box.paths.state / ANSWERED / file.stem).write_text(said)
+        file.unlink()
+
+
+def wished(box: Config) -> list[dict[str, Any]]:  # noqa: F811
+    return [json.loads(file.read_text()) for file in sorted((box.paths.state / ASKED).glob("*.json"))]
+
+
+def states(key: str) -> dict[str, tuple[str, str]]:
+    return {row.key: (row.state, row.answer) for row in central.of(registry.get(key))}
+
+
+def test_settings_of_a_site_reach_its_box_and_what_became_of_them_comes_back(box: Config, app: Any) -> None:  # noqa: F811
+    one, following = browser(app, "owner"), Follower(box)
+    sent = {"site.name": "Pier", "portal.title": "[en]\nHello\n[cs]\nAhoj", "portal.accent": "#c2185b"}
+    assert one.post("/sites/hq/settings", sent).status == 303
+    bad = one.post("/sites/hq/settings", {"portal.accent": "pink", "site.timezone": "Mars/Base"})
+    assert bad.status == 400
+    assert "Mars/Base" in bad.body
+    assert one.post("/sites/hq/settings", {**sent, "radius.listen": "1.2.3.4"}).status == 303  # no such field
+    with core_db.connection_context():
+        assert {state for state, _ in states("hq").values()} == {"waiting"}
+        following.look()
+        (wish,) = wished(box)
+        assert wish["settings"]["portal.title"] == {"en": "Hello", "cs": "Ahoj"}
+        assert wish["settings"].keys() == sent.keys()
+        assert wish["who"] == "owner for this site"
+        settle(box, "one of them can't be")
+        following.look()  # each alone now
+        assert len(wished(box)) == 3
+        settle(box, "")
+        following.look()
+        assert set(states("hq").values()) == {("applied", "")}
+        central.want(registry.get("hq"), {"site.name": "Jetty"}, "owner")
+        following.look()
+        settle(box, "no")
+        following.look()
+        assert states("hq")["site.name"] == ("refused", "no")
+    assert "refused: no" in one.get("/sites/hq").body
+
+
+def test_a_box_that_was_removed_ends_what_it_does_for_guests(box: Config) -> None:  # noqa: F811
+    with core_db.connection_context():
+        following = Follower(box)
+        following.look()
+        registry.add("north", "")
+        Site.update(machine="another").where(Site.key == "hq").execute()
+        for _ in range(5):
+            following.look()
+        assert [wish["modules"] for wish in wished(box)] == [{"hotspot": False}]
+        (box.paths.state / "gatehouse.toml").write_text(box.text)
+        with pytest.raises(UserError, match="another machine's"):
+            registry.enter(box)
+        modules.set_enabled(box, HOTSPOT, False)
+        registry.enter(box)  # so that it can be switched off
+
+
+def test_routers_that_were_changed_elsewhere_are_told_to_freeradius(box: Config) -> None:  # noqa: F811
+    folder = box.paths.run / "raddb"
+    folder.mkdir(parents=True)
+    with core_db.connection_context():
+        following, secrets = Follower(box), load_box(box.paths.state)
+        clients.gateway(box, secrets)
+
+        def render() -> None:
+            conf = templates.render(
+                "rlm_python.raddb", "clients.conf.j2", clients=clients.read(box, secrets), radsec={}
+            )
+            (folder / "clients.conf").write_text(conf)
+
+        render()
+        following.look()
+        assert wished(box) == []
+        Nas.create(name="attic", address="192.0.2.7", secret=secrets.seal("0123456789abcdef"), site="hq")
+        for _ in range(3):
+            following.look()
+        assert len(wished(box)) == 1
+        render()
+        following.look()
+        Nas.delete().where(Nas.name == "attic").execute()
+        following.look()
+        assert len(wished(box)) == 2

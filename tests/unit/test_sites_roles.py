@@ -120,6 +120,8 @@ def test_what_is_common_tells_nothing_of_others(box: Config, app: Any, sites: di
         Session.update(account_ref=bob, account="bob").execute()
     ned, owner = browser(app, "ned"), browser(app, "owner")
     assert "north-router" in ned.get("/accounts/bob").body
+    assert "traffic today" not in ned.get("/").body
+    assert "traffic today" in owner.get("/").body
     for url in ("/accounts/bob", "/accounts/bob/why", "/", "/accounts"):
         assert not THEIRS.search(ned.get(url).body), url
     for typed in ("southern", "02:00:00:50:75:74", "198.51.100.50"):
@@ -159,7 +161,8 @@ def test_one_may_where_one_may(box: Config, app: Any, sites: dict[str, int]) -> 
     assert olga.post("/sites/north", {"title": "Mine"}).status == 303
     assert olga.post("/sites/southern", {"title": "Mine"}).status == 400
     assert olga.post("/sites/north/remove").status == 403
-    for url in ("/users", "/audit", "/metrics", "/settings", "/doctor"):
+    assert ned.post("/sessions/plan", {"plan": "home", "id": str(sites["north"])}).status == 403
+    for url in ("/users", "/audit", "/metrics", "/settings", "/doctor", "/setup"):
         assert olga.get(url).status == 403, url
     with core_db.connection_context():
         assert {nas.name: nas.site for nas in Nas.select()}["new"] == "north"
