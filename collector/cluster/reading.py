@@ -30,7 +30,7 @@ from collector.store.unpacking import TYPES
 from collector.wanted import Held, Wanted
 
 SECONDS, SECONDS_OF_FILES = 120, 6 * 3600  # that a server may work on a question, or send an answer
-_BROKEN_OFF = {32, 99, 102, 198, 209, 210, 212, 279, 516, 519}  # ClickHouse's codes of servers that lost each other
+_BROKEN_OFF = {32, 60, 99, 102, 198, 209, 210, 212, 279, 516, 519}  # ClickHouse's codes of servers that lost each other
 _TOO_MUCH = {158, 159, 160, 191, 241, 307, 396, 394}  # of its limits
 Limits = Mapping[str, int]
 _TYPES = {"u1": "UInt8", "u2": "UInt16", "u4": "UInt32", "u8": "UInt64", "i8": "Int64"}
@@ -106,16 +106,21 @@ class ClusterReading(Reading):
     # Asking
 
     def _asked(
-        self, ask: Callable[[bool], str], tables: Sequence[Table], seconds: int = SECONDS, more: Limits | None = None
+        self,
+        ask: Callable[[bool], str],
+        tables: Sequence[Table],
+        seconds: int = SECONDS,
+        more: Limits | None = None,
+        together: bool = True,
     ) -> Iterator[Block]:
-        """Blocks of an answer: of all shards by one of them, or, where one is dead, of each by itself.
+        """Blocks of an answer: of all shards `together` by one of them, or, also where one is dead, of each by itself.
 
         Raises Away where none came, and UserError where it broke off later.
         """
         begun = False
         for again in (False, True):
             assert self._hosts  # noqa: S101 (somebody answered)
-            whole = not self._dead
+            whole = together and not self._dead
             limits = asked.settings(seconds) | dict(more or {})
             try:
                 for host in self._hosts[:1] if whole else self._hosts:
@@ -173,7 +178,9 @@ class ClusterReading(Reading):
         columns = ", ".join(wanted.columns) or "1 AS one"
         try:
             if wanted.together:
-                made = self._filled("cluster_flows", self._asked(sql, [found[1]]))
+                # One that has enough rows calls the others off, which 18.16 takes for an error if it comes too soon
+                together = wanted.limit is None or bool(wanted.order)
+                made = self._filled("cluster_flows", self._asked(sql, [found[1]], together=together))
             else:
                 coming = self._asked(sql, [found[1]], SECONDS_OF_FILES)
                 first = next(coming, None)

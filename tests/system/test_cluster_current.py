@@ -41,7 +41,12 @@ class Current(ClusterReading):
         self._hosts = [cast(Host, None)]
 
     def _asked(
-        self, ask: Callable[[bool], str], given: Sequence[Table], seconds: int = SECONDS, more: Limits | None = None
+        self,
+        ask: Callable[[bool], str],
+        given: Sequence[Table],
+        seconds: int = SECONDS,
+        more: Limits | None = None,
+        together: bool = True,
     ) -> Iterator[Block]:
         for table in given:
             types = ", ".join(f"{name} {kind}" for name, kind in table.types.items())
