@@ -90,7 +90,10 @@ def left_out(config: Config) -> list[str]:
     """Lines on what isn't in the backup though the configuration names it."""
     lines = []
     if db.sqlite_path(config.database_url) is None:
-        lines.append("the database is PostgreSQL's and isn't in it: back it up with pg_basebackup or pg_dump there")
+        lines.append(
+            "the database is PostgreSQL's and isn't in it, nor is a dealers' ledger:"
+            " back it up with pg_basebackup or pg_dump there"
+        )
     folder = config.file.absolute().parent
     outside = [path for path in named_files(config) if _name_of(config, path) is None]
     return lines + [f"{path} isn't in it: only what lies below {folder} is" for path in outside]

@@ -36,6 +36,7 @@ from appliance.dealers import cli as dealers_cli
 from appliance.dealers import cli_sales as sales_cli
 from appliance.doctor import cli as doctor_cli
 from appliance.errors import UserError
+from appliance.island import cli as island_cli
 from appliance.nas import cli as nas_cli
 from appliance.nas import watch
 from appliance.sites import cli as sites_cli
@@ -100,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     nas_cli.add_parsers(commands)
     tokens_cli.add_parser(commands)
     sites_cli.add_parser(commands)
+    island_cli.add_parser(commands)
     machine_cli.add_parsers(commands)
     mail_cli.add_parser(commands)
     renewal_cli.add_parser(commands)

@@ -14,6 +14,7 @@ import peewee
 import psycopg2
 
 from appliance.config_database import parsed
+from appliance.errors import UserError
 from appliance.patience import Cursor, Link, Patience
 
 _LOST = (peewee.OperationalError, peewee.InterfaceError)
@@ -106,13 +107,28 @@ class Server(peewee.PostgresqlDatabase):
         link = self._state.conn  # type: ignore[attr-defined]
         return link is not None and bool(link.closed)
 
+    def _give_up(self) -> None:
+        """So that the next statement opens it anew; who has opened it closes it in the end."""
+        state: Any = self._state  # type: ignore[attr-defined]
+        within = state.ctx
+        self.close()
+        state.ctx = within
+
+    def connect(self, reuse_if_open: bool = False) -> bool:
+        state: Any = self._state  # type: ignore[attr-defined]
+        within = state.ctx
+        try:
+            return bool(super().connect(reuse_if_open))
+        finally:
+            state.ctx = within
+
     def begin(self, isolation_level: Any = None) -> None:
         try:
             super().begin(isolation_level)
         except _LOST:
             if not self._is_lost():
                 raise
-            self.close()
+            self._give_up()
             super().begin(isolation_level)
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
@@ -121,9 +137,11 @@ class Server(peewee.PostgresqlDatabase):
         except _LOST:
             if not self._is_lost() or self.in_transaction():
                 raise
-            self.close()  # so that the next one opens it
+            self._give_up()
             if not _READS.match(sql):
                 raise
+        except ValueError as error:  # the only one that psycopg2 has for a text
+            raise UserError("what was given has a character that can't be kept (NUL)") from error
         return super().execute_sql(sql, params)  # type: ignore[no-untyped-call]
 
 

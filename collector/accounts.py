@@ -28,9 +28,9 @@ class Used:
     packets: int
 
 
-def by_account(clients: Sequence[Row], span: Period) -> list[Used]:
+def by_account(clients: Sequence[Row], span: Period, site: str = "") -> list[Used]:
     """Sums of rows with the key `key`, an address; what is nobody's is put together."""
-    owners = _owners([str(row["key"]) for row in clients], span)
+    owners = _owners([str(row["key"]) for row in clients], span, site)
     sums: dict[tuple[str, ...], list[int]] = defaultdict(lambda: [0, 0, 0])
     for row in clients:
         of = sums[owners.get(str(row["key"]), ())]
@@ -49,8 +49,8 @@ def _url(names: Sequence[str]) -> str:
     return account_url({"name": names[0]}) if len(names) == 1 else ""
 
 
-def _owners(addresses: Iterable[str], span: Period) -> dict[str, tuple[str, ...]]:
+def _owners(addresses: Iterable[str], span: Period, site: str) -> dict[str, tuple[str, ...]]:
     found: dict[str, set[str]] = defaultdict(set)
-    for held in whose.holdings(span.since_ms, span.until_ms, set(addresses)):
+    for held in whose.holdings(span.since_ms, span.until_ms, set(addresses), site):
         found[str(IPv4Address(held.address) if held.family == 4 else IPv6Address(held.address))].add(held.account)
     return {address: tuple(sorted(names)) for address, names in found.items()}

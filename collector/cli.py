@@ -65,16 +65,22 @@ def _who_words(verbs: Any) -> None:
     words.add_argument("--protocol", metavar="NAME", help="tcp, udp, or a number")
     words.add_argument("--slack", default="5s", metavar="TIME", help="by how much the time may be wrong; default: 5s")
     words.add_argument("--reason", required=True, help="such as the number of the request; it stands in the record")
+    _site_words(words)
     words.add_argument("--json", action="store_true")
     words.set_defaults(run=_who)
 
 
 def _common(words: argparse.ArgumentParser) -> None:
     period_words(words, "1h ago")
+    _site_words(words)
     form = words.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one object a line")
     form.add_argument("--csv", action="store_true")
     words.add_argument("--utc", action="store_true", help="times in UTC, not the site's")
+
+
+def _site_words(words: argparse.ArgumentParser) -> None:
+    words.add_argument("--site", default="", metavar="KEY", help="of another site, as the cluster has it")
 
 
 def _count(text: str) -> int:
@@ -114,7 +120,7 @@ def _search(args: argparse.Namespace, config: Config) -> str:
         "group": group,
         "limit": args.limit or (None if to_file else _LIMIT),
     }
-    with _until_interrupted(args), questions.opened(config) as reading:
+    with _until_interrupted(args), questions.opened(config, args.site) as reading:
         known = questions.known(config, reading)
         query = questions.query(request)
         if args.csv:
@@ -173,6 +179,7 @@ def _who(args: argparse.Namespace, config: Config) -> str:
         "slack_ms": parse_duration(args.slack) * 1000,
         "who": asker(),
         "reason": args.reason,
+        "site": args.site,
     }
     answer = questions.told(config, request)
     if not answer["found"]:

@@ -76,7 +76,7 @@ def _stats(args: argparse.Namespace, config: Config) -> str:
     asked = span(args, config)
     with facts.catalog(config) as catalog:
         sums = Sums(catalog, asked)
-        rows = list(_over_time(sums, args, config) if args.step else _totals(sums, args, asked))
+        rows = list(_over_time(sums, args, config) if args.step else _totals(sums, args, asked, whose.site_of(config)))
         lines = certifying.lines(sums.certificate(), config.site.timezone, sums.exporters)
     if args.json:
         print(*map(json.dumps, rows), sep="\n")
@@ -87,9 +87,9 @@ def _stats(args: argparse.Namespace, config: Config) -> str:
     return "\n".join([table, "", *lines])
 
 
-def _totals(sums: Sums, args: argparse.Namespace, asked: Period) -> Iterator[dict[str, Any]]:
+def _totals(sums: Sums, args: argparse.Namespace, asked: Period, site: str) -> Iterator[dict[str, Any]]:
     if args.by == ACCOUNT:
-        used = accounts.by_account(sums.top("client", limit=accounts.CLIENTS_ASKED), asked)
+        used = accounts.by_account(sums.top("client", limit=accounts.CLIENTS_ASKED), asked, site)
         for one in sorted(used, key=lambda one: -one.bytes)[: args.limit]:
             yield {ACCOUNT: one.name, "flows": one.flows, "packets": one.packets, "bytes": one.bytes}
         return
@@ -178,7 +178,7 @@ def _followed(config: Config, left: int) -> str:
             whole = max(whole, left)
     except KeyboardInterrupt:
         return f"{left:,} files are left; they are loaded all the same: gatehouse flows storage says how far it is"
-    return f"{whole:,} files are in the cluster"
+    return "all of the history that was asked for is in the cluster"
 
 
 def _hold(args: argparse.Namespace, config: Config) -> str:

@@ -3,7 +3,7 @@
 `{"ask": "search", "filter": "tcp", "since_ms": 0, "until_ms": 1, "order": "-bytes", "columns": [], "group": [],
 "limit": 100}`; "csv" is the same as bytes. Without an order rows come as they are stored, without a limit all of them.
 `{"ask": "who", "ip": "203.0.113.7", "port": 40000, "at_ms": 0, "protocol": 6, "slack_ms": 5000, "who": "asker's name",
-"reason": "case 12/345"}`: port, protocol and slack may be None.
+"reason": "case 12/345"}`: port, protocol and slack may be None. With a "site" both are about that one, not this one's.
 """
 
 import tempfile
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, tzinfo
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -40,15 +40,11 @@ Piece = Mapping[str, Any]
 
 
 @contextmanager
-def opened(config: Config) -> Iterator[Reading]:
-    """What is kept. Raises UserError with one line, also for what goes wrong while it is read."""
-    folder = config.paths.data / places.DISK
-    if not (folder / CATALOG).is_file():
-        raise UserError(
-            f"{folder}: no flows are kept there: see `gatehouse status` for the data disk and the collector"
-        )
+def opened(config: Config, site: str = "") -> Iterator[Reading]:
+    """What is kept, here or of another `site`. Raises UserError with one line, also for what goes wrong while it is
+    read."""
     try:
-        with _reading(config, folder) as reading:
+        with _reading(config, site) as reading:
             yield reading
     except BrokenPipeError:
         raise
@@ -63,13 +59,24 @@ def opened(config: Config) -> Iterator[Reading]:
         raise UserError(f"flows can't be read: {line}") from error
 
 
-def _reading(config: Config, folder: Path) -> Reading:
-    temporary = Path(_temporary().name)
-    if config.netflow.cluster is None:
-        return Reading(folder, MEMORY_MB, temporary)
-    from collector.cluster import reading  # what it takes isn't loaded by those who have no cluster
+def _reading(config: Config, site: str) -> Reading:
+    folder, temporary = config.paths.data / places.DISK, Path(_temporary().name)
+    if site not in ("", config.site.key):
+        from collector.cluster import elsewhere
 
-    return reading.opened(config, folder, MEMORY_MB, temporary)
+        return elsewhere.opened(config, site, MEMORY_MB, temporary)
+    if not (folder / CATALOG).is_file():
+        raise UserError(
+            f"{folder}: no flows are kept there: see `gatehouse status` for the data disk and the collector"
+        )
+    if config.netflow.cluster is None:
+        found = Reading(folder, MEMORY_MB, temporary)
+    else:
+        from collector.cluster import reading  # what it takes isn't loaded by those who have no cluster
+
+        found = reading.opened(config, folder, MEMORY_MB, temporary)
+    found.site = whose.site_of(config)
+    return found
 
 
 @lru_cache(maxsize=1)
@@ -80,7 +87,7 @@ def _temporary() -> "tempfile.TemporaryDirectory[str]":
 
 def known(config: Config, reading: Reading) -> Known:
     """The core database is open, also while it is asked."""
-    return Known(whose.routers(reading.exporters.values()), whose.holdings)
+    return Known(whose.routers(reading.exporters.values()), partial(whose.holdings, site=reading.site))
 
 
 def query(request: Request) -> Query:
@@ -111,7 +118,7 @@ def answer(config: Config, request: Request) -> Iterator[Piece | bytes]:
         return
     if kind not in ("search", "csv"):
         raise UserError(f"{kind!r} can't be asked: search, csv, who")
-    with open_core(config), opened(config) as reading:
+    with open_core(config), opened(config, _text(request, "site")) as reading:
         asked, others, zone = query(request), known(config, reading), config.site.timezone
         if kind == "csv":
             prepared = search.prepare(reading, asked, others, zone)
@@ -137,7 +144,7 @@ def told(config: Config, request: Request) -> Piece:
     if not asker or not _SHORTEST_REASON <= len(reason) <= _LONGEST_REASON or not reason.isprintable():
         raise UserError("a reason is needed, such as the number of the request: it stands in the record")
     zone = config.site.timezone
-    with opened(config) as reading:
+    with opened(config, _text(request, "site")) as reading:
         found = reading.sure(who.reach(asked), lambda: who.ask(reading, asked))
         at = datetime.fromtimestamp(asked.at_ms / 1000, zone).isoformat(timespec="milliseconds")
         subject = f"address {asked.address}" + (f" port {asked.port}" if asked.port is not None else "") + f" at {at}"

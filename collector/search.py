@@ -19,7 +19,7 @@ from collector.flows import FLOW
 from collector.showing import FIELDS, SUMS, TOTALS, USUAL, USUAL_SUMS, Field, clock, fields, shown
 from collector.store.models import Certificate, Range
 from collector.store.reading import Reading
-from collector.wanted import Wanted
+from collector.wanted import Held, Wanted
 from collector.whose import Holding
 
 MOST_HOLDINGS = 5000  # of one account or device, in a filter
@@ -136,6 +136,9 @@ def _inner(reading: Reading, query: Query, wanted: Wanted, known: Known) -> Iter
         yield _select(query, f"({sums}) AS sums", TOTALS)
         return
     held = known.holdings(query.since_ms - EARLIER_MS, query.until_ms) if _asks_account(query) else ()
+    if "account" in query.group and (sums := _sums_of_holders(reading, query, wanted, held)) is not None:
+        yield _select(query, _source(reading, query, sums, held), TOTALS)
+        return
     for relation in reading.flows(wanted):
         yield _select(query, _source(reading, query, relation, held), SUMS)
 
@@ -169,6 +172,17 @@ def _wanted(query: Query) -> Wanted:
         () if by_account else tuple(_keys(query.group)),
         together=bool(query.order or query.group) or query.limit is not None,
     )
+
+
+def _sums_of_holders(reading: Reading, query: Query, wanted: Wanted, held: Sequence[Holding]) -> str | None:
+    """Sums by what tells the account, beside what else they are asked by."""
+    keys = [name for name in _keys(query.group) if name != "account"]
+    beside = [*(f"{side}_{half}" for side in _HOLDERS for half in ("hi", "lo")), "first"]
+    addresses = {divmod(one.address, 1 << 64) for one in held}
+    changes = {at for one in held for at in (one.since_ms, one.until_ms)}
+    coarse = tuple(name for name in beside if name not in keys)
+    wanted = replace(wanted, group=tuple(dict.fromkeys((*keys, *beside))))
+    return reading.sums(wanted, Held(tuple(sorted(addresses)), tuple(sorted(changes)), coarse))
 
 
 def _asks_account(query: Query) -> bool:

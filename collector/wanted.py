@@ -22,3 +22,16 @@ class Wanted:
     limit: int | None = None
     group: tuple[str, ...] = ()
     together: bool = True
+
+
+@dataclass(frozen=True)
+class Held:
+    """Addresses as halves, and the times (ms) at which they become or cease to be somebody's.
+
+    Of a group's `coarse` columns, which are addresses and `first`, only what is held when matters: other addresses may
+    be 0, and a time another one between the same two of these.
+    """
+
+    addresses: tuple[tuple[int, int], ...]
+    changes: tuple[int, ...]
+    coarse: tuple[str, ...]

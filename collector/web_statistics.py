@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from appliance.admin.frame import Ask, Page
 from appliance.errors import Unavailable, UserError
-from collector import accounts, certifying, facts, views, web_parts
+from collector import accounts, certifying, facts, views, web_parts, whose
 from collector.periods import PRESETS, Period, period, step_ms
 from collector.sums import REST, Row, Sums
 
@@ -99,7 +99,7 @@ def _answered(ask: Ask, span: Period, measure: str) -> dict[str, Any]:
         clients = sums.top("client", measure, accounts.CLIENTS_ASKED)
         found = {by: sums.top(by, measure, TOP) for by, *_ in TABLES}
     tables = [_table(title, head, found[by], measure, span, by, detail) for by, title, head, detail in TABLES]
-    tables.insert(3, _by_account(accounts.by_account(clients, span), measure, len(clients)))
+    tables.insert(3, _by_account(accounts.by_account(clients, span, whose.site_of(ask.config)), measure, len(clients)))
     chart = drawn(rows, span, step, measure, ask.config.site.timezone) if rows else None
     shown = [table for table in tables if table.rows]
     return {"chart": chart, "tables": shown, "certificate": certificate, "period": span}

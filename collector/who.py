@@ -92,8 +92,9 @@ def ask(reading: Reading, question: Question) -> Answer:
     ahead = max((clock.ahead_ms for clock in clocks), default=0)
     slack = min(question.slack_ms, MOST_SLACK_MS) + min(ahead, _MOST_AHEAD_MS)
     traces = [*_flows(reading, question, slack), *_events(reading, question, slack)]
-    found = [one for trace in traces for one in _holders(trace, question, slack)]
-    found += _own(question, slack, {one.held.session for one in found if one.held is not None})
+    site = reading.site
+    found = [one for trace in traces for one in _holders(trace, question, slack, site)]
+    found += _own(question, slack, site, {one.held.session for one in found if one.held is not None})
     ordered = sorted(found, key=lambda one: (one.held is None, one.off_ms, -one.trace.flows))
     return Answer(question, _once(ordered), clocks, slack)
 
@@ -225,17 +226,18 @@ def _off(at_ms: int, since_ms: int, until_ms: int) -> int:
 # From the client's address to the account
 
 
-def _holders(trace: Trace, question: Question, slack_ms: int) -> Iterator[Found]:
-    held = whose.overlapping(str(trace.client), question.at_ms - slack_ms, question.at_ms + slack_ms)
+def _holders(trace: Trace, question: Question, slack_ms: int, site: str) -> Iterator[Found]:
+    held = whose.overlapping(str(trace.client), question.at_ms - slack_ms, question.at_ms + slack_ms, site)
     for one in held:
         yield Found(trace, one, max(trace.off_ms, _off(question.at_ms, one.since_ms, one.until_ms - 1)))
     if not held:
         yield Found(trace, None, trace.off_ms)
 
 
-def _own(question: Question, slack_ms: int, told: set[int]) -> Iterator[Found]:
+def _own(question: Question, slack_ms: int, site: str, told: set[int]) -> Iterator[Found]:
     """Who had the address itself, whether any flow of it is known or not."""
-    for one in whose.overlapping(str(question.address), question.at_ms - slack_ms, question.at_ms + slack_ms):
+    since, until = question.at_ms - slack_ms, question.at_ms + slack_ms
+    for one in whose.overlapping(str(question.address), since, until, site):
         if one.session not in told:
             off = _off(question.at_ms, one.since_ms, one.until_ms - 1)
             trace = Trace(question.address, 0, SESSION, one.since_ms, one.until_ms, 0, off, ())

@@ -9,6 +9,7 @@ from operator import or_
 from typing import Any
 
 from appliance.accounts.models import Session
+from appliance.config import Config
 from appliance.core import LOOPBACK
 from appliance.nas.models import GATEWAY, Nas
 from collector.exporters import Exporter, Exporters
@@ -33,10 +34,18 @@ class Holding:
     nas: str
 
 
-def holdings(since_ms: int, until_ms: int, addresses: Collection[str] | None = None) -> list[Holding]:
-    """Of a period, of these addresses or all. No two of one address at a time: who came later had it then."""
+def site_of(config: Config) -> str:
+    """Whose sessions count here; none where there is only one site."""
+    return config.site.key if config.fleet else ""
+
+
+def holdings(since_ms: int, until_ms: int, addresses: Collection[str] | None = None, site: str = "") -> list[Holding]:
+    """Of a period, of these addresses or all. No two of one address at a time: who came later had it then.
+
+    With a `site` what was at other ones doesn't count: many have the same private addresses.
+    """
     of: dict[int, list[Holding]] = defaultdict(list)
-    for row in _sessions(since_ms // 1000, -(-until_ms // 1000), addresses):
+    for row in _sessions(since_ms // 1000, -(-until_ms // 1000), addresses, site):
         for holding in _of(row):
             of[holding.address].append(holding)
     return [holding for held in of.values() for holding in disjoint(held)]
@@ -51,10 +60,10 @@ def disjoint(held: Sequence[Holding]) -> Iterator[Holding]:
             yield Holding(one.address, one.family, one.since_ms, until, one.account, one.mac, one.session, one.nas)
 
 
-def overlapping(address: str, since_ms: int, until_ms: int) -> list[Holding]:
+def overlapping(address: str, since_ms: int, until_ms: int, site: str = "") -> list[Holding]:
     """All sessions that had the address at any moment between, as they were told: they may overlap."""
     number = int(ip_address(address))
-    rows = _sessions(since_ms // 1000, until_ms // 1000 + 1, {address})
+    rows = _sessions(since_ms // 1000, until_ms // 1000 + 1, {address}, site)
     found = [one for row in rows for one in _of(row) if one.address == number]
     return [one for one in found if one.since_ms <= until_ms and one.until_ms > since_ms]
 
@@ -84,7 +93,7 @@ def _of(row: dict[str, Any]) -> Iterator[Holding]:
         yield Holding(int(address), address.version, since, until, row["account"], row["mac"], row["id"], row["nas"])
 
 
-def _sessions(since: int, until: int, addresses: Collection[str] | None) -> Iterator[Any]:
+def _sessions(since: int, until: int, addresses: Collection[str] | None, site: str) -> Iterator[Any]:
     """By the indexes of what is open and of when it began: there is none of addresses."""
     columns = (
         Session.id,
@@ -96,10 +105,12 @@ def _sessions(since: int, until: int, addresses: Collection[str] | None) -> Iter
         Session.started_at,
         Session.ended_at,
     )
+    elsewhere = Nas.select(Nas.name).where(Nas.site.is_null(False), Nas.site != site)
+    here = (Session.nas.not_in(elsewhere),) if site else ()
     began = (Session.started_at <= until) & (Session.started_at > since - LONGEST_S)
     for when in (Session.ended_at.is_null() & (Session.started_at <= until), began & (Session.ended_at >= since)):
         for its in _pieces(addresses):
-            query: Any = Session.select(*columns).where(when, *its).dicts()
+            query: Any = Session.select(*columns).where(when, *here, *its).dicts()
             yield from query.iterator()
 
 

@@ -21,6 +21,7 @@ from appliance.accounts.models import (
 from appliance.accounts.pieces import execute, in_pieces, marks
 from appliance.config import Config
 from appliance.errors import UserError
+from appliance.island.models import IslandConflict
 
 SESSIONS = {
     "anonymise": "stay without name, MAC and addresses",
@@ -44,6 +45,7 @@ class Person:
         own = Session.account_ref.is_null() & (Session.account == login)
         self.sessions = Session.select().where((Session.account_ref == self.account) | own if self.account else own)
         self.refusals = Refusal.select().where(Refusal.account == login)
+        self.conflicts = IslandConflict.select().where(IslandConflict.account == login)
         bought = Charge.account_ref.is_null() & Charge.batch_ref.is_null() & (Charge.account == login)
         self.charges = Charge.select().where((Charge.account_ref == self.account) | bought if self.account else bought)
         if self.account is None and not self.sessions.exists() and not self.charges.exists():
@@ -69,6 +71,7 @@ def preview(person: Person, sessions: str) -> list[dict[str, object]]:
         ("registrations", person.rows(Registration).count(), "go"),
         ("messages not sent", person.messages().count(), "go"),
         ("refused logins", person.refusals.count(), "go"),
+        ("conflicts of islands", person.conflicts.count(), "go"),
         ("charges and their payments", person.charges.count(), "stay without name and references"),
         ("sessions", person.sessions.count(), SESSIONS[sessions]),
     ]
@@ -81,6 +84,7 @@ def erase(person: Person, sessions: str, config: Config) -> None:
     _erase_sessions([session.id for session in person.sessions.select(Session.id)], sessions)
     _erase_charges([charge.id for charge in person.charges.select(Charge.id)])
     execute("DELETE FROM refusal WHERE account = ?", person.login)
+    execute("DELETE FROM island_conflict WHERE account = ?", person.login)
     if person.account is not None:
         account = person.account.id
         execute("UPDATE pool_address SET account_id = NULL, mac = NULL, held_until = 0 WHERE account_id = ?", account)
@@ -147,6 +151,10 @@ def export(person: Person, zone: ZoneInfo) -> dict[str, object]:
         "refused_logins": [
             {"at": _iso(row.at, zone), "typed": row.name, "router": row.nas, "mac": row.mac, "why": row.reason}
             for row in person.refusals.order_by(Refusal.id)
+        ],
+        "conflicts_of_islands": [
+            {"at": _iso(row.at, zone), "site": row.site, "what": row.kind, "detail": row.detail}
+            for row in person.conflicts.order_by(IslandConflict.id)
         ],
         "sessions": [_session(row, zone) for row in person.sessions.order_by(Session.started_at)],
     }

@@ -18,6 +18,8 @@ def run(privacy: Privacy, now: int, most: int = 5000) -> int:
     forget_addresses(before)
     forget_guests(before, now)
     forget_refusals(now - privacy.keep_refusals_days * DAY_S)
+    execute("DELETE FROM island_conflict WHERE found_at < ?", before)
+    execute("DELETE FROM island_login WHERE at < ?", before)
     return delete_sessions(before, most)
 
 

@@ -43,7 +43,7 @@ OWN = (
     "appliance.api.web",
     "appliance.admin.search",
 )
-FLEET = ("appliance.sites.web", "appliance.sites.api")  # where many appliances share a database
+FLEET = ("appliance.sites.web", "appliance.sites.api", "appliance.island.web")  # where many appliances share a database
 TEMPLATES = Path(__file__).parent / "templates"
 
 log = logging.getLogger(__name__)

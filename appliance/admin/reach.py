@@ -25,7 +25,7 @@ KINDS = {
         ("", "leave", "search", "accounts", "plans", "pools", "vouchers", "devices", "registrations"), COMMON
     ),
     **dict.fromkeys(("sales", "voucher-batches", "charges", "payments", "usage", "api", "openapi.json"), COMMON),
-    **dict.fromkeys(("routers", "sessions", "refusals", "sites"), ROWS),
+    **dict.fromkeys(("routers", "sessions", "refusals", "sites", "islands"), ROWS),
     "/sites/<key>/remove": FLEET,
     "/sessions/plan": COMMON,  # it changes accounts; only sessions of one's own sites can be chosen
     **dict.fromkeys(("doctor", "modules", "settings", "certificates", "wishes", "leases"), HERE),

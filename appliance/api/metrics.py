@@ -41,7 +41,7 @@ def single(name: str, kind: Literal["gauge", "counter"], help_: str, value: floa
 
 def collectors(config: Config) -> list[Reads]:
     names = [name for module in modules.enabled(config) for name in module.metrics]
-    names += ["appliance.sites.metrics"] if config.fleet else []
+    names += ["appliance.sites.metrics", "appliance.island.metrics"] if config.fleet else []
     return [Collector(config), *(importlib.import_module(name).Collector(config) for name in names)]
 
 

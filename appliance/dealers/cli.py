@@ -69,7 +69,7 @@ def add_parser(commands: Any) -> None:
     _terms_words(words)
     words = _verb(verbs, "top-up", _top_up, "credit for vouchers that a dealer has paid")
     words.add_argument("dealer")
-    words.add_argument("amount")
+    cli_money.add_amount(words)
     words.add_argument("--reference", default="", help="such as a receipt's number; the same one counts once")
     words = _verb(verbs, "sell", _sell, "vouchers for a dealer, on their credit; prints the codes")
     words.add_argument("dealer")

@@ -2,11 +2,11 @@
 
 import argparse
 import contextlib
+import re
 import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def add_parsers(verbs: Any, verb: Verb) -> None:
     words.add_argument("--json", action="store_true")
     words = verb(verbs, "correct", _correct, "what a dealer is owed more, or with a minus less, and why")
     words.add_argument("dealer")
-    words.add_argument("amount")
+    add_amount(words)
     words.add_argument("why")
     words = verb(verbs, "invoices", _invoices, "all invoices, or those in a state")
     words.add_argument("--state", choices=invoices.STATES)
@@ -60,7 +60,7 @@ def add_parsers(verbs: Any, verb: Verb) -> None:
     words.add_argument("reason", help="it stands on the credit note")
     words = verb(verbs, "pay", _pay, "record a payment of an invoice, with a minus one that came back")
     words.add_argument("number")
-    words.add_argument("amount")
+    add_amount(words)
     words.add_argument("--day", default="")
     words.add_argument("--reference", default="")
     words = verb(verbs, "payout", _payout, "what can be paid; with --make a file of transfers for the bank (pain.001)")
@@ -80,6 +80,12 @@ def add_parsers(verbs: Any, verb: Verb) -> None:
     words = verb(verbs, "verify", _verify, "the ledger's chains of hashes, or those of statements")
     words.add_argument("files", nargs="*", type=Path, metavar="STATEMENT", help="its CSV; needs nothing else")
     words.set_defaults(run=desk.plainly()(_verify), needs_core=False)
+
+
+def add_amount(words: argparse.ArgumentParser) -> None:
+    """A word that may begin with a minus and have a comma, and is no option then."""
+    words.add_argument("amount")
+    words._negative_number_matcher = re.compile(r"-[0-9][0-9.,]*")
 
 
 def _period(text: str, config: Config) -> months.Period:
@@ -145,18 +151,20 @@ def _found(number: str) -> Any:
 
 def _invoice(args: argparse.Namespace, config: Config) -> str:
     row = _found(args.number)
-    if args.issue:
-        row = invoices.issue(config, row)
-    if args.pdf:
-        from appliance.dealers import invoice_pdf  # fpdf takes a while to load
+    if args.xml and row.number is None and not args.issue:
+        raise UserError(f"{args.number} is a draft: issue it first")
+    with contextlib.ExitStack() as stack:  # what can't be written is found before anything is issued
+        pdf, xml = (stack.enter_context(_beside(file)) if file else None for file in (args.pdf, args.xml))
+        if args.issue:
+            row = invoices.issue(config, row)
+        if pdf:
+            from appliance.dealers import invoice_pdf  # fpdf takes a while to load
 
-        args.pdf.write_bytes(invoice_pdf.pdf(invoices.as_document(config, row)))
-    if args.xml:
-        from appliance.dealers import invoice_xml
+            pdf.write_bytes(invoice_pdf.pdf(invoices.as_document(config, row)))
+        if xml:
+            from appliance.dealers import invoice_xml
 
-        if row.number is None:
-            raise UserError(f"{args.number} is a draft: issue it first")
-        args.xml.write_bytes(invoice_xml.cii(invoices.as_document(config, row)))
+            xml.write_bytes(invoice_xml.cii(invoices.as_document(config, row)))
     facts = _invoice_row(row, int(time.time()), config.site.timezone)
     return show([{"key": key, "value": value} for key, value in facts.items()], ("key", "value"), False)
 
@@ -194,21 +202,11 @@ def _payout(args: argparse.Namespace, config: Config) -> str:
         return table if args.json else "\n".join((table, *waiting))
     currency = args.currency or config.dealer.currency
     chosen = [one.invoice for one in found if one.included and one.invoice.currency == currency]
-    day = _coming(args.day, config)
+    day = desk.coming(args.day, config.site.timezone, int(time.time()))
     with _beside(args.make) as file, ledger_db.writing():
         made = payouts.make(config, chosen, WHO, execute_on=day)
         file.write_bytes(payouts.file_of(config, made))
     return f"{made.message_id}: {len(chosen)} transfers, {money.text(made.total_minor, made.currency)}"
-
-
-def _coming(text: str, config: Config) -> date | None:
-    """A day from today on."""
-    if not text.strip():
-        return None
-    found = desk.typed_day(text)
-    if found < months.day(int(time.time()), config.site.timezone):
-        raise UserError(f"{text[:40]!r} is over: the bank pays today or later")
-    return found
 
 
 @contextlib.contextmanager

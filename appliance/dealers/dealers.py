@@ -36,6 +36,7 @@ _TEXTS = (
     *("iban", "bic", "currency", "contract", "state", "tax"),
 )
 _NUMBERS = ("credit_limit_minor", "batch_limit", "day_limit_minor")
+_AMOUNTS = ("credit_limit_minor", "day_limit_minor")  # in the dealer's currency
 _TIMES = (("contract_from", "contract_until"), ("self_billing_from", "self_billing_until"))
 COLUMNS = (*_TEXTS, *_NUMBERS, *(name for pair in _TIMES for name in pair), "login")
 
@@ -53,7 +54,13 @@ def add(name: str, **columns: Any) -> Any:
 
 
 def change(dealer: Any, columns: Mapping[str, Any]) -> None:
+    """Raises UserError for what can't be."""
+    before = {name: getattr(dealer, name) for name in ("currency", *_AMOUNTS)}
     _set(dealer, columns)
+    stay = [name for name in _AMOUNTS if before[name] and getattr(dealer, name)]
+    if stay and dealer.currency != before["currency"]:
+        words = " and ".join(name.removesuffix("_minor").replace("_", " ") for name in stay)
+        raise UserError(f"{words}: set to 0 what is in {before['currency']}, and anew once {dealer.currency} is saved")
     dealer.changed_at = int(time.time())
     _saved(dealer)
 

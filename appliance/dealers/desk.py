@@ -100,6 +100,15 @@ def come(text: str, zone: tzinfo, now: int) -> int:
     return now if found == today else _begin(found, zone)
 
 
+def coming(text: str, zone: tzinfo, now: int) -> date:
+    """A day from today on, which an empty field is. Raises UserError."""
+    today = datetime.fromtimestamp(now, zone).date()
+    found = typed_day(text) if text.strip() else today
+    if found < today:
+        raise UserError(f"{text[:40]!r} is over: the bank pays today or later")
+    return found
+
+
 def end_of(text: str, zone: tzinfo) -> int | None:
     """UTC seconds at which it is over, as spans of time are half-open."""
     return _begin(typed_day(text) + timedelta(days=1), zone) if text.strip() else None

@@ -6,7 +6,7 @@ from appliance.accounts.models import core_db
 from appliance.admin import audit
 from appliance.admin.frame import Ask, Page
 from appliance.admin.lists import Column, List
-from appliance.dealers import desk, ledger_db, money, months, payouts
+from appliance.dealers import desk, ledger_db, money, payouts
 from appliance.dealers.models import Invoice, Payout, PayoutLine
 from appliance.dealers.web import url as dealer_url
 from appliance.errors import Missing, UserError
@@ -56,8 +56,7 @@ def make(ask: Ask) -> Any:
             if not chosen:
                 raise UserError("choose at least one invoice")
             rows = list(Invoice.select().where(Invoice.id.in_(chosen)))
-            at = desk.begin_of(ask.form().get("day", ""), ask.config.site.timezone)
-            day = months.day(ask.now if at is None else max(at, ask.now), ask.config.site.timezone)
+            day = desk.coming(ask.form().get("day", ""), ask.config.site.timezone, ask.now)
             with core_db.atomic(), ledger_db.writing():
                 made = payouts.make(ask.config, rows, ask.person.name, ask.now, day)
                 after = {"total": money.text(made.total_minor, made.currency), "invoices": [row.number for row in rows]}

@@ -23,7 +23,9 @@ from rlm_python.accounting import OF_A_SESSION, Packet, record
 AT_ONCE = 50
 LONGEST_S = 0.05  # no writer keeps others waiting for longer; at least one entry goes
 _AGAIN = (*UNREACHABLE, peewee.InternalError)  # the latter also follows an error that was passed over
+_TURN = (0x67617465, 0)
 _SQL = {
+    "turn": "SELECT pg_advisory_xact_lock(?, ?)",  # of all sites that deliver, as each holds many sessions' rows
     "begin": "INSERT INTO island_position (site, queue, delivered, at) VALUES (?, ?, 0, ?) ON CONFLICT DO NOTHING",
     "position": "SELECT delivered FROM island_position WHERE site = ? AND queue = ?",
     "advance": "UPDATE island_position SET delivered = ?, at = ? WHERE site = ? AND queue = ?",
@@ -42,7 +44,8 @@ class Delivery:
         self._hold_s = hold_s
         self._admission = admission
         self._sql = {name: sql_of(database, text) for name, text in _SQL.items()}
-        if not isinstance(database, peewee.SqliteDatabase):
+        self._is_shared = not isinstance(database, peewee.SqliteDatabase)
+        if self._is_shared:
             self._sql["position"] += " FOR UPDATE"  # two that deliver at once take turns
 
     def run(self, queue: Queue, now: int) -> int:
@@ -50,6 +53,8 @@ class Delivery:
         sessions = Sessions(self._database)
         self._execute("begin", self._site, queue.name, now)
         with sessions.transaction():
+            if self._is_shared:
+                self._execute("turn", *_TURN)
             position = int(self._execute("position", self._site, queue.name).fetchone()[0])
             entries = queue.after(position, AT_ONCE)
             done = self._bring(entries, sessions, now)
@@ -89,7 +94,7 @@ class Delivery:
             told: dict[str, Callable[..., None]] = {FIRST: notes.first, ADDRESS: notes.address, DEVICE: notes.device}
             told[entry.kind](**values)
             return
-        packet = Packet(**values)
+        packet = Packet._make(values.get(name) for name in Packet._fields)  # another version's may be more or fewer
         record(packet, sessions, self._zone, self._hold_s)
         account_id = sessions.account_id(packet.account, packet.mac) if packet.status in OF_A_SESSION else None
         if account_id is not None:

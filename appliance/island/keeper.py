@@ -21,6 +21,7 @@ from appliance.island.offline import Admission
 from appliance.island.queue import Queue
 from appliance.island.signing import ensure_key
 
+_STUCK_S = 1800
 _SOON_S = 30  # until a copy that couldn't be made is tried again
 
 log = logging.getLogger(__name__)
@@ -54,10 +55,13 @@ class Keeper:
         self._round: threading.Thread | None = None
         self._ending = threading.Event()
         self._copy_at = 0.0
+        self._began = 0.0
         self._trouble = _Trouble()
 
     def run(self, now: int) -> None:
-        if self._round is None or not self._round.is_alive():
+        stuck = time.monotonic() - self._began > _STUCK_S  # a server that stands still is waited for without end
+        if self._round is None or not self._round.is_alive() or stuck:
+            self._began = time.monotonic()
             self._round = threading.Thread(target=self._go, args=(now,), name="island", daemon=True)
             self._round.start()
 
@@ -83,11 +87,13 @@ class Keeper:
             return not queue.is_empty() or time.monotonic() >= self._copy_at
 
     def _connected(self, now: int) -> None:
-        central = db.connect(self._config.database_url)
+        url = self._config.database_url
+        patient, central = db.connect(url), db.connect(url, shared=True)  # a copy takes its time
         with closing(Queue(places.queue_file(self._config))) as queue, central.connection_context():
             deliver(central, self._config, self._box, queue, now, self._ending)
-            if time.monotonic() >= self._copy_at and not self._ending.is_set():
-                self.copy(central, now)
+        if time.monotonic() >= self._copy_at and not self._ending.is_set():
+            with patient.connection_context():
+                self.copy(patient, now)
 
     def copy(self, central: peewee.Database, now: int) -> None:
         config = self._config

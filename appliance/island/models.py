@@ -4,10 +4,10 @@ from typing import Any
 
 import peewee
 
-from appliance.accounts.models import Account, CoreModel
+from appliance.accounts.models import Account, CoreModel, OfASite
 
 
-class IslandPosition(CoreModel):
+class IslandPosition(OfASite):
     """The last entry of a site's queue whose effect is in this database; `queue` is the queue file's own name."""
 
     site = peewee.TextField()
@@ -17,6 +17,10 @@ class IslandPosition(CoreModel):
 
     class Meta:
         primary_key = peewee.CompositeKey("site", "queue")
+
+    @classmethod
+    def within(cls, keys: frozenset[str]) -> Any:
+        return cls.site.in_(keys)
 
 
 class IslandLogin(CoreModel):
@@ -30,7 +34,7 @@ class IslandLogin(CoreModel):
         primary_key = peewee.CompositeKey("account", "site")
 
 
-class IslandConflict(CoreModel):
+class IslandConflict(OfASite):
     """Found at delivery: what an island let happen and others would not have. Times are UTC seconds.
 
     A `subject` has one conflict of its kind at most; `account` is its name of then.
@@ -47,6 +51,10 @@ class IslandConflict(CoreModel):
     detail = peewee.TextField()
     dismissed_at = peewee.BigIntegerField(null=True)
     dismissed_by = peewee.TextField(default="")
+
+    @classmethod
+    def within(cls, keys: frozenset[str]) -> Any:
+        return cls.site.in_(keys)
 
 
 class OfflineKey(CoreModel):

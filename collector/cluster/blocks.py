@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from clickhouse_driver import Client
 from clickhouse_driver.protocol import ServerPacketTypes
 
+from collector.cluster import native
 from collector.cluster.client import BROKEN, Host
 
 Block = Mapping[str, Any]  # arrays by column
@@ -35,17 +35,6 @@ class Progress:
         return 100.0 * self._read / self._all if self._all else 0.0
 
 
-class _Given(dict[str, Any]):
-    """As the library takes arrays: from what looks like a table of pandas."""
-
-    def __len__(self) -> int:
-        return len(next(iter(self.values())).values)
-
-
-class _Column(NamedTuple):
-    values: Any
-
-
 def blocks(
     host: Host, sql: str, tables: Sequence[Table], settings: Mapping[str, Any], progress: Progress
 ) -> Iterator[Block]:
@@ -53,19 +42,12 @@ def blocks(
 
     Raises Away, Refused.
     """
-    client = Client(**host.options(use_numpy=True))
-    given = [
-        {
-            "name": t.name,
-            "structure": list(t.types.items()),
-            "data": _Given({k: _Column(v) for k, v in t.columns.items()}),
-        }
-        for t in tables
-    ]
+    client = native.client(**host.options())
+    given = {t.name: [(name, kind, t.columns[name]) for name, kind in t.types.items()] for t in tables}
     try:
         with client.disconnect_on_error(sql, dict(settings)):
             client.connection.send_query(sql)
-            client.connection.send_external_tables(given)
+            native.send_tables(client, given)
             for packet in client.packet_generator():
                 if packet.type == ServerPacketTypes.PROGRESS:
                     progress.told(packet.progress.rows, packet.progress.total_rows)

@@ -48,6 +48,7 @@ class Host:
         }
         self._database = store.database
         self._client: Client | None = None
+        self._writer: Client | None = None
 
     def options(self, **settings: Any) -> dict[str, Any]:
         """Of a connection of its own."""
@@ -63,7 +64,9 @@ class Host:
     def probe(self, sql: str) -> list[tuple[Any, ...]]:
         """The rows of a small question, for which nobody waits long."""
         with closing(Host.__new__(Host)) as other:
-            vars(other).update(vars(self), _client=None, _options=self._options | {"send_receive_timeout": PROBE_S})
+            vars(other).update(
+                vars(self), _client=None, _writer=None, _options=self._options | {"send_receive_timeout": PROBE_S}
+            )
             return other.rows(sql)
 
     def columns(
@@ -90,13 +93,22 @@ class Host:
                 self.close()
 
     def insert(self, table: str, columns: Mapping[str, Sequence[Any]]) -> None:
-        """One block, there as a whole or not at all when it returns. Away: nobody knows."""
-        self._run(f"INSERT INTO {table} ({', '.join(columns)}) VALUES", list(columns.values()), columnar=True)
+        """One block of arrays or lists, there as a whole or not at all when it returns. Away: nobody knows."""
+        from collector.cluster import native  # numpy comes with it
+
+        try:
+            if self._writer is None:
+                self._writer = native.client(**self.options())
+            native.insert(self._writer, table, columns)
+        except BROKEN as error:
+            self.close()
+            raise self.told(error) from None
 
     def close(self) -> None:
-        if self._client is not None:
-            self._client.disconnect()
-            self._client = None
+        for client in (self._client, self._writer):
+            if client is not None:
+                client.disconnect()
+        self._client = self._writer = None
 
     def _opened(self) -> Client:
         if self._client is None:

@@ -6,8 +6,9 @@ by the servers; what comes back are the first rows, or sums, and text is made of
 all that is still on this disk is.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -26,11 +27,12 @@ from collector.store import completeness, duck
 from collector.store.models import LOADED, Certificate, Lost, SegmentFile
 from collector.store.reading import End, Range, Reading
 from collector.store.unpacking import TYPES
-from collector.wanted import Wanted
+from collector.wanted import Held, Wanted
 
 SECONDS, SECONDS_OF_FILES = 120, 6 * 3600  # that a server may work on a question, or send an answer
-_BROKEN_OFF = {32, 99, 102, 198, 209, 210, 212, 279, 516, 519}  # ClickHouse's codes of servers that lost each other
+_BROKEN_OFF = {32, 60, 99, 102, 198, 209, 210, 212, 279, 516, 519}  # ClickHouse's codes of servers that lost each other
 _TOO_MUCH = {158, 159, 160, 191, 241, 307, 396, 394}  # of its limits
+Limits = Mapping[str, int]
 _TYPES = {"u1": "UInt8", "u2": "UInt16", "u4": "UInt32", "u8": "UInt64", "i8": "Int64"}
 
 
@@ -104,23 +106,30 @@ class ClusterReading(Reading):
     # Asking
 
     def _asked(
-        self, sql: str, tables: Sequence[Table], seconds: int = SECONDS, more: Mapping[str, int] | None = None
+        self,
+        ask: Callable[[bool], str],
+        tables: Sequence[Table],
+        seconds: int = SECONDS,
+        more: Limits | None = None,
+        together: bool = True,
     ) -> Iterator[Block]:
-        """Blocks of an answer. Raises Away where none came, and UserError where it broke off later."""
+        """Blocks of an answer: of all shards `together` by one of them, or, also where one is dead, of each by itself.
+
+        Raises Away where none came, and UserError where it broke off later.
+        """
         begun = False
         for again in (False, True):
             assert self._hosts  # noqa: S101 (somebody answered)
-            skip = bool(self._dead)
-            limits = asked.settings(seconds, skip) | dict(more or {})
+            whole = together and not self._dead
+            limits = asked.settings(seconds) | dict(more or {})
             try:
-                for block in blocks(self._hosts[0], sql, tables, limits, self._told):
-                    begun = True
-                    yield block
+                for host in self._hosts[:1] if whole else self._hosts:
+                    for block in blocks(host, ask(whole), tables, limits, self._told):
+                        begun = True
+                        yield block
             except (Away, Refused) as error:
                 self._judge(error, begun, again)
             else:
-                if skip:
-                    self._look()  # another one may have gone meanwhile
                 return
 
     def _judge(self, error: Away | Refused, begun: bool, again: bool) -> None:
@@ -161,11 +170,17 @@ class ClusterReading(Reading):
         if found is None:
             yield from super().flows(wanted)
             return
-        sql = asked.flows(found[0], wanted)
+        where = found[0]
+
+        def sql(whole: bool) -> str:
+            return asked.flows(replace(where, whole=whole), wanted)
+
         columns = ", ".join(wanted.columns) or "1 AS one"
         try:
             if wanted.together:
-                made = self._filled("cluster_flows", self._asked(sql, [found[1]]))
+                # One that has enough rows calls the others off, which 18.16 takes for an error if it comes too soon
+                together = wanted.limit is None or bool(wanted.order)
+                made = self._filled("cluster_flows", self._asked(sql, [found[1]], together=together))
             else:
                 coming = self._asked(sql, [found[1]], SECONDS_OF_FILES)
                 first = next(coming, None)
@@ -184,27 +199,32 @@ class ClusterReading(Reading):
                 yield f"SELECT {columns} FROM cluster_block"
                 self.con.unregister("cluster_block")
 
-    def sums(self, wanted: Wanted) -> str | None:
+    def sums(self, wanted: Wanted, held: Held | None = None) -> str | None:
         found = self._where(wanted.range)
         if found is None:
             return None
-        where, loads = found
+        first, loads = found
         mine = self._own_sums(wanted)
-        names = ", ".join((*wanted.group, *PARTIAL))
-        parts = [f"SELECT {names} FROM own_sums"]
+        given = [loads, *(_held(held) if held is not None else ())]
+        coarse = held.coarse if held is not None else ()
+        asks = {"cluster_sums": ""}
+        if wanted.limit is not None and len(mine.columns):
+            asks = {"cluster_sums": "NOT IN", "shared_sums": "IN"}
+            given.append(mine)
+        parts = [f"SELECT {', '.join((*wanted.group, *PARTIAL))} FROM own_sums"]
         try:
-            if wanted.limit is None or not len(mine.columns):
-                made = {"cluster_sums": self._filled("cluster_sums", self._asked(asked.sums(where, wanted), [loads]))}
-            else:
-                made = {
-                    name: self._filled(name, self._asked(asked.sums(where, wanted, among), [loads, mine]))
-                    for name, among in (("cluster_sums", "NOT IN"), ("shared_sums", "IN"))
-                }
+            for name, among in asks.items():
+                sql = self._sums_sql(first, wanted, among, coarse)
+                if self._filled(name, self._asked(sql, given)):
+                    parts.append(_read_sums(wanted, name))
         except Away as error:
             self._given_up(error)
             return None
-        parts += [_read_sums(wanted, name) for name, there in made.items() if there]
         return "\nUNION ALL\n".join(parts)
+
+    @staticmethod
+    def _sums_sql(where: Where, wanted: Wanted, among: str, coarse: Sequence[str]) -> Callable[[bool], str]:
+        return lambda whole: asked.sums(replace(where, whole=whole), wanted, among, coarse)
 
     def _own_sums(self, wanted: Wanted) -> Table:
         """Sums of what isn't in the cluster, as the table `own_sums`; and its groups, for the cluster."""
@@ -226,7 +246,8 @@ class ClusterReading(Reading):
         if found is None:
             return super().lags(range)
         try:
-            there = list(self._asked(asked.lags(found[0], range), [found[1]]))
+            where = found[0]
+            there = list(self._asked(lambda whole: asked.lags(replace(where, whole=whole), range), [found[1]]))
         except Away as error:
             self._given_up(error)
             return super().lags(range)
@@ -245,7 +266,8 @@ class ClusterReading(Reading):
             return super().who(wanted, end, events)
         tables = []
         try:
-            for number, sql in enumerate(asked.who(found[0], wanted, end)):
+            for number, ask in enumerate((asked.who_own, asked.who_ends)):
+                sql = self._who_sql(ask, found[0], wanted, end)
                 if self._filled(f"cluster_who_{number}", self._asked(sql, [found[1]])):
                     tables.append(f"cluster_who_{number}")
         except Away as error:
@@ -254,6 +276,12 @@ class ClusterReading(Reading):
         columns = ", ".join(wanted.columns)
         parts = [f"SELECT {columns} FROM ({super().who(wanted, end, events)}) AS flows"]
         return "\nUNION ALL\n".join(parts + [f"SELECT {columns} FROM {table}" for table in tables])
+
+    @staticmethod
+    def _who_sql(
+        ask: Callable[[Where, Wanted, End], str], where: Where, wanted: Wanted, end: End
+    ) -> Callable[[bool], str]:
+        return lambda whole: ask(replace(where, whole=whole), wanted, end)
 
     def progress(self) -> float:
         return self._told.share or super().progress()
@@ -264,7 +292,7 @@ class ClusterReading(Reading):
         loads = self._loads(range)
         if loads and self._hosts is None and not self._away:
             self._look()
-        own = super().certificate(range, exporters)
+        own = self._own_certificate(range, exporters)
         here = self._here(range) if self._away else []
         present, losses = own.present, list(own.losses)
         for shard in sorted({load.shard for load in loads}):
@@ -281,6 +309,10 @@ class ClusterReading(Reading):
             max(own.complete_until_ms, *(load.received_until_ms for load in loads)) if loads else own.complete_until_ms
         )
         return Certificate(present, lost, losses, until_ms, [*own.notes, *self._notes()])
+
+    def _own_certificate(self, range: Range, exporters: Iterable[int] | None) -> Certificate:
+        """Of what isn't in the cluster."""
+        return super().certificate(range, exporters)
 
     def _here(self, range: Range) -> list[tuple[int, int]]:
         """Of what is in the cluster: times of receipt that are on this disk, too."""
@@ -315,6 +347,15 @@ def _missing(loads: Sequence[Load], range: Range, cause: str) -> Iterator[Lost]:
         since = max(range.since_ms, min(load.received_from_ms for load in loads))
         until = min(range.until_ms, max(load.received_until_ms for load in loads))
         yield Lost(0, since, until, flows, cause)
+
+
+def _held(held: Held) -> Iterator[Table]:
+    """At least one row each: nobody's address, and no time."""
+    addresses = held.addresses or ((2**64 - 1, 2**64 - 1),)
+    columns = {half: np.array([one[place] for one in addresses], "<u8") for place, half in enumerate(("hi", "lo"))}
+    yield Table(words.ADDRESSES, columns, dict.fromkeys(columns, "UInt64"))
+    spans = sorted({at // words.SPAN_MS for at in held.changes} or {-1})
+    yield Table(words.TIMES, {"span": np.array(spans, "<i8")}, {"span": "Int64"})
 
 
 def _halves(name: str) -> list[tuple[str, str, str]]:

@@ -27,7 +27,7 @@ FLOW_TYPES = {column.name: _TYPES[column.dtype.lstrip("<")] for column in COLUMN
 _BY_TABLE: dict[str, tuple[tuple[str, str], ...]] = {
     # FLOW's columns as the router told them, and the client as the segment has it (collector/store/packing.py)
     "flows": (*_LOAD, ("client_hi", "UInt64"), ("client_lo", "UInt64"), ("twin", "UInt8"), *FLOW_TYPES.items()),
-    # a row for each end of a flow that has an address, but the client's own
+    # a row for each end of a flow that has an address, but the client's own, and those that NAT left as they were
     "ends": (
         *_LOAD,
         *(("end", "UInt8"), ("end_hi", "UInt64"), ("end_lo", "UInt64"), ("end_port", "UInt16")),
@@ -117,4 +117,10 @@ def _ends() -> str:
     return (
         f"SELECT {chosen} FROM flows ARRAY JOIN {joined}"  # noqa: S608
         " WHERE (end_hi != 0 OR end_lo != 0) AND NOT (end_hi = client_hi AND end_lo = client_lo)"
+        + "".join(
+            f" AND NOT (end = {number:d}"
+            + "".join(f" AND nat_{end}_{part} = {end}_{part}" for part in ("hi", "lo", "port"))
+            + ")"
+            for number, end in ((2, "src"), (3, "dst"))
+        )
     )

@@ -53,6 +53,19 @@ def keys(name: str) -> list[tuple[str, str]]:
     return [(f"({_COMPUTED[name]})" if name in _COMPUTED else name, f"key_{name}")]
 
 
+# Tables that go with a question about accounts, and how long a time is that may count as one
+ADDRESSES, TIMES, SPAN_MS = "held_addresses", "held_times", 60_000
+
+
+def coarse_key(name: str) -> list[tuple[str, str]]:
+    """The same of an address, which matters only where it is somebody's, or of the time, only where that changes."""
+    if name == "first":
+        span = f"intDiv(first, {SPAN_MS:d})"
+        return [(f"if({span} IN {TIMES}, first, {span} * {SPAN_MS:d})", f"key_{name}")]
+    side = name.rpartition("_")[0]
+    return [(f"if(({side}_hi, {side}_lo) IN {ADDRESSES}, {name}, 0)", f"key_{name}")]
+
+
 def read_key(name: str) -> str:
     """The way back, in DuckDB's SQL."""
     if name in _RATES:

@@ -18,7 +18,7 @@ from collector.store.models import CATALOG, SEGMENTS, Certificate, SegmentFile, 
 from collector.store.models import Range as Range
 from collector.store.tail import Tail
 from collector.store.unpacking import TYPES, File
-from collector.wanted import Wanted
+from collector.wanted import Held, Wanted
 
 Answer = TypeVar("Answer")
 Client = tuple[int, int, int]  # upper half, and the lowest and highest lower half of a range of addresses
@@ -31,7 +31,12 @@ _LAGS = (
 
 
 class Reading:
-    """What is kept in a folder `flows/`, as of its opening. `con` runs the SQL that it gives."""
+    """What is kept in a folder `flows/`, as of its opening. `con` runs the SQL that it gives.
+
+    `site` is whose these flows are, where there are several.
+    """
+
+    site = ""
 
     def __init__(self, folder: Path, memory_mb: int = duck.MEMORY_MB, temporary: Path | None = None) -> None:
         self.folder = folder
@@ -78,7 +83,7 @@ class Reading:
         relation = self.relation(wanted.range, conditions.clients(root), conditions.exporters(root))
         yield f"SELECT * FROM ({relation}) AS flows WHERE {conditions.sql(root)}"  # noqa: S608
 
-    def sums(self, wanted: Wanted) -> str | None:
+    def sums(self, wanted: Wanted, held: Held | None = None) -> str | None:
         """SQL of rows with the columns of a group and showing.PARTIAL, several of a group; None: flows are at hand."""
         return None
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,15 @@ class Embedded:
         path = self._folder / "rows.tsv"
         with path.open("wb") as file:
             for row in zip(*columns.values(), strict=True):
-                file.write(b"\t".join(map(_cell, row)) + b"\n")
+                file.write(b"\t".join(map(_cell, row, columns)) + b"\n")
         names = ", ".join(columns)
         kinds = ", ".join(f"{name} {kind}" for name, kind in tables.types(table) if name in columns)
         self.rows(f"INSERT INTO {table} ({names}) SELECT {names} FROM file('{path}', 'TSV', '{kinds}')")
 
 
-def _cell(value: Any) -> bytes:
+def _cell(value: Any, name: str) -> bytes:
+    if name == "day" and not isinstance(value, date):
+        value = date(1970, 1, 1) + timedelta(days=int(value))
     if isinstance(value, bytes):
         return value.decode("latin-1").translate(_ESCAPES).encode("latin-1")
     if isinstance(value, datetime):

@@ -20,12 +20,17 @@ _MEMORY = 1_500_000_000
 _CONFIG = """<yandex>
  <logger><level>warning</level><console>1</console></logger>
  <tcp_port>{port}</tcp_port><interserver_http_port>{between}</interserver_http_port>
+ <tcp_port_secure>{secure}</tcp_port_secure>
+ <openSSL><server><certificateFile>{folder}/tls.crt</certificateFile><privateKeyFile>{folder}/tls.key</privateKeyFile>
+  <verificationMode>none</verificationMode></server></openSSL>
  <listen_host>127.0.0.1</listen_host>
  <path>{folder}/data/</path><tmp_path>{folder}/tmp/</tmp_path><user_files_path>{folder}/files/</user_files_path>
  <users_config>{folder}/users.xml</users_config>
  <default_profile>default</default_profile><default_database>default</default_database>
  <mark_cache_size>67108864</mark_cache_size><timezone>UTC</timezone>
  <background_pool_size>2</background_pool_size>
+ <compression><case><min_part_size>0</min_part_size><min_part_size_ratio>0</min_part_size_ratio>
+  <method>zstd</method></case></compression>
  <remote_servers><{cluster}>{shards}</{cluster}></remote_servers>
 </yandex>
 """
@@ -48,12 +53,13 @@ class Shard:
 
     folder: Path
     port: int
+    secure_port: int
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def start(self) -> None:
         """Answers when it returns."""
         log = (self.folder / "log").open("ab")
-        command = [str(SERVER), f"--config-file={self.folder / 'config.xml'}"]
+        command = [SERVER or "", f"--config-file={self.folder / 'config.xml'}"]
         self._process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
         log.close()
         until = time.monotonic() + _STARTS_S
@@ -72,6 +78,11 @@ class Shard:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def freeze(self) -> None:
         """It takes connections and never answers."""
@@ -99,17 +110,20 @@ class Servers:
 @contextmanager
 def servers(folder: Path, count: int = 2) -> Iterator[Servers]:
     """So many shards, empty, each with a bounded memory."""
-    ports = _free_ports(2 * count)
+    if SERVER is None:
+        raise RuntimeError("clickhouse-server is missing: ./tests/install-packages tests/system/packages.txt")
+    ports = _free_ports(3 * count)
     names = {"cluster": CLUSTER, "user": USER, "password": PASSWORD, "memory": _MEMORY}
-    all_shards = "".join(_SHARD.format(port=port, **names) for port in ports[:count])
+    all_shards = "".join(_SHARD.format(port=port, **names) for port in ports[::3])
     shards = []
-    for port, between in zip(ports[:count], ports[count:], strict=True):
+    for port, between, secure in zip(*(ports[at::3] for at in range(3)), strict=True):
         own = folder / str(port)
         own.mkdir(parents=True)
-        text = _CONFIG.format(port=port, between=between, folder=own, shards=all_shards, **names)
+        text = _CONFIG.format(port=port, between=between, secure=secure, folder=own, shards=all_shards, **names)
         (own / "config.xml").write_text(text)
         (own / "users.xml").write_text(_USERS.format(**names))
-        shards.append(Shard(own, port))
+        _certificate(own)
+        shards.append(Shard(own, port, secure))
     password_file = folder / "password"
     password_file.write_text(f"{PASSWORD}\n")
     password_file.chmod(0o600)
@@ -120,6 +134,14 @@ def servers(folder: Path, count: int = 2) -> Iterator[Servers]:
     finally:
         for shard in shards:
             shard.kill()
+
+
+def _certificate(folder: Path) -> None:
+    """Its own authority, of 127.0.0.1."""
+    options = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=clickhouse"]
+    options += ["-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", str(folder / "tls.key"), "-out", str(folder / "tls.crt")]
+    subprocess.run(["openssl", "req", *options, *files], check=True, capture_output=True)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -22,7 +22,7 @@ from appliance.accounts.models import Session, core_db
 from appliance.config import Config
 from appliance.errors import UserError
 from collector import export, questions, search, who
-from collector.cluster import asked, client, loading
+from collector.cluster import asked, client, loading, tidying
 from collector.cluster.filling import Filler
 from collector.cluster.reading import ClusterReading
 from collector.filters.language import parse
@@ -66,10 +66,11 @@ class Box(NamedTuple):
             yield catalog, filler
 
     def load(self, most: int = 1000) -> None:
-        with self.filler() as (_, filler):
+        with self.filler() as (catalog, filler):
             for _ in range(most):
                 if not filler.step(NOW_MS):
-                    return
+                    break
+            tidying.tidy(catalog, filler.meet(), SITE, 30, NOW_MS)
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +193,21 @@ def test_csv_is_the_same_to_the_byte(both: Both, group: tuple[str, ...]) -> None
     assert len(list(csv.reader(io.StringIO(one.decode())))) > 4
 
 
+@pytest.mark.parametrize(
+    "group", [("account",), ("account", "src"), ("first", "account"), ("dst_port", "account", "bps")]
+)
+@pytest.mark.parametrize("limit", [None, 5])
+def test_sums_of_accounts_are_made_by_the_cluster(both: Both, group: tuple[str, ...], limit: int | None) -> None:
+    query = ask("not port 53", order="bytes", descending=True, columns=search.SUM_COLUMNS, group=group, limit=limit)
+    both[1].con.execute("DROP TABLE IF EXISTS cluster_sums; DROP TABLE IF EXISTS cluster_flows")
+    one, other = (rows(reading, query) for reading in both)
+    assert one == other
+    assert {row[group.index("account")] for row in rows(both[1], replace(query, limit=None))} > {"ben", None}
+    tables = {name for (name,) in both[1].con.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+    assert "cluster_sums" in tables
+    assert "cluster_flows" not in tables
+
+
 def test_csv_comes_in_parts_where_no_order_is_asked(both: Both) -> None:
     one, other = (as_csv(reading, ask(columns=search.COLUMNS)).splitlines() for reading in both)
     assert one[0] == other[0]
@@ -265,6 +281,29 @@ def test_a_segment_loaded_in_the_middle_of_a_question_counts_once(box: Box) -> N
     assert everything(box.config) == everything(box.alone)
 
 
+def test_another_site_is_asked_as_the_cluster_has_it(box: Box, tmp_path: Path) -> None:
+    """From a place that keeps no flows itself."""
+    text = box.config.text.replace(f'key = "{SITE}"', 'key = "centre"').replace("/data", "/nothing")
+    centre = replace(configuration.parse(text), file=tmp_path / "centre.toml")
+    with questions.opened(centre, SITE) as reading:
+        found = rows(reading, ask(order="bytes", columns=("domain", "exporter", "bytes")))
+        told = reading.certificate(PERIOD)
+        asked_ = who.ask(reading, who.Question(IPv4Address("10.0.0.1"), None, SINCE_MS + 70_000))
+    with questions.opened(box.alone) as reading:
+        same = rows(reading, ask(order="bytes", columns=("domain", "exporter", "bytes")))
+        assert sorted(found) == sorted(same)  # some are there twice by now
+        assert set(asked_.found) == set(who.ask(reading, asked_.question).found)
+    assert (told.present, told.lost) == (len(found), 0)
+    with (
+        pytest.raises(UserError, match="no flows of a site 'east'; there are: north"),
+        questions.opened(centre, "east"),
+    ):
+        pass
+    alone, not_here = replace(box.alone, site=centre.site), "flows of the site 'north' aren't here"
+    with pytest.raises(UserError, match=not_here), questions.opened(alone, SITE):
+        pass
+
+
 def running(box: Box) -> int:
     """Questions of ours that any server still works on."""
     sql = "SELECT count() FROM system.processes WHERE query LIKE '%flows_all%' AND query NOT LIKE '%processes%'"
@@ -277,7 +316,7 @@ def test_a_question_nobody_waits_for_leaves_nothing(box: Box) -> None:
         assert isinstance(reading, ClusterReading)
         assert reading.certificate(PERIOD).present
         slow = "SELECT sleep(0.2) FROM flows_all"
-        coming: Any = reading._asked(slow, [], 60, {"max_block_size": 1})
+        coming: Any = reading._asked(lambda whole: slow, [], 60, {"max_block_size": 1})
         assert next(coming)
         assert running(box)
         coming.close()
@@ -293,6 +332,22 @@ def test_limits_end_a_question_with_one_line(box: Box, monkeypatch: pytest.Monke
     gives_up = pytest.raises(UserError, match=r"the cluster gave up .*: ask a shorter")
     with questions.opened(box.config) as reading, gives_up:
         rows(reading, query)
+
+
+@pytest.mark.long
+def test_a_shard_that_takes_connections_and_never_answers_is_missing(box: Box, servers: Servers) -> None:
+    with questions.opened(box.config) as reading:
+        whole = rows(reading, ask())
+        servers.shards[1].freeze()
+        try:
+            found = rows(reading, ask(order="first"))
+            told = reading.certificate(PERIOD)
+        finally:
+            servers.shards[1].thaw()
+    assert set(found) < set(whole)
+    assert told.lost == len(whole) - len(found)
+    with questions.opened(box.config) as reading:
+        assert sorted(rows(reading, ask())) == sorted(whole)
 
 
 # Servers go from here on, in this order

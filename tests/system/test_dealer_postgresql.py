@@ -2,11 +2,9 @@
 
 import os
 import subprocess
-import threading
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,18 @@ from appliance.accounts import manage, sales
 from appliance.accounts.models import Account, Charge, Plan, core_db
 from appliance.config import Config
 from appliance.crypto import key_file, load_box
-from appliance.dealers import agreements, attribution, credit, dealers, desk, keeper, ledger, schemes, selling
+from appliance.dealers import (
+    agreements,
+    attribution,
+    credit,
+    dealers,
+    desk,
+    keeper,
+    ledger,
+    ledger_db,
+    schemes,
+    selling,
+)
 from appliance.dealers.models import Dealer, Posting
 from appliance.dealers.models import ledger_db as database
 from appliance.dealers.selling_models import SOLD, Sale
@@ -164,31 +173,26 @@ def test_of_two_keepers_one_works_and_the_other_goes_on_once_it_is_gone(postgres
 
 
 def test_nodes_that_begin_at_once_make_one_ledger(postgresql_server: postgresql.Server) -> None:
-    url = empty(postgresql_server)
     with memory() as folder:
-        with opened(replace(configuration(folder))):
-            pass
-        failed: list[BaseException] = []
-
-        def begin(name: str) -> None:
-            try:
-                script = "import sys; from pathlib import Path; from tests.unit import dealer_box as b\n"
-                script += "from appliance.dealers import ledger_db; ledger_db.bind(b.configuration(Path(sys.argv[1])))"
-                (folder / name).mkdir()
-                (folder / name / URL).write_text(url)
-                subprocess.run(["python3", "-c", script, str(folder / name)], check=True, capture_output=True)
-            except BaseException as error:
-                failed.append(error)
-
-        threads = [threading.Thread(target=begin, args=(f"n{n}",)) for n in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert failed == []
-        conf = configuration(folder / "n0")
+        conf = node(empty(postgresql_server), folder)
+        nodes = [a_node(conf) for _ in range(4)]
+        assert [os.waitpid(pid, 0)[1] for pid in nodes] == [0] * 4
         with desk.opened(conf):
             assert not Dealer.select().exists()
+
+
+def a_node(conf: Config) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        ledger_db.bind(conf)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
 
 
 def empty(server: postgresql.Server) -> str:
@@ -204,8 +208,10 @@ def test_a_dump_that_is_put_back_is_the_same_ledger_and_goes_on(postgresql_serve
         for n in range(3):
             credit.top_up(shop, 100 + n, "jana", f"r{n}", 1)
         head = ledger.head(shop)
-    dump = subprocess.run(["pg_dump", url], check=True, capture_output=True).stdout
-    subprocess.run(["psql", "-q", "-v", "ON_ERROR_STOP=1", other], check=True, input=dump, stdout=subprocess.DEVNULL)
+    dump = subprocess.run(["pg_dump", "--format=custom", url], check=True, capture_output=True).stdout
+    for _ in range(2):  # into an empty one, and in place of what is there
+        back = ["pg_restore", "--clean", "--if-exists", "--single-transaction", f"--dbname={other}"]
+        subprocess.run(back, check=True, input=dump)
     with memory() as folder, opened(node(other, folder)):
         assert ledger.head(dealers.get("shop")) == head
         credit.top_up(dealers.get("shop"), 100, "jana", "r9", 1)

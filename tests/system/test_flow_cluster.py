@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from appliance import config as configuration
+from appliance.errors import UserError
 from collector import clustered, places
 from collector.cluster import client, loading
 from collector.cluster.client import Away, Cluster, Host
@@ -81,7 +82,7 @@ class boxes(ExitStack):
     def __enter__(self) -> Box:  # type: ignore[override]
         (self._folder / SEGMENTS).mkdir(exist_ok=True)
         text = f'[netflow]\nstore = "{self._servers.url}"\nstore_password_file = "{self._servers.password_file}"\n'
-        cluster = self.enter_context(client.opened(configuration.parse(text), answer_s=10))
+        cluster = self.enter_context(client.opened(configuration.parse(text), answer_s=6))
         catalog = self.enter_context(Catalog(self._folder / CATALOG, write=True))
         for host in cluster.hosts:
             host.create_database()
@@ -149,14 +150,13 @@ def fill(folder: Path, text: str) -> None:
 
 def settle(box: Box) -> None:
     """As much later as a lost load takes to be given up."""
-    for later in (1, 2, 3):
+    for later in (0, 1, 2, 3):
         box.filler.meet()
         while box.filler.step(NOW_MS + later * SETTLED_MS):
             pass
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize(("step", "when"), [(1, "before"), *((step, "after") for step in range(1, 7))])
 def test_killed_at_any_step_each_flow_counts_once(box: Box, step: int, when: str) -> None:
     """begin, flows, totals, the line, the catalogue, the other shard's copy"""
     parts = [mix.flows(400, seed=step), mix.flows(300, seed=step + 10)]
@@ -230,6 +230,39 @@ def test_a_shard_that_freezes_may_still_do_what_it_was_sent(box: Box, servers: S
     eventually(lambda: box.counted("SELECT count() FROM flows_all") in ([(0,)], [(100,)]), "it answers")
     settle(box)
     assert box.counted("SELECT count() FROM flows_all") == [(100,)]
+
+
+def test_by_tls_only_a_server_that_is_known_gets_the_password(box: Box, servers: Servers, tmp_path: Path) -> None:
+    box.filler.meet()
+    (one, other), file = servers.shards, servers.password_file
+
+    def seen(ca: Path | None) -> Cluster:
+        url = f"clickhouse://{clickhouse.USER}@127.0.0.1:{one.secure_port}/{clickhouse.DATABASE}?secure=1"
+        text = f'[netflow]\nstore = "{url}{f"&ca={ca}" if ca else ""}"\nstore_password_file = "{file}"\n'
+        return client.opened(configuration.parse(text), 10)
+
+    with seen(one.folder / "tls.crt") as cluster:
+        assert list(cluster.shards()) == [1]
+        cluster.hosts[0].insert("exporters", {"site": ["x"], "exporter": [1], "address": ["192.0.2.1"]})
+    for ca in (other.folder / "tls.crt", None):
+        with seen(ca) as cluster:
+            assert cluster.shards() == {}
+            assert "certificate verify failed" in cluster.trouble[f"127.0.0.1:{one.secure_port}"]
+
+
+def test_a_wrong_password_is_one_line(box: Box, servers: Servers, tmp_path: Path) -> None:
+    box.filler.meet()
+    file = tmp_path / "password"
+    file.write_text("wrong")
+    text = f'[netflow]\nstore = "{servers.url}"\nstore_password_file = "{file}"\n'
+    with client.opened(configuration.parse(text), 10) as cluster:
+        assert cluster.shards() == {}
+        (said, _) = cluster.trouble.values()
+        assert "password" in said.lower()
+        assert "wrong" not in said.lower().replace("wrong password", "")
+    file.unlink()
+    with pytest.raises(UserError, match="store_password_file"):
+        client.opened(configuration.parse(text), 10)
 
 
 def test_hostile_answers_are_one_line(tmp_path: Path) -> None:
@@ -345,6 +378,35 @@ def test_a_day_goes_as_a_whole_when_no_site_keeps_it(box: Box) -> None:
         (found,) = box.cluster.hosts[0].rows(f"SELECT count(), countIf(day < today() - 15) FROM {table}")
         assert found[0] >= left
         assert found[1] == 0, table
+
+
+def test_a_clock_that_was_ahead_keeps_no_hold_from_counting(box: Box) -> None:
+    now_ms = int(time.time() * 1000)
+    (segment,) = box.add(mix.flows(100, 1, now_ms - 30 * DAY_MS))
+    box.fill()
+    shards, at_ms = box.filler.meet(), segment.received_from_ms
+    for host in shards.values():
+        ahead: dict[str, list[Any]] = {"site": [SITE], "at": [datetime(2061, 1, 1, tzinfo=UTC)], "keep_days": [10]}
+        host.insert("keeping", ahead | {"since_ms": [[]], "until_ms": [[]]})
+    box.catalog.run("INSERT INTO hold VALUES (9, ?, ?, 'a case', 'ann', 0, NULL, NULL)", at_ms, at_ms + 1)
+    for _ in range(3):
+        tidy(box.catalog, shards, SITE, 10, now_ms)
+    assert box.counted("SELECT count() FROM flows_all") == [(100,)]
+    assert box.cluster.hosts[0].rows("SELECT count() FROM keeping") == [(2,)]
+    box.catalog.run("UPDATE hold SET released_ms = 1")
+    tidy(box.catalog, shards, SITE, 10, now_ms)
+    assert box.counted("SELECT count() FROM flows_all") == [(0,)]
+
+
+def test_a_load_of_a_clock_that_was_ahead_is_given_up_like_any(box: Box) -> None:
+    (segment,) = box.add(mix.flows(100))
+    box.filler.meet()
+    number = loading.shard_of(segment.sha256, 2)
+    load = loads.begin(box.catalog, segment, number, NOW_MS + 2000 * DAY_MS)
+    assert load is not None
+    loads.absent(box.catalog, load, NOW_MS + 2000 * DAY_MS)
+    settle(box)
+    assert box.counted("SELECT count() FROM flows_all") == [(100,)]
 
 
 def test_what_is_decoded_anew_counts_instead_even_if_it_is_the_same(box: Box) -> None:

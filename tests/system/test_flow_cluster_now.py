@@ -50,5 +50,6 @@ def ends_of(flows: Any, server: Embedded) -> Iterator[tuple[int, ...]]:
     for hi, lo, *ends in server.rows(f"SELECT {chosen} FROM flows"):
         for number in range(4):
             its = tuple(ends[3 * number : 3 * number + 3])
-            if its[:2] not in ((0, 0), (hi, lo)):
+            before = tuple(ends[3 * number - 6 : 3 * number - 3]) if number > 1 else ()
+            if its[:2] not in ((0, 0), (hi, lo)) and its != before:
                 yield (number, *its, ends[1], ends[4])

@@ -14,6 +14,7 @@ from appliance import db
 from appliance.accounts.models import MODELS, Account, AccountUsage, Plan, Session, core_db
 from appliance.admin.models import MODELS as ADMIN
 from appliance.errors import UserError
+from appliance.island.models import MODELS as ISLANDS
 from appliance.nas.models import Nas
 from appliance.sites.models import MODELS as SITES
 
@@ -139,7 +140,7 @@ def test_a_step_that_fails_leaves_nothing_behind(empty_url: str) -> None:
         assert not database.table_exists("half")
 
 
-@pytest.mark.parametrize("model", [*MODELS, *ADMIN, *SITES, Nas], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("model", [*MODELS, *ADMIN, *SITES, *ISLANDS, Nas], ids=lambda m: m.__name__)
 def test_models_and_migrations_say_the_same(core: str, model: type[peewee.Model]) -> None:
     table = model._meta.table_name
     columns = {column.name: column for column in core_db.get_columns(table)}

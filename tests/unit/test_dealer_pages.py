@@ -22,7 +22,18 @@ from appliance.admin.models import Audit
 from appliance.config import Config, Dealer
 from appliance.config import Mail as MailSection
 from appliance.crypto import load_box
-from appliance.dealers import checks, dealers, desk, keeper, ledger, ledger_db, month_end, overview
+from appliance.dealers import (
+    checks,
+    dealers,
+    desk,
+    earning,
+    keeper,
+    ledger,
+    ledger_db,
+    month_end,
+    overview,
+    settlement,
+)
 from appliance.dealers.models import Invoice, Payout, Posting
 from appliance.dealers.models import ledger_db as database
 from appliance.dealers.module import DEALER
@@ -400,6 +411,7 @@ def test_a_day_that_is_a_slip_or_to_come_is_refused_in_every_form(box: Config, a
         ("/invoices/1/pay", {"amount": "1"}, "1999-12-31", slip),
         ("/invoices/1/pay", {"amount": "1"}, "2099-01-01", coming),
         ("/payouts", {"invoice": "1"}, "0001-01-01", slip),
+        ("/payouts", {"invoice": "1"}, "2020-01-01", "is over: the bank pays today or later"),
     ):
         reply = one.post(url, form | {"day": day})
         assert (reply.status, why in html.unescape(reply.body)) == (400, True), (url, day, reply.status)
@@ -420,6 +432,7 @@ def test_numbers_that_are_far_too_long_are_nobodys(box: Config, app: Any, kiosk:
 def test_commands_end_in_one_line(box: Config, kiosk: Any, gatehouse: Gatehouse, tmp_path: Path) -> None:
     assert gatehouse("dealer", "settle")[0] == 0
     no, long = str(tmp_path / "no" / "file"), "9" * 20
+    assert gatehouse("dealer", "set", "kiosk", "--credit-limit", "7.50")[0] == 0
     pay = ("dealer", "pay", "1-00001", "1", "--day")
     for words, why in (
         (("sales", "pay", long), "larger than any"),
@@ -436,9 +449,23 @@ def test_commands_end_in_one_line(box: Config, kiosk: Any, gatehouse: Gatehouse,
         ((*pay, "2099-01-01"), "hasn’t come yet"),
         ((*pay, "0001-01-01"), "from 2000-01-01"),
         (("dealer", "payout", "--confirm", "none"), "see `gatehouse dealer payout`"),
+        (("dealer", "pay", "1-00001", "-5,00"), "can't be paid for"),
+        (("dealer", "top-up", "kiosk", "-5,00"), "more than the credit"),
+        (("dealer", "set", "kiosk", "--currency", "CZK"), "credit limit: set to 0 what is in EUR"),
     ):
         status, _, said = gatehouse(*words)
         assert (status, why in said, said.count("\n")) == (1, True, 0), (words, said)
+
+
+def test_an_invoice_is_issued_only_with_its_file(box: Config, kiosk: Any, gatehouse: Gatehouse, tmp_path: Path) -> None:
+    with core_db.connection_context(), desk.opened(box):
+        earning.catch_up(box)
+        settlement.run(box, last_month(), "me")
+    issue = ("dealer", "invoice", "draft-1", "--issue", "--pdf")
+    assert "No such file" in gatehouse(*issue, str(tmp_path / "no" / "i.pdf"))[2]
+    assert "draft-1" in gatehouse("dealer", "invoices")[1]
+    assert gatehouse(*issue, str(tmp_path / "i.pdf"))[0] == 0
+    assert (tmp_path / "i.pdf").read_bytes().startswith(b"%PDF") and "1-00001" in gatehouse("dealer", "invoices")[1]
 
 
 def test_a_payout_is_made_only_with_its_file(box: Config, kiosk: Any, gatehouse: Gatehouse, tmp_path: Path) -> None:

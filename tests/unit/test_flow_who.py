@@ -16,6 +16,7 @@ from appliance.accounts.database import open_core
 from appliance.accounts.models import Session, core_db
 from appliance.admin.models import Audit
 from appliance.config import Config
+from appliance.nas.models import Nas
 from collector import search, whose
 from collector.filters import vocabulary
 from collector.flows import FLOW
@@ -258,3 +259,19 @@ def test_the_handbook_names_all_words_of_a_filter_and_all_columns() -> None:
 
 
 NFDUMPS = ("protocol", "interface", "router", "flowdir", "all", "icmp-type", "icmp-code")  # other words for the same
+
+
+def test_sessions_at_other_sites_have_other_addresses(appliance: Config) -> None:
+    """Many sites have the same private ones; routers of no site, or that are gone, may be at any."""
+    with open_core(appliance), core_db.atomic() as changes:
+        for number, (name, site) in enumerate((("gw", "north"), ("roof", "south"), ("tent", None))):
+            if site:
+                core_db.execute_sql("INSERT INTO site (key, created_at, changed_at) VALUES (?, 0, 0)", (site,))
+            Nas.create(name=name, address=f"192.0.2.{number}", secret=b"", site=site)
+        Session.update(nas="tent").where(Session.account == "carl").execute()
+        everyone = {one.account for one in whose.holdings(T - 1000, T + 1000)}
+        assert {one.account for one in whose.holdings(T - 1000, T + 1000, site="north")} == everyone
+        assert [one.account for one in whose.holdings(T - 1000, T + 1000, site="south")] == ["carl"] * 2
+        assert not whose.overlapping(ANNA, T, T, "south")
+        assert whose.overlapping(ANNA, T, T, "north")
+        changes.rollback()

@@ -19,7 +19,8 @@ from appliance.crypto import load_box
 from appliance.errors import Unavailable
 from appliance.island import places, snapshot
 from appliance.island.delivery import Delivery
-from appliance.island.queue import Queue
+from appliance.island.keeper import Keeper
+from appliance.island.queue import Queue, waiting
 from appliance.nas.models import Nas
 from rlm_python.accounting import Packet
 from rlm_python.stores import CopyStore, Stores, is_gone
@@ -135,6 +136,35 @@ class TestTheCopy:
         assert "198.51.100.2" in free["south"]
         writes = CopyStore.__mro__[1](db.connect(f"sqlite:///{copy.path}"), north).login_writes
         assert writes.reserve_address(pool.id, bob.id, "m1", NOW, 900) == "198.51.100.1"  # whose it was, gets it
+
+
+def test_the_jobs_tell_and_copy_by_themselves_once_it_answers(
+    north: Config, line: postgresql.Line, stores: Any
+) -> None:
+    copied(north)
+    line.refuse()
+    stores(accounting=True).now().record(PACKET._replace(status="Interim-Update", output_octets=7))
+    keeper = Keeper(north, load_box(north.paths.state))
+
+    def told() -> bool:
+        keeper.run(NOW + 5)
+        return waiting(places.queue_file(north))[0] == 0
+
+    try:
+        keeper.run(NOW)
+        wait_until(lambda: keeper._round is not None and not keeper._round.is_alive(), 20, "a round in vain")
+        assert not told()
+        line.mend()
+        wait_until(told, 20, "the queue to be told")
+        wait_until(lambda: taken_at(north) == NOW + 5, 20, "the copy")
+    finally:
+        keeper.close()
+    assert AccountUsage.get().output_octets == 7
+
+
+def taken_at(config: Config) -> int:
+    copy = snapshot.current(places.copy_link(config))
+    return copy.taken_at if copy else 0
 
 
 class TestWhichIsAsked:

@@ -22,6 +22,7 @@ from appliance.errors import UserError
 from tests.lab import postgresql
 from tests.unit import dealer_history
 from tests.unit import test_dealer_history as history
+from tests.unit.conftest import Gatehouse
 from tests.unit.dealer_box import opened, server
 from tests.unit.dealer_money import conf_in, memory
 
@@ -129,3 +130,13 @@ def test_nothing_begins_anew_beside_what_is_in_a_file(conf: Config, url: str) ->
     with pytest.raises(UserError, match=r"ledger.db has a ledger that isn't in the database"):
         ledger_db.bind(there(url, conf))
     assert tables(url) == 0
+
+
+@pytest.mark.parametrize("empty_url", ["sqlite"], indirect=True)
+def test_the_command_says_what_is_to_be_done_next(gatehouse: Gatehouse, toml: Path, url: str) -> None:
+    for wrong in ("mysql://x/y", "postgresql://u@h", "postgresql://u:secret@h/name"):
+        status, _, said = gatehouse("database", "move", wrong)
+        assert (status, said.count("\n")) == (1, 0), said
+    status, text, said = gatehouse("database", "move", url)
+    assert (status, text.count("\n")) == (0, 0) and f"write `url = '{url}'`" in text and "core.db:" in said
+    assert gatehouse("account", "list")[2].endswith("there is no database yet: run `gatehouse apply` first")  # says why
