@@ -17,7 +17,6 @@ from appliance.crypto import SecretBox
 from appliance.errors import UserError
 from appliance.island import places, snapshot
 from appliance.island.delivery import Delivery
-from appliance.island.offline import Admission
 from appliance.island.queue import Queue
 from appliance.island.signing import ensure_key
 
@@ -90,7 +89,7 @@ class Keeper:
         url = self._config.database_url
         patient, central = db.connect(url), db.connect(url, shared=True)  # a copy takes its time
         with closing(Queue(places.queue_file(self._config))) as queue, central.connection_context():
-            deliver(central, self._config, self._box, queue, now, self._ending)
+            deliver(central, self._config, queue, now, self._ending)
         if time.monotonic() >= self._copy_at and not self._ending.is_set():
             with patient.connection_context():
                 self.copy(patient, now)
@@ -102,13 +101,10 @@ class Keeper:
         self._copy_at = time.monotonic() + config.island.refresh_s
 
 
-def deliver(
-    central: peewee.Database, config: Config, box: SecretBox, queue: Queue, now: int, ending: threading.Event
-) -> int:
-    """Until nothing is left, in short transactions; how many entries. Raises peewee.PeeweeException, UserError."""
+def deliver(central: peewee.Database, config: Config, queue: Queue, now: int, ending: threading.Event) -> int:
+    """Until nothing is left, in short transactions; how many entries. Raises peewee.PeeweeException."""
     zone, count = config.site.timezone, 0
-    admission = Admission(central, config.site.key, box, zone)
-    delivery = Delivery(central, config.site.key, zone, config.radius.silent_s, admission)
+    delivery = Delivery(central, config.site.key, zone, config.radius.silent_s)
     while not ending.is_set() and (done := delivery.run(queue, now)):
         count += done
     return count

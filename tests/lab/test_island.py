@@ -51,7 +51,7 @@ class Site(NamedTuple):
         central = db.connect(self.server.config.database_url)
         with central.connection_context(), closing(Queue(places.queue_file(self.server.config))) as waiting:
             now = int(time.time())
-            deliver(central, self.server.config, self.server.box, waiting, now, threading.Event())
+            deliver(central, self.server.config, waiting, now, threading.Event())
             Keeper(self.server.config, self.server.box).copy(central, now)
 
     def waiting(self) -> int:
