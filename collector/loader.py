@@ -1,6 +1,6 @@
 """The process that loads flows into a cluster. It seals nothing, so that a cluster that is away holds up nothing here.
 
-What a segment takes is loaded only once one waits and somebody is there to take it. `python -m collector.loader`.
+`python -m collector.loader`.
 """
 
 import contextlib
@@ -79,7 +79,7 @@ class Loader:
     def _work(self, folder: Path, catalog: Catalog) -> None:
         from collector.cluster import client
         from collector.cluster.filling import Filler
-        from collector.cluster.tidying import tidy
+        from collector.cluster.tidying import tell, tidy
 
         loads.begin_history(catalog, _now_ms())
         if self._cluster is None:
@@ -89,6 +89,7 @@ class Loader:
         shards = filler.meet()
         self._said.hosts = {host.name: self._cluster.trouble.get(host.name, "") for host in self._cluster.hosts}
         self._said.missing, self._said.shards = filler.missing, len(shards) + len(filler.missing)
+        tell(catalog, shards, site, self._config.netflow.keep_days)
         until_s = time.monotonic() + MEET_S
         while time.monotonic() < until_s and not self._over.is_set() and filler.step(_now_ms()):
             self._said.loaded += 1

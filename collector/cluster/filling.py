@@ -101,6 +101,8 @@ class Filler:
             there = self._found(one.shard, one.sha256)
             if there is not None:
                 loads.end(self._catalog, one.segment, *there)
+            elif now_ms < max(one.at_ms, one.absent_ms or 0):
+                loads.begin_again(self._catalog, one.load, now_ms)  # the clock was ahead
             elif self._is_settled(one, now_ms):
                 loads.give_up(self._catalog, one.load)
             else:
@@ -108,6 +110,6 @@ class Filler:
 
     @staticmethod
     def _is_settled(one: Begun, now_ms: int) -> bool:
-        if one.absent_ms is None or now_ms < one.absent_ms:
+        if one.absent_ms is None:
             return False
         return now_ms - one.at_ms >= SETTLED_MS and now_ms - one.absent_ms >= AGAIN_MS

@@ -6,8 +6,9 @@ by the servers; what comes back are the first rows, or sums, and text is made of
 all that is still on this disk is.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -29,8 +30,9 @@ from collector.store.unpacking import TYPES
 from collector.wanted import Held, Wanted
 
 SECONDS, SECONDS_OF_FILES = 120, 6 * 3600  # that a server may work on a question, or send an answer
-_BROKEN_OFF = {32, 99, 102, 198, 209, 210, 212, 279, 516, 519}  # ClickHouse's codes of servers that lost each other
+_BROKEN_OFF = {32, 60, 99, 102, 198, 209, 210, 212, 279, 516, 519}  # ClickHouse's codes of servers that lost each other
 _TOO_MUCH = {158, 159, 160, 191, 241, 307, 396, 394}  # of its limits
+Limits = Mapping[str, int]
 _TYPES = {"u1": "UInt8", "u2": "UInt16", "u4": "UInt32", "u8": "UInt64", "i8": "Int64"}
 
 
@@ -104,23 +106,30 @@ class ClusterReading(Reading):
     # Asking
 
     def _asked(
-        self, sql: str, tables: Sequence[Table], seconds: int = SECONDS, more: Mapping[str, int] | None = None
+        self,
+        ask: Callable[[bool], str],
+        tables: Sequence[Table],
+        seconds: int = SECONDS,
+        more: Limits | None = None,
+        together: bool = True,
     ) -> Iterator[Block]:
-        """Blocks of an answer. Raises Away where none came, and UserError where it broke off later."""
+        """Blocks of an answer: of all shards `together` by one of them, or, also where one is dead, of each by itself.
+
+        Raises Away where none came, and UserError where it broke off later.
+        """
         begun = False
         for again in (False, True):
             assert self._hosts  # noqa: S101 (somebody answered)
-            skip = bool(self._dead)
-            limits = asked.settings(seconds, skip) | dict(more or {})
+            whole = together and not self._dead
+            limits = asked.settings(seconds) | dict(more or {})
             try:
-                for block in blocks(self._hosts[0], sql, tables, limits, self._told):
-                    begun = True
-                    yield block
+                for host in self._hosts[:1] if whole else self._hosts:
+                    for block in blocks(host, ask(whole), tables, limits, self._told):
+                        begun = True
+                        yield block
             except (Away, Refused) as error:
                 self._judge(error, begun, again)
             else:
-                if skip:
-                    self._look()  # another one may have gone meanwhile
                 return
 
     def _judge(self, error: Away | Refused, begun: bool, again: bool) -> None:
@@ -161,11 +170,17 @@ class ClusterReading(Reading):
         if found is None:
             yield from super().flows(wanted)
             return
-        sql = asked.flows(found[0], wanted)
+        where = found[0]
+
+        def sql(whole: bool) -> str:
+            return asked.flows(replace(where, whole=whole), wanted)
+
         columns = ", ".join(wanted.columns) or "1 AS one"
         try:
             if wanted.together:
-                made = self._filled("cluster_flows", self._asked(sql, [found[1]]))
+                # One that has enough rows calls the others off, which 18.16 takes for an error if it comes too soon
+                together = wanted.limit is None or bool(wanted.order)
+                made = self._filled("cluster_flows", self._asked(sql, [found[1]], together=together))
             else:
                 coming = self._asked(sql, [found[1]], SECONDS_OF_FILES)
                 first = next(coming, None)
@@ -188,7 +203,7 @@ class ClusterReading(Reading):
         found = self._where(wanted.range)
         if found is None:
             return None
-        where, loads = found
+        first, loads = found
         mine = self._own_sums(wanted)
         given = [loads, *(_held(held) if held is not None else ())]
         coarse = held.coarse if held is not None else ()
@@ -199,12 +214,17 @@ class ClusterReading(Reading):
         parts = [f"SELECT {', '.join((*wanted.group, *PARTIAL))} FROM own_sums"]
         try:
             for name, among in asks.items():
-                if self._filled(name, self._asked(asked.sums(where, wanted, among, coarse), given)):
+                sql = self._sums_sql(first, wanted, among, coarse)
+                if self._filled(name, self._asked(sql, given)):
                     parts.append(_read_sums(wanted, name))
         except Away as error:
             self._given_up(error)
             return None
         return "\nUNION ALL\n".join(parts)
+
+    @staticmethod
+    def _sums_sql(where: Where, wanted: Wanted, among: str, coarse: Sequence[str]) -> Callable[[bool], str]:
+        return lambda whole: asked.sums(replace(where, whole=whole), wanted, among, coarse)
 
     def _own_sums(self, wanted: Wanted) -> Table:
         """Sums of what isn't in the cluster, as the table `own_sums`; and its groups, for the cluster."""
@@ -226,7 +246,8 @@ class ClusterReading(Reading):
         if found is None:
             return super().lags(range)
         try:
-            there = list(self._asked(asked.lags(found[0], range), [found[1]]))
+            where = found[0]
+            there = list(self._asked(lambda whole: asked.lags(replace(where, whole=whole), range), [found[1]]))
         except Away as error:
             self._given_up(error)
             return super().lags(range)
@@ -245,7 +266,8 @@ class ClusterReading(Reading):
             return super().who(wanted, end, events)
         tables = []
         try:
-            for number, sql in enumerate(asked.who(found[0], wanted, end)):
+            for number, ask in enumerate((asked.who_own, asked.who_ends)):
+                sql = self._who_sql(ask, found[0], wanted, end)
                 if self._filled(f"cluster_who_{number}", self._asked(sql, [found[1]])):
                     tables.append(f"cluster_who_{number}")
         except Away as error:
@@ -254,6 +276,12 @@ class ClusterReading(Reading):
         columns = ", ".join(wanted.columns)
         parts = [f"SELECT {columns} FROM ({super().who(wanted, end, events)}) AS flows"]
         return "\nUNION ALL\n".join(parts + [f"SELECT {columns} FROM {table}" for table in tables])
+
+    @staticmethod
+    def _who_sql(
+        ask: Callable[[Where, Wanted, End], str], where: Where, wanted: Wanted, end: End
+    ) -> Callable[[bool], str]:
+        return lambda whole: ask(replace(where, whole=whole), wanted, end)
 
     def progress(self) -> float:
         return self._told.share or super().progress()

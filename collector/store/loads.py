@@ -136,6 +136,11 @@ def absent(catalog: Catalog, load: int, now_ms: int) -> None:
     catalog.run("UPDATE begun SET absent_ms = ? WHERE load = ? AND absent_ms IS NULL", now_ms, load)
 
 
+def begin_again(catalog: Catalog, load: int, now_ms: int) -> None:
+    """To wait for what the cluster says of it."""
+    catalog.run("UPDATE begun SET at_ms = ?, absent_ms = NULL WHERE load = ?", now_ms, load)
+
+
 def begun(catalog: Catalog, over: bool = False) -> list[Begun]:
     fields = ", ".join(Begun._fields)
     rows = catalog.rows(f"SELECT {fields} FROM begun WHERE over = ? ORDER BY load", int(over))  # noqa: S608

@@ -316,7 +316,7 @@ def test_a_question_nobody_waits_for_leaves_nothing(box: Box) -> None:
         assert isinstance(reading, ClusterReading)
         assert reading.certificate(PERIOD).present
         slow = "SELECT sleep(0.2) FROM flows_all"
-        coming: Any = reading._asked(slow, [], 60, {"max_block_size": 1})
+        coming: Any = reading._asked(lambda whole: slow, [], 60, {"max_block_size": 1})
         assert next(coming)
         assert running(box)
         coming.close()
@@ -332,6 +332,22 @@ def test_limits_end_a_question_with_one_line(box: Box, monkeypatch: pytest.Monke
     gives_up = pytest.raises(UserError, match=r"the cluster gave up .*: ask a shorter")
     with questions.opened(box.config) as reading, gives_up:
         rows(reading, query)
+
+
+@pytest.mark.long
+def test_a_shard_that_takes_connections_and_never_answers_is_missing(box: Box, servers: Servers) -> None:
+    with questions.opened(box.config) as reading:
+        whole = rows(reading, ask())
+        servers.shards[1].freeze()
+        try:
+            found = rows(reading, ask(order="first"))
+            told = reading.certificate(PERIOD)
+        finally:
+            servers.shards[1].thaw()
+    assert set(found) < set(whole)
+    assert told.lost == len(whole) - len(found)
+    with questions.opened(box.config) as reading:
+        assert sorted(rows(reading, ask())) == sorted(whole)
 
 
 # Servers go from here on, in this order

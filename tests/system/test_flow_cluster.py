@@ -82,7 +82,7 @@ class boxes(ExitStack):
     def __enter__(self) -> Box:  # type: ignore[override]
         (self._folder / SEGMENTS).mkdir(exist_ok=True)
         text = f'[netflow]\nstore = "{self._servers.url}"\nstore_password_file = "{self._servers.password_file}"\n'
-        cluster = self.enter_context(client.opened(configuration.parse(text), answer_s=10))
+        cluster = self.enter_context(client.opened(configuration.parse(text), answer_s=6))
         catalog = self.enter_context(Catalog(self._folder / CATALOG, write=True))
         for host in cluster.hosts:
             host.create_database()
@@ -150,14 +150,13 @@ def fill(folder: Path, text: str) -> None:
 
 def settle(box: Box) -> None:
     """As much later as a lost load takes to be given up."""
-    for later in (1, 2, 3):
+    for later in (0, 1, 2, 3):
         box.filler.meet()
         while box.filler.step(NOW_MS + later * SETTLED_MS):
             pass
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize(("step", "when"), [(1, "before"), *((step, "after") for step in range(1, 7))])
 def test_killed_at_any_step_each_flow_counts_once(box: Box, step: int, when: str) -> None:
     """begin, flows, totals, the line, the catalogue, the other shard's copy"""
     parts = [mix.flows(400, seed=step), mix.flows(300, seed=step + 10)]
@@ -379,6 +378,35 @@ def test_a_day_goes_as_a_whole_when_no_site_keeps_it(box: Box) -> None:
         (found,) = box.cluster.hosts[0].rows(f"SELECT count(), countIf(day < today() - 15) FROM {table}")
         assert found[0] >= left
         assert found[1] == 0, table
+
+
+def test_a_clock_that_was_ahead_keeps_no_hold_from_counting(box: Box) -> None:
+    now_ms = int(time.time() * 1000)
+    (segment,) = box.add(mix.flows(100, 1, now_ms - 30 * DAY_MS))
+    box.fill()
+    shards, at_ms = box.filler.meet(), segment.received_from_ms
+    for host in shards.values():
+        ahead: dict[str, list[Any]] = {"site": [SITE], "at": [datetime(2061, 1, 1, tzinfo=UTC)], "keep_days": [10]}
+        host.insert("keeping", ahead | {"since_ms": [[]], "until_ms": [[]]})
+    box.catalog.run("INSERT INTO hold VALUES (9, ?, ?, 'a case', 'ann', 0, NULL, NULL)", at_ms, at_ms + 1)
+    for _ in range(3):
+        tidy(box.catalog, shards, SITE, 10, now_ms)
+    assert box.counted("SELECT count() FROM flows_all") == [(100,)]
+    assert box.cluster.hosts[0].rows("SELECT count() FROM keeping") == [(2,)]
+    box.catalog.run("UPDATE hold SET released_ms = 1")
+    tidy(box.catalog, shards, SITE, 10, now_ms)
+    assert box.counted("SELECT count() FROM flows_all") == [(0,)]
+
+
+def test_a_load_of_a_clock_that_was_ahead_is_given_up_like_any(box: Box) -> None:
+    (segment,) = box.add(mix.flows(100))
+    box.filler.meet()
+    number = loading.shard_of(segment.sha256, 2)
+    load = loads.begin(box.catalog, segment, number, NOW_MS + 2000 * DAY_MS)
+    assert load is not None
+    loads.absent(box.catalog, load, NOW_MS + 2000 * DAY_MS)
+    settle(box)
+    assert box.counted("SELECT count() FROM flows_all") == [(100,)]
 
 
 def test_what_is_decoded_anew_counts_instead_even_if_it_is_the_same(box: Box) -> None:

@@ -1,6 +1,7 @@
 """Many appliances on one database: who may work on it, what each says of itself, and the pages about them."""
 
 import json
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from portal.module import HOTSPOT
 from tests.unit.conftest import Gatehouse
 from tests.unit.test_admin import attack, box, browser  # noqa: F401 (a fixture)
 
+DOCS = Path(__file__).parents[2] / "docs"
 pytestmark = pytest.mark.parametrize("empty_url", ["postgresql"], indirect=True)
 
 
@@ -120,7 +122,10 @@ def test_the_pages_of_sites(box: Config, app: Any) -> None:  # noqa: F811
     assert "north" not in one.get("/sites").body
     api = json.loads(one.get("/api/v1/sites").body)["items"]
     assert [(row["key"], row["online"]) for row in api] == [("hq", 0)]
-    assert 'gatehouse_site_sessions_online{site="hq"} 0' in one.get("/metrics").body
+    figures = one.get("/metrics").body
+    assert 'gatehouse_site_sessions_online{site="hq"} 0' in figures
+    named = set(re.findall(r"gatehouse_site_[a-z_]+", (DOCS / "api.md").read_text(encoding="utf-8")))
+    assert set(re.findall(r"gatehouse_site_[a-z_]+", figures)) == named
 
 
 PASSPHRASE = "one good passphrase"
