@@ -17,6 +17,7 @@ from appliance.config import Config
 from appliance.crypto import load_box
 from appliance.errors import UserError
 from appliance.nas.models import Nas
+from appliance.service import ASKED
 from appliance.sites import registry
 from appliance.sites.models import Site, SiteSetting
 from tests.unit.test_admin import PASSWORD, Browser, box, browser  # noqa: F401 (a fixture)
@@ -194,3 +195,25 @@ def test_limits_are_checked_and_outlive_their_site(box: Config, sites: dict[str,
         ned = AdminUser.get(name="ned")
         assert people.typed_sites(ned.sites) == "nowhere"
         assert reach.get() is None
+
+
+def test_settings_that_count_at_all_sites_are_nobodys_who_is_limited(box: Config, app: Any, sites: None) -> None:  # noqa: F811
+    with core_db.connection_context():
+        people.add("hal", PASSWORD, "reader", "hq=owner")
+    hal, owner = browser(app, "hal"), browser(app, "owner")
+    offered, every = ({*re.findall(r'href="/settings/([^"]+)"', one.get("/settings").body)} for one in (hal, owner))
+    assert every - offered == {"privacy", "mail"}
+    for key, value in (("privacy.keep_sessions_days", "1"), ("mail.host", "mail.example.com"), ("dealer.iban", "x")):
+        name = key.partition(".")[0]
+        assert hal.get(f"/settings/{name}").status == 400, key
+        assert hal.post(f"/settings/{name}", {key: value}).status == 400, key
+    assert "interim_interval_s" in owner.get("/settings/radius").body
+    assert "interim_interval_s" not in hal.get("/settings/radius").body
+    assert "Nothing was changed" in done(hal, "/settings/radius", {"radius.interim_interval_s": "61"})
+    assert not list((box.paths.state / ASKED).glob("*.json"))
+    assert hal.post("/settings/site", {"site.name": "Mine"}).status == 303
+    assert len(list((box.paths.state / ASKED).glob("*.json"))) == 1
+
+
+def done(one: Browser, url: str, form: dict[str, str]) -> str:
+    return str(one.get(one.post(url, form).headers["Location"]).body)
