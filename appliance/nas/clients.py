@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Any
 
+import peewee
+
 from appliance.accounts.models import core_db
 from appliance.config import Config
 from appliance.crypto import SecretBox, new_secret
-from appliance.errors import UserError
+from appliance.errors import Conflict, UserError
 from appliance.nas import fields
 from appliance.nas.models import GATEWAY, Nas
 
@@ -107,14 +109,13 @@ def _adopted(config: Config) -> Any:
 
 def _new(config: Config, box: SecretBox) -> Any:
     site = config.site.key if config.fleet else None
-    return Nas.create(
-        name=f"{GATEWAY}-{site}" if site else GATEWAY,
-        address=next(_free()) if site else HERE,
-        kind=GATEWAY,
-        coa_port=config.gateway.coa_port,
-        secret=box.seal(new_secret()),
-        site=site,
-    )
+    name = f"{GATEWAY}-{site}" if site else GATEWAY
+    values = {"kind": GATEWAY, "coa_port": config.gateway.coa_port, "site": site, "secret": box.seal(new_secret())}
+    try:
+        with core_db.atomic():
+            return Nas.create(name=name, address=next(_free()) if site else HERE, **values)
+    except peewee.IntegrityError:
+        raise Conflict(f"a router has the name {name!r} or the address of the own gateway: remove it first") from None
 
 
 def _free() -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from appliance import wishes
 from appliance.accounts import manage
-from appliance.accounts.models import reach
+from appliance.accounts.models import Refusal, Session, everywhere, reach
 from appliance.config import Config
 from appliance.crypto import load_box, new_secret
 from appliance.errors import UserError
@@ -61,8 +61,21 @@ def shown_kinds(config: Config) -> tuple[str, ...]:
 def add(config: Config, name: str, wanted: Wanted, secret: str = "") -> Any:
     """With a secret of our own where none is given."""
     values = _values(config, wanted, None)
+    _must_be_free(config, name)
     sealed = load_box(config.paths.state).seal(fields.secret(secret or new_secret()))
     return manage.add(Nas, "nas", name=fields.name(name), secret=sealed, **values)
+
+
+def _must_be_free(config: Config, name: str) -> None:
+    """What is on record under a name is told to whoever may see the router that has it."""
+    if config.fleet and name.partition("-")[0] == GATEWAY:
+        raise UserError(f"{name!r}: the sites' own gateways are called so; choose another name")
+    if reach.get() is None:
+        return
+    with everywhere():
+        known = any(model.select().where(model.nas == name).exists() for model in (Session, Refusal))
+    if known:
+        raise UserError(f"{name!r} was another router's name, whose sessions are on record: choose another name")
 
 
 def change(config: Config, nas: Any, wanted: Wanted, secret: str = "") -> None:

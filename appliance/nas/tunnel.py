@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from appliance.accounts.models import everywhere
 from appliance.config import TUNNEL_DEVICE, Config
 from appliance.errors import UserError
 from appliance.nas import clients, fields
@@ -76,7 +77,8 @@ def address_for(config: Config, nas: Nas | None) -> str:
     network = config.tunnel.network
     if nas is not None and nas.tunnel_address and IPv4Address(nas.tunnel_address) in network:
         return str(nas.tunnel_address)
-    taken = {IPv4Address(row.tunnel_address) for row in Nas.select().where(Nas.tunnel_address.is_null(False))}
+    with everywhere():
+        taken = {IPv4Address(row.tunnel_address) for row in Nas.select().where(Nas.tunnel_address.is_null(False))}
     return str(free_address(network, taken))
 
 
