@@ -66,6 +66,9 @@ class Loader:
             self._wait_s = 0.0
         except UserError as error:
             self._fail(str(error))
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            log.exception("an answer that nobody expects")
+            self._fail(f"a server of the cluster answers what can't be: {error}")
         except _failures() as error:
             self._fail(f"{type(error).__name__}: {error}")
         self._write()

@@ -1,5 +1,7 @@
 """People and what they may do, as peewee models for commands and pages; the RADIUS path is in `lookup.py`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -8,6 +10,16 @@ import peewee
 core_db = peewee.DatabaseProxy()
 # The sites that whoever asks is limited to (appliance/admin/reach.py); None is everywhere, as for all but pages.
 reach: ContextVar[frozenset[str] | None] = ContextVar("reach", default=None)
+
+
+@contextmanager
+def everywhere() -> Iterator[None]:
+    """For what has to hold for all rows, whoever asks; nothing that is read so may be shown."""
+    token = reach.set(None)
+    try:
+        yield
+    finally:
+        reach.reset(token)
 
 
 class CoreModel(peewee.Model):

@@ -12,7 +12,7 @@ from dataclasses import replace
 from appliance.accounts import models
 from appliance.admin.people import ROLES, Person
 from appliance.config import Config
-from appliance.service import Module
+from appliance.service import Group, Module
 
 COMMON = "common"  # the same at all sites: the role for what is common decides
 ROWS = "rows"  # each row is of a site: those where the role there suffices
@@ -31,6 +31,10 @@ KINDS = {
     **dict.fromkeys(("doctor", "modules", "settings", "certificates", "wishes", "leases"), HERE),
     **dict.fromkeys(("vaults", "netbackup", "vault-files", "vault-versions", "vault-alerts"), HERE),
 }
+
+# Keys, and sections, of the configuration that count at all sites: one appliance deletes, sends and settles for all of
+# them by its own file, and routers report as often as whichever answers them says.
+EVERYBODYS = ("privacy.", "mail.", "dealer.", "radius.interim_interval_s")
 
 
 def kind(path: str) -> str:
@@ -92,6 +96,13 @@ def modules_of(person: Person, config: Config, of: Iterable[Module]) -> list[Mod
         return list(of)
     names = ("hotspot", "netbackup") if is_here(person, config) else ("hotspot",)
     return [module for module in of if module.name in names]
+
+
+def groups_of(person: Person, of: Iterable[Group]) -> list[Group]:
+    """Without the settings that are everybody's, for who is limited."""
+    if person.sites is None:
+        return list(of)
+    return [replace(g, settings=tuple(s for s in g.settings if not s.key.startswith(EVERYBODYS))) for g in of]
 
 
 @contextmanager

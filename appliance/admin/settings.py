@@ -10,7 +10,7 @@ import bottle
 from appliance import config as configuration
 from appliance import first_boot, modules, wishes
 from appliance.accounts.models import core_db
-from appliance.admin import audit, drafts, way_in
+from appliance.admin import audit, drafts, reach, way_in
 from appliance.admin.frame import Ask, Page
 from appliance.admin.switches import waiting_url
 from appliance.config import Config
@@ -21,8 +21,10 @@ from appliance.service import Group, Setting
 _LANGUAGE = r"^\[([a-z]{2,3})\][ \t]*$\n?"
 
 
-def groups(config: Config) -> Sequence[Group]:
-    return [group for module in reversed(modules.running(config)) for group in module.settings if group.settings]
+def groups(ask: Ask) -> Sequence[Group]:
+    """Those that whoever asks may change."""
+    every = [group for module in reversed(modules.running(ask.config)) for group in module.settings]
+    return [group for group in reach.groups_of(ask.person, every) if group.settings]
 
 
 def current(config: Config) -> Config:
@@ -31,14 +33,14 @@ def current(config: Config) -> Config:
 
 
 def show(ask: Ask, name: str = "site") -> Any:
-    group, config = _group(ask.config, name), current(ask.config)
+    group, config = _group(ask, name), current(ask.config)
     now = {s.key: typed(configuration.value(config, s.key)) for s in group.settings}
     wanted, refusal = drafts.refused(ask)
     return _page(ask, group, now | dict(wanted), refusal)
 
 
 def change(ask: Ask, name: str) -> Any:
-    group, form = _group(ask.config, name), ask.form()
+    group, form = _group(ask, name), ask.form()
     try:
         number = ask_for(ask, group.settings, form, files=_files(group, form))
     except UserError as error:
@@ -149,7 +151,7 @@ def _page(ask: Ask, group: Group, values: Mapping[str, str], error: str, unsure:
         "settings.html",
         400 if error else 200,
         group=group,
-        groups=groups(ask.config),
+        groups=groups(ask),
         typed=values,
         error=error,
         unsure=unsure,
@@ -160,8 +162,8 @@ def _page(ask: Ask, group: Group, values: Mapping[str, str], error: str, unsure:
     )
 
 
-def _group(config: Config, name: str) -> Group:
-    for group in groups(config):
+def _group(ask: Ask, name: str) -> Group:
+    for group in groups(ask):
         if group.name == name:
             return group
     raise UserError(f"there are no settings {name!r}")

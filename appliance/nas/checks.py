@@ -16,7 +16,7 @@ from appliance.crypto import SecretBox, load_box
 from appliance.doctor.findings import BAD, OK, WARN, Check, Finding
 from appliance.doctor.machine import again
 from appliance.errors import Unavailable, UserError
-from appliance.nas import clients, coa, raddb, setup, status, watch
+from appliance.nas import clients, coa, fields, raddb, setup, status, watch
 from appliance.nas.models import GATEWAY, PROCESSES, Nas
 from appliance.units import format_ago, format_duration
 
@@ -67,17 +67,26 @@ def one(config: Config, nas: Nas) -> list[Finding]:
 
 def _of(config: Config, rows: list[Nas]) -> dict[str, list[Finding]]:
     box, now = load_box(config.paths.state), int(time.time())
+    found = {nas.name: [Finding(f"router {nas.name}", BAD, *_unusable(why))] for nas, why in _faults(rows, box)}
+    rows = [nas for nas in rows if nas.name not in found]
     silent_s = config.radius.silent_s
     silence = watch.silent(watch.routers(silent_s, config.shows_gateways), silent_s, now)
     known = _known(config)
     counted = _counters(config, rows)
     told = _all_told(config, rows, box)
-    found = {}
     for nas, reached in zip(rows, told, strict=True):
         doubts = [*_applied(nas, box, known), *_proves(config, nas), *_wrong(config, nas, counted.get(nas.name, {}))]
         doubts += [*reached, *_heard(config, nas, silence.get(nas.name), now)]
         found[nas.name] = [Finding(f"router {nas.name}", *doubt) for doubt in doubts] or [_well(nas)]
     return found
+
+
+def _faults(rows: list[Nas], box: SecretBox) -> Iterator[tuple[Nas, str]]:
+    return ((nas, why) for nas in rows if (why := fields.fault(nas, box)))
+
+
+def _unusable(why: str) -> tuple[str, str]:
+    return f"FreeRADIUS isn't told of it: {why}.", "Remove it and add it anew; find out who wrote that."
 
 
 def _well(nas: Nas) -> Finding:
@@ -98,7 +107,8 @@ def is_applied(config: Config, nas: Nas) -> bool:
     """Whether FreeRADIUS knows it as it stands here, where this is the appliance that serves it."""
     if not Nas.select().where(Nas.id == nas.id, clients.served(config)).exists():
         return True
-    return not list(_applied(nas, load_box(config.paths.state), _known(config)))
+    box = load_box(config.paths.state)
+    return not fields.fault(nas, box) and not list(_applied(nas, box, _known(config)))
 
 
 def not_applied(config: Config, box: SecretBox) -> frozenset[str]:
@@ -106,7 +116,7 @@ def not_applied(config: Config, box: SecretBox) -> frozenset[str]:
     known = _known(config)
     if known is None:
         return frozenset()
-    rows = list(Nas.select().where(clients.served(config)))
+    rows = [nas for nas in Nas.select().where(clients.served(config)) if not fields.fault(nas, box)]
     gone = {name.removesuffix("-radsec") for name in known} - {nas.name for nas in rows}
     changed = {f"{nas.name} {bytes(nas.secret).hex()} {nas.address}" for nas in rows if list(_applied(nas, box, known))}
     return frozenset(gone | changed)
@@ -269,7 +279,7 @@ def _changes(count: int) -> str:
 
 def tunnels(config: Config) -> Iterator[Finding]:
     """WireGuard shakes hands every two minutes while anything passes, and a keepalive always does."""
-    rows = Nas.select().where(Nas.tunnel_key.is_null(False)).order_by(Nas.name)
+    rows = Nas.select().where(Nas.tunnel_key.is_null(False), clients.served(config)).order_by(Nas.name)
     if not config.tunnel.enabled or not rows:
         return
     asked = ("wg", "show", TUNNEL_DEVICE, "latest-handshakes")

@@ -1,18 +1,24 @@
 """The routers' secrets in plain, for those who render files from them; and the appliance's own gateway."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Any
 
+import peewee
+
 from appliance.accounts.models import core_db
 from appliance.config import Config
 from appliance.crypto import SecretBox, new_secret
-from appliance.errors import UserError
+from appliance.errors import Conflict, UserError
+from appliance.nas import fields
 from appliance.nas.models import GATEWAY, Nas
 
 HERE = "127.0.0.1"  # where the own gateway asks from, and is told
 _ELSEWHERE = IPv4Network("127.84.0.0/16")  # what tells the gateways of sites apart in one table; nothing is sent there
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,10 +35,18 @@ class Client:
 
 
 def read(config: Config, box: SecretBox) -> list[Client]:
-    """All routers that this appliance serves, by name, its own gateway among them."""
+    """The routers that this appliance serves, by name, its own gateway among them."""
     gateway(config, box)
-    return [
-        Client(
+    return list(_usable(config, box))
+
+
+def _usable(config: Config, box: SecretBox) -> Iterator[Client]:
+    """One row that isn't doesn't keep the others from being served; the doctor names it too."""
+    for nas in Nas.select().where(served(config)).order_by(Nas.name):
+        if why := fields.fault(nas, box):
+            log.error("router %r is left out: %s", nas.name, why)
+            continue
+        yield Client(
             nas.id,
             nas.name,
             address(nas),
@@ -41,8 +55,6 @@ def read(config: Config, box: SecretBox) -> list[Client]:
             nas.kind,
             nas.radsec,
         )
-        for nas in Nas.select().where(served(config)).order_by(Nas.name)
-    ]
 
 
 def served(config: Config) -> Any:
@@ -97,14 +109,13 @@ def _adopted(config: Config) -> Any:
 
 def _new(config: Config, box: SecretBox) -> Any:
     site = config.site.key if config.fleet else None
-    return Nas.create(
-        name=f"{GATEWAY}-{site}" if site else GATEWAY,
-        address=next(_free()) if site else HERE,
-        kind=GATEWAY,
-        coa_port=config.gateway.coa_port,
-        secret=box.seal(new_secret()),
-        site=site,
-    )
+    name = f"{GATEWAY}-{site}" if site else GATEWAY
+    values = {"kind": GATEWAY, "coa_port": config.gateway.coa_port, "site": site, "secret": box.seal(new_secret())}
+    try:
+        with core_db.atomic():
+            return Nas.create(name=name, address=next(_free()) if site else HERE, **values)
+    except peewee.IntegrityError:
+        raise Conflict(f"a router has the name {name!r} or the address of the own gateway: remove it first") from None
 
 
 def _free() -> Iterator[str]:

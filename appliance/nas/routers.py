@@ -5,16 +5,16 @@ came of it after the next `apply`, which pages and API ask root for.
 """
 
 from dataclasses import dataclass
-from ipaddress import IPv4Network, ip_network
+from ipaddress import ip_network
 from typing import Any
 
 from appliance import wishes
 from appliance.accounts import manage
-from appliance.accounts.models import reach
+from appliance.accounts.models import Refusal, Session, everywhere, reach
 from appliance.config import Config
 from appliance.crypto import load_box, new_secret
 from appliance.errors import UserError
-from appliance.nas import tunnel
+from appliance.nas import fields, tunnel
 from appliance.nas.models import COA, GATEWAY, KINDS, Nas
 from appliance.sites.models import Site
 
@@ -61,8 +61,21 @@ def shown_kinds(config: Config) -> tuple[str, ...]:
 def add(config: Config, name: str, wanted: Wanted, secret: str = "") -> Any:
     """With a secret of our own where none is given."""
     values = _values(config, wanted, None)
-    sealed = load_box(config.paths.state).seal(_secret(secret or new_secret()))
-    return manage.add(Nas, "nas", name=manage.name(name, "router"), secret=sealed, **values)
+    _must_be_free(config, name)
+    sealed = load_box(config.paths.state).seal(fields.secret(secret or new_secret()))
+    return manage.add(Nas, "nas", name=fields.name(name), secret=sealed, **values)
+
+
+def _must_be_free(config: Config, name: str) -> None:
+    """What is on record under a name is told to whoever may see the router that has it."""
+    if config.fleet and name.partition("-")[0] == GATEWAY:
+        raise UserError(f"{name!r}: the sites' own gateways are called so; choose another name")
+    if reach.get() is None:
+        return
+    with everywhere():
+        known = any(model.select().where(model.nas == name).exists() for model in (Session, Refusal))
+    if known:
+        raise UserError(f"{name!r} was another router's name, whose sessions are on record: choose another name")
 
 
 def change(config: Config, nas: Any, wanted: Wanted, secret: str = "") -> None:
@@ -70,7 +83,7 @@ def change(config: Config, nas: Any, wanted: Wanted, secret: str = "") -> None:
         raise UserError("the appliance's own gateway is set up by `gatehouse apply`, not by hand")
     values = _values(config, wanted, nas)
     if secret:
-        values["secret"] = load_box(config.paths.state).seal(_secret(secret))
+        values["secret"] = load_box(config.paths.state).seal(fields.secret(secret))
     manage.change(nas, "nas", values)
 
 
@@ -87,8 +100,8 @@ def remove(nas: Any) -> None:
 def _values(config: Config, wanted: Wanted, nas: Any) -> dict[str, Any]:
     values = _where(config, wanted, nas)
     given = {
-        "kind": _one_of("kind", wanted.kind, GIVEN_KINDS),
-        "coa": _one_of("CoA", wanted.coa, COA),
+        "kind": fields.one_of("kind", wanted.kind, GIVEN_KINDS),
+        "coa": fields.one_of("CoA", wanted.coa, COA),
         "coa_port": wanted.coa_port,
         "radsec": wanted.radsec,
         "require_message_authenticator": wanted.message_authenticator,
@@ -124,12 +137,6 @@ def _site(config: Config, wanted: Wanted, nas: Any) -> dict[str, str | None]:
     return {"site": None if site == ANY_SITE else site}
 
 
-def _one_of(what: str, value: str | None, known: tuple[str, ...]) -> str | None:
-    if value is not None and value not in known:
-        raise UserError(f"{what}: there is no {value!r}; there are: {', '.join(known)}")
-    return value
-
-
 def _where(config: Config, wanted: Wanted, nas: Any) -> dict[str, Any]:
     """With a tunnel its requests come from its address in there, and CoA goes there."""
     has_tunnel = nas is not None and nas.tunnel_address is not None
@@ -142,18 +149,10 @@ def _where(config: Config, wanted: Wanted, nas: Any) -> dict[str, Any]:
         return {"address": address, "tunnel_address": address}
     if wanted.address is None and (nas is None or (has_tunnel and wanted.tunnel is False)):
         raise UserError("an address is needed: where do its requests come from without a tunnel?")
-    values: dict[str, Any] = {} if wanted.address is None else {"address": _address(wanted.address)}
+    values: dict[str, Any] = {} if wanted.address is None else {"address": fields.address(wanted.address)}
     if wanted.tunnel is False:
         values |= {"tunnel_address": None, "tunnel_key": None}
     return values
-
-
-def _address(text: str) -> str:
-    try:
-        network = IPv4Network(text)
-    except ValueError as error:
-        raise UserError(f"address: {error}; write 192.0.2.7 or 192.0.2.0/24") from None
-    return str(network.network_address) if network.num_addresses == 1 else str(network)
 
 
 def _flows_from(text: str) -> str:
@@ -168,9 +167,3 @@ def _flows_from(text: str) -> str:
     if len(networks) > MAX_FLOWS_FROM:
         raise UserError(f"flows come from: {MAX_FLOWS_FROM} addresses and networks are possible for a router")
     return " ".join(networks)
-
-
-def _secret(text: str) -> str:
-    if not text.isascii() or not text.isalnum() or not 8 <= len(text) <= 64:
-        raise UserError("that can't be a shared secret: use 8 to 64 letters and digits")
-    return text

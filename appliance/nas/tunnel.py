@@ -1,16 +1,19 @@
 """A WireGuard tunnel for each router that needs one: keys, addresses, and what wg(8) reads."""
 
 import base64
+import logging
 import os
 from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from appliance.accounts.models import everywhere
 from appliance.config import TUNNEL_DEVICE, Config
 from appliance.errors import UserError
+from appliance.nas import clients, fields
 from appliance.nas.models import Nas
 from appliance.service import File, Service, python
 
@@ -19,6 +22,8 @@ FILE = "tunnel.conf"  # below `paths.run`
 PUBLIC = "tunnel.pub"  # beside it, for those who may not read the private key
 TABLE = "inet gatehouse-tunnel"
 _KEY_BYTES = 32
+
+log = logging.getLogger(__name__)
 
 TUNNEL = Service(
     name="tunnel",
@@ -72,7 +77,8 @@ def address_for(config: Config, nas: Nas | None) -> str:
     network = config.tunnel.network
     if nas is not None and nas.tunnel_address and IPv4Address(nas.tunnel_address) in network:
         return str(nas.tunnel_address)
-    taken = {IPv4Address(row.tunnel_address) for row in Nas.select().where(Nas.tunnel_address.is_null(False))}
+    with everywhere():
+        taken = {IPv4Address(row.tunnel_address) for row in Nas.select().where(Nas.tunnel_address.is_null(False))}
     return str(free_address(network, taken))
 
 
@@ -125,15 +131,30 @@ def no_rules() -> str:
 
 
 def _peers(config: Config) -> list[Peer]:
-    """Routers whose script was printed already: only then there is a key."""
-    rows = Nas.select().where(Nas.tunnel_address.is_null(False)).order_by(Nas.name)
-    for nas in rows:
-        if IPv4Address(nas.tunnel_address) not in config.tunnel.network:
-            raise UserError(
-                f"[tunnel] network: router {nas.name} has {nas.tunnel_address}, outside of {config.tunnel.network}: "
-                f"give it a new address by `gatehouse nas set {nas.name} --tunnel`"
-            )
-    return [Peer(str(nas.name), str(nas.tunnel_key), str(nas.tunnel_address)) for nas in rows if nas.tunnel_key]
+    """Of the routers that this appliance serves, those whose script was printed already: only then there is a key."""
+    rows = Nas.select().where(Nas.tunnel_address.is_null(False), clients.served(config)).order_by(Nas.name)
+    return [peer for nas in rows if (peer := _peer(config, nas)) is not None]
+
+
+def _peer(config: Config, nas: Any) -> Peer | None:
+    """None for one without a key, and for a row that nobody could have typed."""
+    try:
+        fields.verify(nas)
+        address = IPv4Address(nas.tunnel_address)
+    except (UserError, ValueError) as error:
+        log.error("the tunnel of router %r is left out: %s", nas.name, error)
+        return None
+    if address not in config.tunnel.network:
+        raise UserError(
+            f"[tunnel] network: router {nas.name} has {address}, outside of {config.tunnel.network}: "
+            f"give it a new address by `gatehouse nas set {nas.name} --tunnel`"
+        )
+    if not nas.tunnel_key:
+        return None
+    if len(_bytes(nas.tunnel_key)) != _KEY_BYTES:
+        log.error("the tunnel of router %r is left out: it has no WireGuard key", nas.name)
+        return None
+    return Peer(str(nas.name), str(nas.tunnel_key), str(address))
 
 
 def own_public_key(config: Config) -> str:

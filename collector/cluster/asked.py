@@ -118,8 +118,13 @@ def loads(site: str, range: Range) -> str:
     its = f"site = {words.text(site)}"
     counted = f"load NOT IN (SELECT load FROM replaced WHERE {its})"
     others = ", ".join(f"any({name})" for name in ("rows", "received_from_ms", "received_until_ms"))
-    chosen = f"min(load), argMin(shard, load), {others}"
+    chosen = f"min(load), argMin(shard, load), {others}, sha256, 0, 0"
     return f"SELECT {chosen} FROM loads WHERE {its} AND {counted} AND (({usual}) OR ({odd})) GROUP BY sha256"
+
+
+def lines(site: str) -> str:
+    """Of one server: which of the loads in LOADS it has."""
+    return f"SELECT load FROM loads WHERE site = {words.text(site)} AND load IN {LOADS}"
 
 
 def settings(seconds: int) -> dict[str, int]:

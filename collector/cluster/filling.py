@@ -83,7 +83,7 @@ class Filler:
     def _found(self, number: int, sha256: str) -> tuple[int, int] | None:
         """Decoding anew may give the very same segment: its load of that time doesn't count any more."""
         replaced = [one.load for one in loads.replaced(self._catalog) if one.sha256 == sha256]
-        return loading.found(self._shards[number], self._site, sha256, replaced)
+        return loading.found(self._shards[number], self._site, sha256, number, replaced)
 
     def _copy(self, line: Mapping[str, object], home: int) -> None:
         """The other shards know what they haven't got, so that they can say it when its own is away."""

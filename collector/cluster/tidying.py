@@ -1,6 +1,7 @@
 """What the cluster is told beside flows, and what is taken away there: left-over loads, and days that are over."""
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
@@ -14,13 +15,17 @@ from collector.store.loads import Begun, Loaded
 from collector.store.rollups import DAY_MS
 
 SETTLED_MS = 600_000
+log = logging.getLogger(__name__)
 DATED = ("flows", "ends", "totals", "loads", "replaced")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
-_TOLD = "store_told"
 
 
 def tidy(catalog: Catalog, shards: Mapping[int, Host], site: str, keep_days: int, now_ms: int) -> None:
     """All shards are there. Raises UserError."""
+    for number, host in shards.items():
+        if missing := _missing(catalog, host, number, site):
+            log.error("%s: shard %d hasn't got %d loads any more", host.name, number, len(missing))
+            loads.gone(catalog, missing)
     _routers(catalog, shards, site)
     for one in loads.uncopied(catalog):
         _copy(shards, one)
@@ -33,14 +38,26 @@ def tidy(catalog: Catalog, shards: Mapping[int, Host], site: str, keep_days: int
     _keep(catalog, shards, site, keep_days, now_ms)
 
 
+def _missing(catalog: Catalog, host: Host, number: int, site: str) -> set[int]:
+    """Loads whose lines a shard had: its disk was replaced, or put back from an older copy."""
+    known = loads.at_home(catalog, number)
+    if not known:
+        return set()
+    where = f"site = '{site}' AND shard = {number:d} AND load BETWEEN {min(known):d} AND {max(known):d}"
+    ((count,),) = host.rows(f"SELECT uniqExact(load) FROM loads WHERE {where}")  # noqa: S608
+    if count >= len(known):
+        return set()
+    return {*known} - {int(load) for (load,) in host.rows(f"SELECT load FROM loads WHERE {where}")}  # noqa: S608
+
+
 def _routers(catalog: Catalog, shards: Mapping[int, Host], site: str) -> None:
-    known, told = catalog.exporters(), json.loads(catalog.kept(_TOLD) or b"{}")
+    known, told = catalog.exporters(), json.loads(catalog.kept(loads.TOLD) or b"{}")
     new = {number: address for number, address in known.items() if told.get(str(number)) != address}
     if new:
         rows: dict[str, list[Any]] = {"site": [site] * len(new), "exporter": list(new), "address": list(new.values())}
         for host in shards.values():
             host.insert("exporters", rows)
-        catalog.keep(_TOLD, json.dumps(known).encode())
+        catalog.keep(loads.TOLD, json.dumps(known).encode())
 
 
 def _copy(shards: Mapping[int, Host], one: Loaded) -> None:

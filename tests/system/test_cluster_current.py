@@ -15,6 +15,7 @@ from collector import search, who
 from collector.cluster import client, tables
 from collector.cluster.blocks import Block, Table
 from collector.cluster.client import Host
+from collector.cluster.parted import Load
 from collector.cluster.reading import SECONDS, ClusterReading, Limits
 from collector.store import loads
 from collector.store.catalog import Catalog
@@ -38,7 +39,10 @@ class Current(ClusterReading):
     scratch: Path
 
     def _look(self) -> None:
-        self._hosts = [cast(Host, None)]
+        self._hosts = {1: cast(Host, None)}
+
+    def _there(self, loads: Sequence[Load]) -> set[int]:
+        return {load.load for load in loads}
 
     def _asked(
         self,

@@ -62,7 +62,8 @@ class Box(NamedTuple):
 
     def counted(self, sql: str, host: int = 0) -> list[tuple[Any, ...]]:
         """Of what counts, as readers take it."""
-        which = "load GLOBAL IN (SELECT min(load) FROM loads_all GROUP BY site, sha256)"
+        counts = "load GLOBAL NOT IN (SELECT load FROM replaced_all)"
+        which = f"load GLOBAL IN (SELECT min(load) FROM loads_all WHERE {counts} GROUP BY site, sha256)"
         return self.cluster.hosts[host].rows(f"{sql} WHERE site = '{SITE}' AND {which}")
 
 
@@ -378,6 +379,43 @@ def test_a_day_goes_as_a_whole_when_no_site_keeps_it(box: Box) -> None:
         (found,) = box.cluster.hosts[0].rows(f"SELECT count(), countIf(day < today() - 15) FROM {table}")
         assert found[0] >= left
         assert found[1] == 0, table
+
+
+def test_a_server_that_lost_its_disk_gets_what_is_still_here(box: Box, servers: Servers) -> None:
+    con, parts = duck.connect(), []
+    for number in range(8):
+        flows = mix.flows(100, number, NOW_MS + number * 1_000_000)
+        parts.append(segments.write(flows, box.folder / SEGMENTS, con, (number, number + 1)))
+    with box.catalog.transaction():
+        for segment in parts:
+            box.catalog.add(segment)
+    box.fill()
+    homes = [loading.shard_of(segment.sha256, 2) for segment in parts]
+    assert {1, 2} == set(homes)
+    there = [homes.index(1), homes.index(2)]
+    its = [segment for segment in box.catalog.segments() if segment.sha256 == parts[there[1]].sha256]
+    with box.catalog.transaction():
+        box.catalog.remove(its, NOW_MS)  # retention took one of those that are lost
+    second = box.cluster.hosts[1]
+    second.rows(f"DROP DATABASE {clickhouse.DATABASE}")
+    second.close()
+    tidy(box.catalog, box.filler.meet(), SITE, 10**4, NOW_MS)
+    box.fill()
+    tidy(box.catalog, box.filler.meet(), SITE, 10**4, NOW_MS)
+    assert box.counted("SELECT count(), uniqExact(load) FROM flows_all") == [(700, 7)]
+    (loss,) = box.catalog.losses(0, 2**50)
+    assert (loss.flows, loss.cause) == (100, loads.GONE)
+    assert second.rows("SELECT uniqExact(load) FROM loads WHERE load NOT IN (SELECT load FROM replaced)") == [(7,)]
+
+
+def test_a_server_that_answers_oddly_is_one_that_does_not_serve(box: Box) -> None:
+    box.filler.meet()
+    odd = box.cluster.hosts[0]
+    for said in ("toInt64(-5)", "'x'", "NULL", "arrayJoin([1, 2])", "toUInt64(1000000000000)"):
+        odd.rows("DROP TABLE shard")
+        odd.rows(f"CREATE VIEW shard AS SELECT {said} AS number")
+        assert list(box.cluster.shards()) == [2]
+        assert "\n" not in box.cluster.trouble[odd.name]
 
 
 def test_a_clock_that_was_ahead_keeps_no_hold_from_counting(box: Box) -> None:

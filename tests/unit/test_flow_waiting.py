@@ -116,6 +116,24 @@ def test_what_waited_for_too_long_is_said_to_be_lost(config: Config) -> None:
         assert (loss.flows, loss.cause) == (500, retention.WAITED)
 
 
+def test_what_a_hold_covers_is_known_to_be_in_the_cluster_as_long(config: Config) -> None:
+    folder = config.paths.data / "flows"
+    send(folder, flows_of(300))
+    seal(folder)
+    with Catalog(folder / CATALOG, write=True) as catalog:
+        (segment,) = catalog.segments()
+        loads.end(catalog, segment.id, begin(catalog, segment), 1)
+        later_ms = segment.received_until_ms + 400 * DAY_MS
+        hold = keeping.answer(catalog, holding.Held(segment.first_ms, segment.last_ms, "a case", "ann"), NOW_MS)
+        catalog.keep("ageing", b"%d" % later_ms)
+        retention.apply(config, folder, catalog, later_ms)
+        assert len(catalog.segments()) == len(loads.at_home(catalog, 1)) == 1
+        keeping.answer(catalog, holding.Released(hold, "ann"), NOW_MS)
+        retention.apply(config, folder, catalog, later_ms)
+        assert not catalog.segments()
+        assert not loads.at_home(catalog, 1)
+
+
 def test_compaction_keeps_apart_what_the_cluster_has(folder: Path) -> None:
     for number in range(6):
         send(folder, flows_of(300, seed=number + 1), sequence=300 * number)

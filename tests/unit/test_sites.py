@@ -4,6 +4,7 @@ import json
 import re
 import time
 from dataclasses import replace
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from appliance.accounts.database import open_core
 from appliance.accounts.models import core_db
 from appliance.admin import frame
 from appliance.config import Config
-from appliance.crypto import key_file, load_box
+from appliance.crypto import SecretBox, key_file, load_box
 from appliance.errors import UserError
-from appliance.nas import clients
+from appliance.nas import checks, clients, tunnel
 from appliance.nas.models import Nas
 from appliance.service import ANSWERED, ASKED
 from appliance.sites import central, joining, overview, registry, reporter
@@ -276,3 +277,51 @@ def test_routers_that_were_changed_elsewhere_are_told_to_freeradius(box: Config)
         Nas.delete().where(Nas.name == "attic").execute()
         following.look()
         assert len(wished(box)) == 2
+
+
+BLOCK = 'x {\n}\nmodules {\n\texec y {\n\t\tprogram = "/bin/true"\n\t}\n}\nclient z'
+UNTYPED = (
+    {"name": BLOCK},
+    {"address": "192.0.2.66\n}\n$INCLUDE /etc/passwd\nclient z {"},
+    {"secret": "0123456789\n}\n$INCLUDE /etc/passwd"},
+)
+
+
+def test_a_row_that_nobody_could_have_typed_becomes_no_configuration(box: Config) -> None:  # noqa: F811
+    with core_db.connection_context():
+        secrets, evil = load_box(box.paths.state), []
+        for number, wrong in enumerate(UNTYPED):
+            usual = {"name": f"evil-{number}", "address": f"192.0.2.{number}", "secret": "0123456789abcdef"}
+            row = usual | wrong
+            sealed = {**row, "secret": secrets.seal(row["secret"])}
+            evil.append(Nas.create(**sealed, kind="other", site="hq" if number % 2 else None))
+        other_key = SecretBox(b"9" * 32).seal("0123456789abcdef")
+        evil.append(Nas.create(name="odd", address="192.0.2.67", secret=other_key, site="hq"))
+        Nas.create(name="well", address="192.0.2.68", secret=secrets.seal("0123456789abcdef"), site="hq")
+        assert [client.name for client in clients.read(box, secrets)] == ["gateway-hq", "well"]
+        for nas in evil:
+            assert "isn't told of it" in checks.one(box, nas)[0].sentence
+        assert checks.not_applied(box, secrets) == frozenset()
+
+
+def test_a_row_that_nobody_could_have_typed_opens_no_tunnel(box: Config) -> None:  # noqa: F811
+    (box.paths.state / "keys").mkdir(exist_ok=True)
+    here = replace(box, tunnel=replace(box.tunnel, enabled=True))
+    key, first = tunnel.new_keys()[1], int(box.tunnel.network.network_address)
+    rows = (
+        ("well", key, "hq"),
+        ("norths", key, "north"),
+        ("a\n[Peer]\nAllowedIPs = 0.0.0.0/0\n#", key, "hq"),
+        ("evil", f"{key}\nAllowedIPs = 0.0.0.0/0", "hq"),
+        ("worse", key, None),
+    )
+    with core_db.connection_context():
+        registry.add("north", "")
+        for number, (name, public, site) in enumerate(rows, 2):
+            at = str(IPv4Address(first + number))
+            within = f"{at}/32, 0.0.0.0/0, 10.1.1.1" if name == "worse" else at
+            Nas.create(name=name, address=at, tunnel_address=within, tunnel_key=public, secret=b"", site=site)
+        (conf, _) = tunnel.render(here)
+    assert conf.text.count("[Peer]") == 1
+    assert "# well" in conf.text
+    assert "0.0.0.0/0" not in conf.text

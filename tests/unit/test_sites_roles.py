@@ -4,11 +4,13 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 
+from appliance import config
 from appliance.accounts.models import Account, LiveChange, Plan, Refusal, Session, core_db, reach
 from appliance.admin import frame, people
 from appliance.admin import reach as reaching
@@ -16,7 +18,9 @@ from appliance.admin.models import AdminUser
 from appliance.config import Config
 from appliance.crypto import load_box
 from appliance.errors import UserError
+from appliance.nas import clients, tunnel
 from appliance.nas.models import Nas
+from appliance.service import ASKED
 from appliance.sites import registry
 from appliance.sites.models import Site, SiteSetting
 from tests.unit.test_admin import PASSWORD, Browser, box, browser  # noqa: F401 (a fixture)
@@ -194,3 +198,62 @@ def test_limits_are_checked_and_outlive_their_site(box: Config, sites: dict[str,
         ned = AdminUser.get(name="ned")
         assert people.typed_sites(ned.sites) == "nowhere"
         assert reach.get() is None
+
+
+def test_settings_that_count_at_all_sites_are_nobodys_who_is_limited(box: Config, app: Any, sites: None) -> None:  # noqa: F811
+    with core_db.connection_context():
+        people.add("hal", PASSWORD, "reader", "hq=owner")
+    hal, owner = browser(app, "hal"), browser(app, "owner")
+    offered, every = ({*re.findall(r'href="/settings/([^"]+)"', one.get("/settings").body)} for one in (hal, owner))
+    assert every - offered == {"privacy", "mail"}
+    for key, value in (("privacy.keep_sessions_days", "1"), ("mail.host", "mail.example.com"), ("dealer.iban", "x")):
+        name = key.partition(".")[0]
+        assert hal.get(f"/settings/{name}").status == 400, key
+        assert hal.post(f"/settings/{name}", {key: value}).status == 400, key
+    assert "interim_interval_s" in owner.get("/settings/radius").body
+    assert "interim_interval_s" not in hal.get("/settings/radius").body
+    assert "Nothing was changed" in done(hal, "/settings/radius", {"radius.interim_interval_s": "61"})
+    assert not list((box.paths.state / ASKED).glob("*.json"))
+    assert hal.post("/settings/site", {"site.name": "Mine"}).status == 303
+    assert len(list((box.paths.state / ASKED).glob("*.json"))) == 1
+
+
+def done(one: Browser, url: str, form: dict[str, str]) -> str:
+    return str(one.get(one.post(url, form).headers["Location"]).body)
+
+
+def test_nobody_takes_over_the_name_of_another_router(box: Config, app: Any, sites: None) -> None:  # noqa: F811
+    with core_db.connection_context():
+        Refusal.create(at=1, name="x", account="", nas="south-once", mac="02:00:00:50:75:74", reason="unknown", times=1)
+    ned, owner = browser(app, "ned"), browser(app, "owner")
+    form = {"address": "192.0.2.44", "kind": "other", "coa": "none", "coa_port": "3799", "site": "north"}
+    for name, why in (
+        ("southern-of-none", "another router"),
+        ("south-once", "another router"),
+        ("gateway-west", "own gateways"),
+        ("gateway", "own gateways"),
+    ):
+        refused = ned.post("/routers/new", {**form, "name": name})
+        assert (refused.status, why in refused.body) == (400, True), name
+    assert owner.post("/routers/new", {**form, "name": "gateway-west"}).status == 400
+    assert owner.post("/routers/new", {**form, "name": "south-once"}).status == 200
+    assert ned.post("/routers/new", {**form, "name": "of-mine", "address": "192.0.2.45"}).status == 200
+    assert not THEIRS.search(ned.get("/sessions?format=csv").body)
+
+
+def test_a_gateway_whose_name_is_taken_is_told_in_a_line(box: Config, sites: None) -> None:  # noqa: F811
+    west = config.parse(box.text.replace('key = "hq"', 'key = "west"'), box.file)
+    with core_db.connection_context():
+        registry.add("west", "")
+        Nas.create(name="gateway-west", address="192.0.2.44", secret=b"", site="north")
+        with pytest.raises(UserError, match="gateway-west"):
+            clients.gateway(west, load_box(box.paths.state))
+
+
+def test_addresses_in_tunnels_are_free_at_all_sites(box: Config, sites: None) -> None:  # noqa: F811
+    here = replace(box, tunnel=replace(box.tunnel, enabled=True))
+    with core_db.connection_context():
+        first = tunnel.address_for(here, None)
+        Nas.update(tunnel_address=first).where(Nas.name == "southern-router").execute()
+        with reaching.limited(people.Person("ned", "reader", sites={"": "reader", "north": "operator"}), "operator"):
+            assert tunnel.address_for(here, None) != first
