@@ -36,10 +36,12 @@ Log = Callable[[str], None]
 
 def is_gone(error: Exception) -> bool:
     """Whether the server itself is away; not for a lock that wasn't given in time, say."""
-    if not isinstance(error, UNREACHABLE):
+    if not isinstance(error, (*UNREACHABLE, peewee.InternalError)):
         return False
     code = str(getattr(error.__cause__ or error.__context__, "pgcode", None) or "")  # psycopg2's own error
-    return not code or code.startswith(_GONE) or code == _READ_ONLY
+    if code == _READ_ONLY:  # psycopg2 has it among the InternalErrors
+        return True
+    return isinstance(error, UNREACHABLE) and (not code or code.startswith(_GONE))
 
 
 class Store:
@@ -185,6 +187,7 @@ class Stores:
             return False
         own = self._own_copy()
         if own is None:
+            self._store.close()  # so that the next call finds who is the primary now
             return False
         before, self._store = self._store, own
         self._log(f"the central database can't be reached, the site's own copy is asked: {error}")

@@ -84,7 +84,9 @@ class Delivery:
                 raise
             except (peewee.PeeweeException, KeyError, TypeError, ValueError) as error:  # it must not stop the others
                 detail = f"{error}: {entry.kind} {entry.body}"
-                conflicts.note(Conflict("entry", f"{self._site} {entry.at} {entry.id}", None, "", entry.at, detail))
+                conflicts.note(
+                    Conflict("entry", f"{self._site} {entry.at} {entry.id}", None, entry.account(), entry.at, detail)
+                )
             done += 1
             if time.monotonic() >= until:
                 break

@@ -19,7 +19,7 @@ def dismiss(ids: Sequence[int], who: str) -> int:
         for row in found:
             changes = {"dismissed_at": int(time.time()), "dismissed_by": who}
             IslandConflict.update(changes).where(IslandConflict.id == row.id).execute()
-            audit.record(who, "dismissed", f"conflict {row.kind} {row.account}".strip(), {}, {"detail": row.detail})
+            audit.record(who, "dismissed", f"conflict {row.kind} {row.account}".strip(), {}, {"site": row.site})
     return len(found)
 
 

@@ -20,7 +20,7 @@ from appliance.island.delivery import Delivery
 from appliance.island.queue import Queue
 from appliance.island.signing import ensure_key
 
-_STUCK_S = 1800
+_COPY_PATIENCE_S = 120.0  # for one statement: a server that stands still is waited for no longer
 _SOON_S = 30  # until a copy that couldn't be made is tried again
 
 log = logging.getLogger(__name__)
@@ -54,13 +54,10 @@ class Keeper:
         self._round: threading.Thread | None = None
         self._ending = threading.Event()
         self._copy_at = 0.0
-        self._began = 0.0
         self._trouble = _Trouble()
 
     def run(self, now: int) -> None:
-        stuck = time.monotonic() - self._began > _STUCK_S  # a server that stands still is waited for without end
-        if self._round is None or not self._round.is_alive() or stuck:
-            self._began = time.monotonic()
+        if self._round is None or not self._round.is_alive():
             self._round = threading.Thread(target=self._go, args=(now,), name="island", daemon=True)
             self._round.start()
 
@@ -87,7 +84,7 @@ class Keeper:
 
     def _connected(self, now: int) -> None:
         url = self._config.database_url
-        patient, central = db.connect(url), db.connect(url, shared=True)  # a copy takes its time
+        patient, central = _patient(url), db.connect(url, shared=True)
         with closing(Queue(places.queue_file(self._config))) as queue, central.connection_context():
             deliver(central, self._config, queue, now, self._ending)
         if time.monotonic() >= self._copy_at and not self._ending.is_set():
@@ -99,6 +96,13 @@ class Keeper:
         ensure_key(central, config.site.key, self._box)  # so that it is in the copy before the first voucher is made
         snapshot.take(central, places.copy_link(config), config.site.key, config.site.timezone, now)
         self._copy_at = time.monotonic() + config.island.refresh_s
+
+
+def _patient(url: str) -> peewee.Database:
+    """For a copy, which takes its time."""
+    from appliance import postgresql  # psycopg2 is for those who have one
+
+    return postgresql.Server(url, "", thread_safe=False, patience_s=_COPY_PATIENCE_S)
 
 
 def deliver(central: peewee.Database, config: Config, queue: Queue, now: int, ending: threading.Event) -> int:

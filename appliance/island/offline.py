@@ -19,12 +19,13 @@ from appliance.crypto import SecretBox
 
 LENGTH = 20
 MAC_BITS = 40
-_FIELDS = (("plan_id", 11), ("batch_id", 15), ("serial", 17), ("day", 13))
+_FIELDS = (("plan_id", 12), ("batch_id", 20), ("serial", 13), ("day", 11))
 _BITS = sum(bits for _, bits in _FIELDS)
 _FIRST_DAY = date(2026, 1, 1)
 _PURPOSE = b"gatehouse offline voucher 1"
 _CODE = re.compile(f"[{ALPHABET}]{{{LENGTH}}}")
 _VALUE = {character: value for value, character in enumerate(ALPHABET)}
+_DAYS = 2**11  # so many days from now on are told apart
 MOST: Mapping[str, int] = {name: 2**bits - 1 for name, bits in _FIELDS}
 KEY_BYTES = 32
 
@@ -49,13 +50,13 @@ def ends_at(terms: Terms, zone: ZoneInfo) -> int:
 
 
 def code(key: bytes, terms: Terms) -> str:
-    """Raises ValueError for terms that don't fit."""
+    """Raises ValueError that names what doesn't fit. Of the day its last bits are written and all of it is signed."""
     number = 0
-    for (name, bits), value in zip(_FIELDS, terms, strict=True):
+    for (name, bits), value in zip(_FIELDS, terms._replace(day=terms.day % _DAYS), strict=True):
         if not 0 <= value <= MOST[name]:
-            raise ValueError(f"{name} {value}")
+            raise ValueError(name)
         number = number << bits | value
-    number = number << MAC_BITS | _mac(key, number)
+    number = number << MAC_BITS | _mac(key, number, terms.day)
     found = ""
     for _ in range(LENGTH):
         number, value = divmod(number, len(ALPHABET))
@@ -63,25 +64,28 @@ def code(key: bytes, terms: Terms) -> str:
     return found
 
 
-def read(key: bytes, text: str) -> Terms | None:
-    """Of a code in the spelling of `voucher_code`; None for what this key hasn't signed."""
+def read(key: bytes, text: str, today: int) -> Terms | None:
+    """Of a code in the spelling of `voucher_code`; None for what this key hasn't signed, or whose day is over."""
     if not _CODE.fullmatch(text):
         return None
     number = 0
     for character in text:
         number = number * len(ALPHABET) + _VALUE[character]
     fields, mac = divmod(number, 2**MAC_BITS)
-    if fields >> _BITS or not hmac.compare_digest(_mac(key, fields).to_bytes(8), mac.to_bytes(8)):
+    if fields >> _BITS:
+        return None
+    day = today + (fields - today) % _DAYS  # the first day from now on that ends so
+    if not hmac.compare_digest(_mac(key, fields, day).to_bytes(8), mac.to_bytes(8)):
         return None
     values = []
     for _, bits in reversed(_FIELDS):
         fields, value = divmod(fields, 2**bits)
         values.append(value)
-    return Terms(*reversed(values))
+    return Terms(*reversed(values))._replace(day=day)
 
 
-def _mac(key: bytes, fields: int) -> int:
-    digest = hmac.digest(key, _PURPOSE + fields.to_bytes(8), "sha256")
+def _mac(key: bytes, fields: int, day: int) -> int:
+    digest = hmac.digest(key, _PURPOSE + fields.to_bytes(8) + day.to_bytes(8), "sha256")
     return int.from_bytes(digest[: MAC_BITS // 8])
 
 
@@ -115,7 +119,8 @@ class Admission:
     def make_known(self, typed: str, now: int) -> bool:
         """Whether a row was made for a code in any spelling."""
         name = voucher_code(typed)
-        terms = None if self._key is None else read(self._key, name)
+        today = max(0, day_number(datetime.fromtimestamp(now, self._zone).date()))  # a box's clock may be at 1970
+        terms = None if self._key is None else read(self._key, name, today)
         if terms is None or terms.batch_id <= self._known_batches or ends_at(terms, self._zone) <= now:
             return False
         if self._one("account", name) or not self._one("plan", terms.plan_id):

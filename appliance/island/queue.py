@@ -20,6 +20,9 @@ _SCHEMA = (
     " told INTEGER NOT NULL DEFAULT 0)",
 )
 
+# One statement, as another one who delivers may be taking them out.
+_HAS_TOLD = "SELECT ? <= told OR EXISTS (SELECT 1 FROM entry WHERE id = ? AND token = ?) FROM queue"
+
 
 class Entry(NamedTuple):
     """`body` is JSON as it was put in; `at` UTC seconds; no other entry has its `token`, whatever file it is in."""
@@ -29,6 +32,13 @@ class Entry(NamedTuple):
     kind: str
     body: str
     token: str
+
+    def account(self) -> str:
+        """Whose it is; empty where that can't be read."""
+        try:
+            return str(self.values().get("account") or "")
+        except ValueError:
+            return ""
 
     def values(self) -> dict[str, Any]:
         """Raises ValueError."""
@@ -79,10 +89,7 @@ class Queue:
         Not where the file is an older one that was put back, or the power took what wasn't on disk yet and its numbers
         were given again.
         """
-        if number <= self._execute("SELECT told FROM queue").fetchone()[0]:
-            return True
-        row = self._execute("SELECT token FROM entry WHERE id = ?", number).fetchone()
-        return row is not None and row[0] == token
+        return bool(self._execute(_HAS_TOLD, number, number, token).fetchone()[0])
 
     def begin_anew(self) -> None:
         """All that is in it is to be delivered, by whatever number it has."""

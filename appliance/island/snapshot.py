@@ -3,6 +3,7 @@
 While the site is cut off its copy goes on changing: what is used, who is online, which addresses are given.
 """
 
+import fcntl
 import os
 import secrets
 import sqlite3
@@ -17,6 +18,7 @@ import peewee
 
 from appliance import db
 from appliance.accounts.periods import local_day
+from appliance.accounts.unfinished import HIDDEN
 from appliance.island import places
 from appliance.island.offline import NOTED
 
@@ -33,8 +35,9 @@ _TABLES = {
     "site": "SELECT {columns} FROM site",
     "pool": "SELECT {columns} FROM pool",
     "plan": "SELECT {columns} FROM plan",
-    "voucher_batch": "SELECT {columns} FROM voucher_batch",
-    "account": "SELECT {columns} FROM account",
+    "voucher_batch": "SELECT {columns} FROM voucher_batch WHERE left(name, 1) <> '{hidden}'",
+    "account": "SELECT {columns} FROM account WHERE batch_id IS NULL"
+    " OR batch_id NOT IN (SELECT id FROM voucher_batch WHERE left(name, 1) = '{hidden}')",
     "device": "SELECT {columns} FROM device",
     "login_slot": "SELECT {columns} FROM login_slot WHERE held_until > {now}",
     "nas": "SELECT {columns} FROM nas",
@@ -45,7 +48,10 @@ _TABLES = {
     "account_usage": "SELECT account_id, CASE WHEN day < {month} THEN 0 ELSE day END,"
     " CAST(sum(input_octets) AS BIGINT), CAST(sum(output_octets) AS BIGINT) FROM account_usage GROUP BY 1, 2",
 }
-_LAST_BATCH = "SELECT last_value FROM voucher_batch_id_seq"  # also of one that was removed
+# The last batch of which the copy has all vouchers that are left. Also one that was removed had a number; one that is
+# just being made, which has a name that nobody can type, isn't in the copy.
+_LAST_BATCH = f"""SELECT least(CASE WHEN is_called THEN last_value ELSE 0 END, (SELECT min(id) - 1 FROM voucher_batch
+WHERE left(name, 1) = '{HIDDEN}')) FROM voucher_batch_id_seq"""  # noqa: S608 (names of ours)
 _PART = {"site": ("key", "created_at", "changed_at")}  # the rest is what sites say of themselves
 # An address that was held within a day is given here only if that was for a session on a router of this site. What
 # nobody has held for so long is shared out among the sites by a number that all of them reckon alike.
@@ -68,23 +74,32 @@ def current(link: Path) -> Copy | None:
     """The copy that is good now; None where there is none."""
     try:
         name = str(link.readlink())
-        return Copy(link.with_name(name), int(name.removeprefix(_PREFIX).split("-")[0]))
+        found = Copy(link.with_name(name), int(name.removeprefix(_PREFIX).split("-")[0]))
     except (OSError, ValueError):
         return None
+    return found if found.path.exists() else None
 
 
 def take(central: peewee.Database, link: Path, site: str, zone: ZoneInfo, now: int) -> Copy:
     """Copies PostgreSQL's rows into a new file and puts it in place of the one before. Raises PeeweeException, OSError.
 
-    Read in one transaction, so that nothing in it is half of something.
+    Read in one transaction, so that nothing in it is half of something. Two who do it at once take turns.
     """
+    lock = link.with_name("copying.lock")
+    places.make_file(lock)
+    with lock.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return _take(central, link, site, zone, now)
+
+
+def _take(central: peewee.Database, link: Path, site: str, zone: ZoneInfo, now: int) -> Copy:
     path = link.with_name(f"{_PREFIX}{now}-{secrets.token_hex(4)}{_SUFFIX}")
     try:
         _make(path)
         with closing(sqlite3.connect(path, isolation_level=None)) as copy:
             copy.execute("PRAGMA synchronous = OFF")  # it is on disk before anybody sees it
             copy.execute("BEGIN")
-            _fill(central, copy, {"site": site, "now": now, "month": _month(now, zone)})
+            _fill(central, copy, {"site": site, "now": now, "month": _month(now, zone), "hidden": HIDDEN})
             _share_addresses(copy, site, now)
             copy.execute("DELETE FROM sqlite_sequence WHERE name = 'account'")
             copy.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('account', ?)", (FIRST_OWN_ID,))

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,8 @@ import pytest
 
 from appliance import config as configuration
 from appliance import db
-from appliance.accounts import manage
-from appliance.accounts.models import Account, AccountUsage, Plan, Pool, PoolAddress, Session, core_db
+from appliance.accounts import manage, unfinished
+from appliance.accounts.models import Account, AccountUsage, Plan, Pool, PoolAddress, Session, VoucherBatch, core_db
 from appliance.config import Config
 from appliance.crypto import load_box
 from appliance.errors import Unavailable
@@ -115,7 +116,8 @@ class TestTheCopy:
         with pytest.raises(OSError, match="full"):
             copied(north, NOW + 2)
         assert snapshot.current(places.copy_link(north)) == second
-        assert len(list(places.folder(north).iterdir())) == 2
+        left = {path.name for path in places.folder(north).iterdir()}
+        assert left == {"core.db", second.path.name, "copying.lock"}
 
     def test_addresses_of_others_are_theirs(self, north: Config) -> None:
         manage.add_pool("public", "198.51.100.0", "198.51.100.7")
@@ -138,6 +140,27 @@ class TestTheCopy:
         assert "198.51.100.2" in free["south"]
         writes = CopyStore.__mro__[1](db.connect(f"sqlite:///{copy.path}"), north).login_writes
         assert writes.reserve_address(pool.id, bob.id, "m1", NOW, 900) == "198.51.100.1"  # whose it was, gets it
+
+
+def test_two_who_copy_at_once_leave_a_copy(north: Config) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda n: copied(north, NOW + n), range(4)))
+    found = snapshot.current(places.copy_link(north))
+    assert found is not None
+    found.path.unlink()
+    assert snapshot.current(places.copy_link(north)) is None
+
+
+def test_a_batch_that_is_being_made_is_no_known_one(north: Config) -> None:
+    assert asked(copied(north), "SELECT batches FROM copied") == [(0,)]
+    plan = Plan.get()
+    done = VoucherBatch.create(name="done", plan=plan, created_at=NOW)
+    assert asked(copied(north), "SELECT batches FROM copied") == [(done.id,)]
+    begun = unfinished.begin("kiosk", plan)
+    Account.create(name="half", plan=plan, batch=begun, password=b"", created_at=NOW)
+    copy = copied(north)
+    assert asked(copy, "SELECT batches FROM copied") == [(done.id,)]
+    assert asked(copy, "SELECT name FROM account") == [("bob",)]
 
 
 def test_the_jobs_tell_and_copy_by_themselves_once_it_answers(
@@ -216,6 +239,21 @@ class TestWhichIsAsked:
         copied(north)
         line.refuse()
         assert stores(accounting=False).now().is_own_copy
+
+    def test_a_primary_that_only_reads_now_is_gone(self, north: Config, stores: Any) -> None:
+        """As one of before a switch-over, whose connections go on."""
+        accounting = stores(accounting=True)
+        accounting.now().database.execute_sql("SET default_transaction_read_only = on")
+        with pytest.raises(peewee.InternalError) as refused:
+            accounting.now().record(PACKET)
+        assert not accounting.lost(refused.value)  # there is no copy: another connection is tried
+        accounting.now().record(PACKET)
+        copied(north)
+        accounting.now().database.execute_sql("SET default_transaction_read_only = on")
+        with pytest.raises(peewee.InternalError) as refused:
+            accounting.now().record(PACKET._replace(status="Interim-Update", output_octets=5))
+        assert accounting.lost(refused.value)
+        assert accounting.now().is_own_copy
 
     def test_too_old_a_copy_lets_nobody_in(self, north: Config, line: postgresql.Line, stores: Any) -> None:
         copied(north, NOW - north.island.max_age_s - 1)

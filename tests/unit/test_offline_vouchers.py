@@ -29,6 +29,7 @@ ZONE = ZoneInfo("Europe/Prague")
 KEY, OTHER = b"k" * 32, b"o" * 32
 NOW = int(time.time())
 LAST_DAY = date.today() + timedelta(days=400)
+TODAY = offline.day_number(date.today())
 TERMS = st.builds(Terms, *(st.integers(0, most) for most in offline.MOST.values()))
 postgresql = pytest.mark.parametrize("empty_url", ["postgresql"], indirect=True)
 
@@ -38,24 +39,32 @@ postgresql = pytest.mark.parametrize("empty_url", ["postgresql"], indirect=True)
 def test_what_is_read_is_what_was_signed_and_nothing_else_is(terms: Terms, place: int, other: str) -> None:
     code = offline.code(KEY, terms)
     assert len(code) == offline.LENGTH == 20
-    assert offline.read(KEY, code) == terms
-    assert offline.read(OTHER, code) is None  # another site's key
+    assert offline.read(KEY, code, 0) == terms
+    assert offline.read(OTHER, code, 0) is None  # another site's key
     changed = code[:place] + other + code[place + 1 :]
-    assert offline.read(KEY, changed) == (terms if changed == code else None)
+    assert offline.read(KEY, changed, 0) == (terms if changed == code else None)
     swapped = code[:place] + code[place + 1 : place + 2] + code[place : place + 1] + code[place + 2 :]
-    assert offline.read(KEY, swapped) == (terms if swapped == code else None)
+    assert offline.read(KEY, swapped, 0) == (terms if swapped == code else None)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(ALPHABET, min_size=offline.LENGTH, max_size=offline.LENGTH) | st.text(max_size=30))
 def test_guesses_are_refused(text: str) -> None:
-    assert offline.read(KEY, text) is None
+    assert offline.read(KEY, text, TODAY) is None
 
 
 def test_a_signature_of_forty_bits_and_no_field_beyond_its_own() -> None:
     assert offline.MAC_BITS >= 40
     with pytest.raises(ValueError, match="batch_id"):
-        offline.code(KEY, Terms(1, 2**15, 1, 1))
+        offline.code(KEY, Terms(1, 2**20, 1, 1))
+
+
+def test_a_day_that_is_over_doesnt_come_again_and_there_is_no_last_one() -> None:
+    terms = Terms(1, 2, 3, 5000)
+    code = offline.code(KEY, terms)
+    assert offline.read(KEY, code, 3000) == offline.read(KEY, code, 5000) == terms
+    for today in (5001, 5000 + 2047, 5000 + 2048, 5000 + 4096):
+        assert offline.read(KEY, code, today) is None
 
 
 @pytest.fixture
@@ -84,17 +93,19 @@ class TestABatch:
             key = ensure_key(core_db.obj, "north", load_box(loaded.paths.state))
             day = offline.day_number(LAST_DAY)
             wanted = [Terms(account.plan.id, batch.id, serial, day) for serial in range(3)]
-            assert [offline.read(key, code) for code in codes] == wanted
+            assert [offline.read(key, code, TODAY) for code in codes] == wanted
             assert load_box(loaded.paths.state).open(account.password) == codes[0]
             assert sheets.pdf(batch, codes, "a4", loaded).startswith(b"%PDF")
             other = ensure_key(core_db.obj, "south", load_box(loaded.paths.state))
-            assert offline.read(other, codes[0]) is None
+            assert offline.read(other, codes[0], TODAY) is None
 
     def test_what_cant_be_made(self, gatehouse: Gatehouse, site: Path) -> None:
         words = ("voucher", "add", "kiosk", "--plan", "week", "--count", "3")
         assert "need a last day" in gatehouse(*words, "--offline")[2]
         until = ("--unused-until", f"{LAST_DAY}")
         assert "there is no site 'west'" in gatehouse(*words, *until, "--offline", "west")[2]
+        many = ("voucher", "add", "many", "--plan", "week", "--count", "8193", *until, "--offline")
+        assert "8,192 vouchers in a batch" in gatehouse(*many)[2]
         late = ("--unused-until", "2099-01-01")
         assert "too far away" in gatehouse(*words, *late, "--offline")[2]
 
