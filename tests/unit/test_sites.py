@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from appliance import config, modules, templates
+from appliance import config, granting, modules, templates, wishes
 from appliance.accounts.database import open_core
 from appliance.accounts.models import core_db
 from appliance.admin import frame
@@ -22,7 +22,7 @@ from appliance.nas.models import Nas
 from appliance.service import ANSWERED, ASKED
 from appliance.sites import central, joining, overview, registry, reporter
 from appliance.sites.follower import Follower
-from appliance.sites.models import Site
+from appliance.sites.models import Site, SiteSetting
 from portal.module import HOTSPOT
 from tests.unit.conftest import Gatehouse
 from tests.unit.test_admin import attack, box, browser  # noqa: F401 (a fixture)
@@ -93,6 +93,28 @@ def test_a_site_says_how_it_is(box: Config, app: Any) -> None:  # noqa: F811
     page = browser(app, "reader").get("/sites/hq").body
     assert "service admin" in page
     assert "last heard" not in page
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"problems": "nonsense", "disks": "nonsense", "settings": "nonsense"},
+        {"problems": "7", "disks": '[[1], ["system", "a", 2], 3]', "settings": "[]"},
+        {"problems": '[{"a": 1}]', "disks": "{}", "settings": '{"site.name": {"a": 1}}'},
+        {"problems": "[" * 100_000, "disks": "[" * 100_000, "settings": "[" * 100_000},
+    ],
+)
+def test_what_a_site_wrote_that_cannot_be_read_takes_no_page_away(
+    box: Config,  # noqa: F811
+    app: Any,
+    wrong: dict[str, str],
+) -> None:
+    with core_db.connection_context():
+        Site.update(**wrong).where(Site.key == "hq").execute()
+    one = browser(app, "owner")
+    for url in ("/", "/sites", "/sites/hq", "/metrics", "/api/v1/sites"):
+        assert one.get(url).status == 200, url
+    assert one.post("/sites/hq/settings", {"site.name": "Pier"}).status == 303
 
 
 def test_another_box_of_the_same_name_says_nothing(box: Config) -> None:  # noqa: F811
@@ -234,6 +256,30 @@ def test_settings_of_a_site_reach_its_box_and_what_became_of_them_comes_back(box
         following.look()
         assert states("hq")["site.name"] == ("refused", "no")
     assert "refused: no" in one.get("/sites/hq").body
+
+
+def test_values_that_no_page_has_written_are_refused_and_stop_nothing(box: Config, app: Any) -> None:  # noqa: F811
+    with core_db.connection_context():
+        values = ("nonsense", "[" * 600 + "]" * 600, '{"en": 1}', "[" * 100_000, '"Pier"')
+        for key, value in zip(central.ALLOWED, values, strict=False):
+            SiteSetting.create(site="hq", key=key, value=value, changed_at=1, changed_by="x")
+        Follower(box).look()
+        found = [state for state, _ in (states("hq")[key] for key in central.ALLOWED[:5])]
+        assert found == ["refused"] * 4 + ["asked"]
+        assert [wish["settings"] for wish in wished(box)] == [{central.ALLOWED[4]: "Pier"}]
+        SiteSetting.update(state="waiting").execute()
+    assert browser(app, "owner").get("/sites/hq").status == 200
+    assert "went wrong" in granting.grant_own(
+        box.file, wishes.Wish("x", {"site.name": json.loads("[" * 600 + "]" * 600)})
+    )
+
+
+def test_the_command_gives_the_terminal_no_orders(box: Config, gatehouse: Gatehouse) -> None:  # noqa: F811
+    with core_db.connection_context():
+        Site.update(problems=json.dumps(["\x1b]0;x"])).where(Site.key == "hq").execute()
+    said = gatehouse("site", "show", "hq")[1]
+    assert "x1b]0;x" in said
+    assert "\x1b" not in said
 
 
 def test_a_box_that_was_removed_ends_what_it_does_for_guests(box: Config) -> None:  # noqa: F811
