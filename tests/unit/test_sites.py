@@ -193,6 +193,34 @@ def test_files_that_are_of_no_use(box: Config) -> None:  # noqa: F811
             joining.claim(north, join)
 
 
+def test_a_file_brings_others_beside_the_configuration_only(box: Config, tmp_path: Path) -> None:  # noqa: F811
+    folder, outside = box.file.parent, tmp_path.parent / f"{tmp_path.name}-outside"
+    outside.mkdir()
+    (folder / "link").symlink_to(outside)
+    (outside / "same").write_bytes(b"x")
+
+    def brought(*paths: object) -> list[str]:
+        url = f"postgresql://u@db/g?passfile={paths[0]}&sslkey={paths[-1]}"
+        join = joining.Join("north", "", url, "t", bytes(32), {str(path): b"x" for path in paths})
+        return [str(path) for path, _, _ in joining._files(box, join)]
+
+    assert brought(folder / "pgpass", folder / "a+b") == [str(folder / "pgpass"), str(folder / "a+b")]
+    assert brought(folder / "pgpass", outside / "same") == [str(folder / "pgpass")]
+    for path in (outside / "cron", folder / "link/x", folder / ".." / outside.name / "x", folder / "../../x", box.file):
+        with pytest.raises(UserError, match="only: let the URL"):
+            brought(folder / "pgpass", path)
+
+
+def test_a_url_is_read_as_libpq_reads_it(box: Config, tmp_path: Path) -> None:  # noqa: F811
+    (tmp_path / "a+b").write_bytes(b"list")
+    url = f"postgresql://u@db/g?sslrootcert=system&sslcrl={tmp_path}/a+b&passfile={tmp_path}/no&passfile={tmp_path}/a+b"
+    with core_db.connection_context():
+        registry.add("north", "")
+        assert joining.offer(box, registry.get("north"), 1, url).files == {f"{tmp_path}/a+b": b"list"}
+        with pytest.raises(UserError, match="password doesn't belong"):
+            joining.offer(box, registry.get("north"), 1, "postgresql://u:secret@db/g")
+
+
 def test_the_command_makes_files_and_lists_sites(box: Config, gatehouse: Gatehouse) -> None:  # noqa: F811
     file = box.paths.state / "north.join"
     assert gatehouse("site", "add", "north", "--file", str(file), stdin=PASSPHRASE)[0] == 0
