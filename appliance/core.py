@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from appliance import certificates, launch, web_server
 from appliance.config import Config
 from appliance.errors import UserError
+from appliance.island import places
 from appliance.island import state as island
 from appliance.service import (
     ANSWERED,
@@ -38,6 +39,7 @@ ADMIN = Service(
     writes=lambda config: [
         *(config.paths.state / name for name in ("core", "admin", ASKED, *_written_by_pages(config))),
         *(config.paths.run / name for name in ("admin", "guests")),
+        *places.written(config),  # SQLite writes beside a file that it only reads
     ],
 )
 WEB = Service(

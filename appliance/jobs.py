@@ -2,12 +2,10 @@
 
 import contextlib
 import logging
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import peewee
@@ -39,7 +37,7 @@ log = logging.getLogger(__name__)
 class Job:
     """`run` is given the time (UTC seconds); a failure is logged and tried again, later each time.
 
-    `everywhere` is what each machine does for itself, lease or not.
+    `everywhere` is what each machine does for itself, lease or not, by its own clock.
     """
 
     name: str
@@ -59,7 +57,7 @@ def jobs(config: Config, senders: Sequence[Sender], messages: mail.Sender, keepe
         Job("unusable packets", 10, lambda now: _warn(unusable.look(status.routers(config))), everywhere=True),
         Job("lost sessions", 30, lambda now: _close_lost(silent_s, now)),
         Job("retention", 60, lambda now: _forget(config, now)),
-        *([Job("messages", 2, messages.run)] if config.mail.host or not config.fleet else ()),
+        *([Job("messages", 2, messages.run)] if mail.is_sent_here(config) else ()),
         Job("silent routers", 30, lambda now: _warn(silence.look(now))),
         *([Job("island", keeper.every_s, keeper.run, everywhere=True)] if keeper else ()),
     ]
@@ -119,7 +117,9 @@ class Scheduler:
     def _run(self, job: Job) -> None:
         now = int(time.time())
         try:
-            if job.everywhere or leases.hold(job.name, self._holder, db.clock(core_db.obj, now)):
+            if not job.everywhere:  # what is done for all of them goes by the clock of all of them
+                now = db.clock(core_db.obj, now)
+            if job.everywhere or leases.hold(job.name, self._holder, now):
                 job.run(now)
             job.failures = 0
         except (peewee.PeeweeException, UserError, OSError) as error:
@@ -135,16 +135,6 @@ class Scheduler:
             log.exception("%s: again in %d s", job.name, MAX_PAUSE_S)
 
 
-def _machine(config: Config) -> str:
-    """The same after a restart, so that nobody waits for a lease of the process before (machine-id(5))."""
-    if config.fleet:
-        return f"site {config.site.key}"
-    try:
-        return Path("/etc/machine-id").read_text(encoding="ascii").strip() or socket.gethostname()
-    except OSError:
-        return socket.gethostname()
-
-
 def _serve(config: Config, over: threading.Event) -> None:
     box = load_box(config.paths.state)
     senders, messages = [Sender(box, part=part) for part in parts(config)], mail.Sender(config, box)
@@ -152,7 +142,7 @@ def _serve(config: Config, over: threading.Event) -> None:
     with contextlib.closing(core_db):
         core_db.connect()
         keeper = _keeper(config, box)
-        scheduler = Scheduler(jobs(config, senders, messages, keeper), _machine(config))
+        scheduler = Scheduler(jobs(config, senders, messages, keeper), leases.machine(config))
         while not over.is_set():
             scheduler.tick()
             over.wait(TICK_S)

@@ -4,13 +4,13 @@ The body is sealed while it waits, as it may carry a one-time link; what was sen
 """
 
 import logging
-import socket
 from base64 import b64decode, b64encode
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
+from appliance import db
 from appliance.accounts import leases
-from appliance.accounts.models import Mail
+from appliance.accounts.models import Mail, core_db
 from appliance.config import Config
 from appliance.crypto import SecretBox
 from appliance.errors import UserError
@@ -94,8 +94,16 @@ class Sender:
 
 def send_unless_the_jobs_do(config: Config, sender: Sender, process: str, now: int) -> None:
     """For processes of other modules: where the hotspot is off, one of them at a time sends what waits."""
-    if not is_enabled(config, "hotspot") and leases.hold(LEASE, f"{process} {socket.gethostname()}", now):
+    if is_enabled(config, "hotspot") or not is_sent_here(config):
+        return
+    now = db.clock(core_db.obj, now)
+    if leases.hold(LEASE, f"{process} {leases.machine(config)}", now):
         sender.run(now)
+
+
+def is_sent_here(config: Config) -> bool:
+    """Of several appliances one without a server leaves messages to those that have one."""
+    return bool(config.mail.host) or not config.fleet
 
 
 def due(box: SecretBox, now: int) -> list[Letter]:

@@ -14,6 +14,7 @@ import peewee
 import psycopg2
 
 from appliance.config_database import parsed
+from appliance.errors import UserError
 from appliance.patience import Cursor, Link, Patience
 
 _LOST = (peewee.OperationalError, peewee.InterfaceError)
@@ -139,6 +140,8 @@ class Server(peewee.PostgresqlDatabase):
             self._give_up()
             if not _READS.match(sql):
                 raise
+        except ValueError as error:  # the only one that psycopg2 has for a text
+            raise UserError("what was given has a character that can't be kept (NUL)") from error
         return super().execute_sql(sql, params)  # type: ignore[no-untyped-call]
 
 

@@ -13,6 +13,7 @@ CAUSES = {
     "refused": "could not be decoded",
     "spool": "the spool was full while the data disk was away",
     "cluster": "the cluster was away for too long, and there was no room for more to wait",
+    "server": "a server of the cluster has lost them, and they were on no disk here any more",
     "damaged": "the file they were in is damaged",
 }
 MOST_LINES = 10

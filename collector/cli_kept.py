@@ -178,7 +178,7 @@ def _followed(config: Config, left: int) -> str:
             whole = max(whole, left)
     except KeyboardInterrupt:
         return f"{left:,} files are left; they are loaded all the same: gatehouse flows storage says how far it is"
-    return f"{whole:,} files are in the cluster"
+    return "all of the history that was asked for is in the cluster"
 
 
 def _hold(args: argparse.Namespace, config: Config) -> str:

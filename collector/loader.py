@@ -1,6 +1,6 @@
 """The process that loads flows into a cluster. It seals nothing, so that a cluster that is away holds up nothing here.
 
-What a segment takes is loaded only once one waits and somebody is there to take it. `python -m collector.loader`.
+`python -m collector.loader`.
 """
 
 import contextlib
@@ -66,6 +66,9 @@ class Loader:
             self._wait_s = 0.0
         except UserError as error:
             self._fail(str(error))
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            log.exception("an answer that nobody expects")
+            self._fail(f"a server of the cluster answers what can't be: {error}")
         except _failures() as error:
             self._fail(f"{type(error).__name__}: {error}")
         self._write()
@@ -79,7 +82,7 @@ class Loader:
     def _work(self, folder: Path, catalog: Catalog) -> None:
         from collector.cluster import client
         from collector.cluster.filling import Filler
-        from collector.cluster.tidying import tidy
+        from collector.cluster.tidying import tell, tidy
 
         loads.begin_history(catalog, _now_ms())
         if self._cluster is None:
@@ -89,6 +92,7 @@ class Loader:
         shards = filler.meet()
         self._said.hosts = {host.name: self._cluster.trouble.get(host.name, "") for host in self._cluster.hosts}
         self._said.missing, self._said.shards = filler.missing, len(shards) + len(filler.missing)
+        tell(catalog, shards, site, self._config.netflow.keep_days)
         until_s = time.monotonic() + MEET_S
         while time.monotonic() < until_s and not self._over.is_set() and filler.step(_now_ms()):
             self._said.loaded += 1

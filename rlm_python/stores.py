@@ -77,8 +77,8 @@ class CopyStore(Store):
         self.queue = queue
         self._log = log
         admission = Admission(self.database, config.site.key, box, self._zone)
-        good_until = copy.taken_at + config.island.max_age_s
-        self.lookup = _CopyLookup(self.database, config, admission, good_until)
+        self.good_until = copy.taken_at + config.island.max_age_s
+        self.lookup = _CopyLookup(self.database, config, admission, self.good_until)
         self.login_writes = _CopyWrites(self.database, queue, log)
 
     def record(self, packet: Packet) -> None:
@@ -164,8 +164,8 @@ class Stores:
 
     def _first(self) -> Store:
         try:
-            if self._accounting and not self._single and not self._open_queue().is_empty():
-                raise peewee.OperationalError("packets of before wait to be delivered first")
+            if not self._single and not self._open_queue().is_empty():
+                raise peewee.OperationalError("what happened here before waits to be told first")
             return self._central()
         except (peewee.PeeweeException, OSError) as error:
             own = None if self._single else self._own_copy()
@@ -229,9 +229,12 @@ class Stores:
             return None
 
     def _followed(self, store: Store) -> Store:
-        """The central database once it is there, for accounting after all that waits; else the newest copy."""
+        """The central database once it is there and knows what happened here, else the newest copy.
+
+        Until then addresses that were given here would be free there. But too old a copy helps no login.
+        """
         found = self._found
-        if found is not None and not (self._accounting and self._queue and not self._queue.is_empty()):
+        if found is not None and (self._open_queue().is_empty() or (not self._accounting and _is_too_old(store))):
             self._store, self._found = found, None
             self._log("the central database is asked again")
             store.close()
@@ -255,6 +258,10 @@ class Stores:
                 continue
             self._found = store
             return
+
+
+def _is_too_old(store: Store) -> bool:
+    return isinstance(store, CopyStore) and time.time() > store.good_until
 
 
 def _target(link: Path) -> str:

@@ -155,14 +155,15 @@ def _bound() -> int:
     """
     if core_db.param == "?":
         return 2**62
-    with core_db.atomic():
-        try:
-            with core_db.atomic():
-                execute(f"SET LOCAL lock_timeout = {_WAITS_MS}")
-                execute("LOCK TABLE payment IN SHARE MODE")
-        except peewee.OperationalError:
-            return 0
-        return int(execute("SELECT coalesce(max(id), 0) FROM payment").fetchone()[0])
+    try:
+        with core_db.atomic() as look:
+            execute(f"SET LOCAL lock_timeout = {_WAITS_MS}")
+            execute("LOCK TABLE payment IN SHARE MODE")
+            (last,) = execute("SELECT coalesce(max(id), 0) FROM payment").fetchone()
+            look.rollback()  # so that nobody waits until a longer write around this ends
+            return int(last)
+    except peewee.OperationalError:
+        return 0
 
 
 def _after() -> int:

@@ -6,8 +6,6 @@ the month's end, verifying; and telling somebody. Each of these may be done agai
 
 import contextlib
 import logging
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +13,7 @@ from dataclasses import dataclass
 
 import peewee
 
-from appliance import mail, process
+from appliance import db, mail, process
 from appliance.accounts import leases
 from appliance.accounts.database import bind_core
 from appliance.accounts.models import core_db
@@ -111,19 +109,21 @@ class Lead:
 
     def __init__(self, config: Config) -> None:
         self._alone = not ledger_db.is_in_server(config)
-        self._holder = f"{socket.gethostname()} {os.getpid()}"
+        self._holder = leases.machine(config)
         self._failed = ""
 
-    def is_ours(self, now: int) -> bool:
+    def time(self) -> int | None:
+        """UTC seconds by the clock that all of them share; None while the work is another's."""
         try:
-            ours = self._alone or leases.hold("dealers", self._holder, now)
+            now = db.clock(core_db.obj, int(time.time()))
+            is_ours = self._alone or leases.hold("dealers", self._holder, now)
         except peewee.PeeweeException as error:
             if str(error) != self._failed:  # what lasts is told once
                 log.warning("the database can't be asked: %s", error)
             self._failed = str(error)
-            return False
+            return None
         self._failed = ""
-        return ours
+        return now if is_ours else None
 
 
 def tick(todo: list[Job], now: int) -> None:
@@ -162,7 +162,7 @@ def serve(config: Config, over: threading.Event) -> None:
         core_db.connect()
         lead = Lead(config)
         while not over.wait(TICK_S):
-            if lead.is_ours(now := int(time.time())):
+            if (now := lead.time()) is not None:
                 tick(todo, now)
     sender.close()
     database.close()

@@ -21,7 +21,7 @@ class Collector:
             with desk.opened(self._config):
                 yield single("dealers_up", "gauge", "1 where the dealers' ledger can be read.", 1)
                 yield from list(_figures(self._config, now))
-        except UserError:
+        except (UserError, peewee.PeeweeException):
             yield single("dealers_up", "gauge", "1 where the dealers' ledger can be read.", 0)
 
 

@@ -61,7 +61,8 @@ def login(ask: Ask) -> Any:
 
 def _entered(dealer: Any, address: str) -> None:
     seen: Any = Visit
-    seen.replace(dealer=dealer.id, at=int(time.time()), address=address).execute()
+    values = {"at": int(time.time()), "address": address}
+    seen.insert(dealer=dealer.id, **values).on_conflict(conflict_target=[Visit.dealer], update=values).execute()
     audit.record(who(dealer), "logged in", f"dealer {dealer.name}", {}, {"address": address})
 
 

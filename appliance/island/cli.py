@@ -71,7 +71,7 @@ def _copy(args: argparse.Namespace, config: Config) -> str:
     central = db.connect(config.database_url)
     try:
         with closing(Queue(places.queue_file(config))) as queue, central.connection_context():
-            count = keeper.deliver(central, config, box, queue, now, threading.Event())
+            count = keeper.deliver(central, config, queue, now, threading.Event())
             keeper.Keeper(config, box).copy(central, now)
     except peewee.PeeweeException as error:
         raise UserError(f"the central database can't be told or copied: {' '.join(str(error).split())}") from None

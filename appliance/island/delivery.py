@@ -16,46 +16,58 @@ from appliance.accounts.pieces import sql_of
 from appliance.accounts.sessions import UNREACHABLE, Sessions
 from appliance.island.conflicts import Conflict, Conflicts
 from appliance.island.notes import Notes
-from appliance.island.offline import Admission
 from appliance.island.queue import ADDRESS, DEVICE, FIRST, PACKET, Entry, Queue
 from rlm_python.accounting import OF_A_SESSION, Packet, record
 
 AT_ONCE = 50
 LONGEST_S = 0.05  # no writer keeps others waiting for longer; at least one entry goes
 _AGAIN = (*UNREACHABLE, peewee.InternalError)  # the latter also follows an error that was passed over
+_TURN = (0x67617465, 0)
 _SQL = {
+    "turn": "SELECT pg_advisory_xact_lock(?, ?)",  # of all sites that deliver, as each holds many sessions' rows
     "begin": "INSERT INTO island_position (site, queue, delivered, at) VALUES (?, ?, 0, ?) ON CONFLICT DO NOTHING",
-    "position": "SELECT delivered FROM island_position WHERE site = ? AND queue = ?",
-    "advance": "UPDATE island_position SET delivered = ?, at = ? WHERE site = ? AND queue = ?",
+    "position": "SELECT delivered, token FROM island_position WHERE site = ? AND queue = ?",
+    "advance": "UPDATE island_position SET delivered = ?, token = ?, at = ? WHERE site = ? AND queue = ?",
 }
 
 
 class Delivery:
     """Of one site into `database`, which is open; raises peewee.PeeweeException, and may be called again then."""
 
-    def __init__(
-        self, database: peewee.Database, site: str, zone: ZoneInfo, hold_s: int, admission: Admission | None = None
-    ) -> None:
+    def __init__(self, database: peewee.Database, site: str, zone: ZoneInfo, hold_s: int) -> None:
         self._database = database
         self._site = site
         self._zone = zone
         self._hold_s = hold_s
-        self._admission = admission
         self._sql = {name: sql_of(database, text) for name, text in _SQL.items()}
-        if not isinstance(database, peewee.SqliteDatabase):
+        self._is_shared = not isinstance(database, peewee.SqliteDatabase)
+        if self._is_shared:
             self._sql["position"] += " FOR UPDATE"  # two that deliver at once take turns
 
     def run(self, queue: Queue, now: int) -> int:
         """One transaction; how many entries it brought, 0 when none was left."""
-        sessions = Sessions(self._database)
-        self._execute("begin", self._site, queue.name, now)
+        done = self._run(queue, now)
+        if done is None:
+            queue.begin_anew()  # what is told again changes nothing, what never was isn't lost
+            done = self._run(queue, now)
+        return done or 0
+
+    def _run(self, queue: Queue, now: int) -> int | None:
+        """None where the database knows this queue by what isn't in it."""
+        sessions, name = Sessions(self._database), queue.name
+        self._execute("begin", self._site, name, now)
         with sessions.transaction():
-            position = int(self._execute("position", self._site, queue.name).fetchone()[0])
+            if self._is_shared:
+                self._execute("turn", *_TURN)
+            position, token = self._execute("position", self._site, name).fetchone()
+            if not queue.has_told(position, token):
+                return None
             entries = queue.after(position, AT_ONCE)
             done = self._bring(entries, sessions, now)
             if done:
+                last = entries[done - 1]
                 sessions.write_traffic()
-                self._execute("advance", entries[done - 1].id, now, self._site, queue.name)
+                self._execute("advance", last.id, last.token, now, self._site, name)
         queue.drop(entries[done - 1].id if done else position)
         return done
 
@@ -82,8 +94,6 @@ class Delivery:
 
     def _effect(self, entry: Entry, sessions: Sessions, conflicts: Conflicts, used: dict[int, int]) -> None:
         values = entry.values()
-        if self._admission is not None and values.get("account"):
-            self._admission.make_known(str(values["account"]), entry.at)
         if entry.kind != PACKET:
             notes = Notes(self._database, self._site, LoginWrites(self._database), conflicts)
             told: dict[str, Callable[..., None]] = {FIRST: notes.first, ADDRESS: notes.address, DEVICE: notes.device}

@@ -17,10 +17,10 @@ from appliance.crypto import SecretBox
 from appliance.errors import UserError
 from appliance.island import places, snapshot
 from appliance.island.delivery import Delivery
-from appliance.island.offline import Admission
 from appliance.island.queue import Queue
 from appliance.island.signing import ensure_key
 
+_STUCK_S = 1800
 _SOON_S = 30  # until a copy that couldn't be made is tried again
 
 log = logging.getLogger(__name__)
@@ -54,10 +54,13 @@ class Keeper:
         self._round: threading.Thread | None = None
         self._ending = threading.Event()
         self._copy_at = 0.0
+        self._began = 0.0
         self._trouble = _Trouble()
 
     def run(self, now: int) -> None:
-        if self._round is None or not self._round.is_alive():
+        stuck = time.monotonic() - self._began > _STUCK_S  # a server that stands still is waited for without end
+        if self._round is None or not self._round.is_alive() or stuck:
+            self._began = time.monotonic()
             self._round = threading.Thread(target=self._go, args=(now,), name="island", daemon=True)
             self._round.start()
 
@@ -83,11 +86,13 @@ class Keeper:
             return not queue.is_empty() or time.monotonic() >= self._copy_at
 
     def _connected(self, now: int) -> None:
-        central = db.connect(self._config.database_url)
+        url = self._config.database_url
+        patient, central = db.connect(url), db.connect(url, shared=True)  # a copy takes its time
         with closing(Queue(places.queue_file(self._config))) as queue, central.connection_context():
-            deliver(central, self._config, self._box, queue, now, self._ending)
-            if time.monotonic() >= self._copy_at and not self._ending.is_set():
-                self.copy(central, now)
+            deliver(central, self._config, queue, now, self._ending)
+        if time.monotonic() >= self._copy_at and not self._ending.is_set():
+            with patient.connection_context():
+                self.copy(patient, now)
 
     def copy(self, central: peewee.Database, now: int) -> None:
         config = self._config
@@ -96,13 +101,10 @@ class Keeper:
         self._copy_at = time.monotonic() + config.island.refresh_s
 
 
-def deliver(
-    central: peewee.Database, config: Config, box: SecretBox, queue: Queue, now: int, ending: threading.Event
-) -> int:
-    """Until nothing is left, in short transactions; how many entries. Raises peewee.PeeweeException, UserError."""
+def deliver(central: peewee.Database, config: Config, queue: Queue, now: int, ending: threading.Event) -> int:
+    """Until nothing is left, in short transactions; how many entries. Raises peewee.PeeweeException."""
     zone, count = config.site.timezone, 0
-    admission = Admission(central, config.site.key, box, zone)
-    delivery = Delivery(central, config.site.key, zone, config.radius.silent_s, admission)
+    delivery = Delivery(central, config.site.key, zone, config.radius.silent_s)
     while not ending.is_set() and (done := delivery.run(queue, now)):
         count += done
     return count

@@ -8,11 +8,15 @@ from appliance.accounts.models import Account, CoreModel, OfASite
 
 
 class IslandPosition(OfASite):
-    """The last entry of a site's queue whose effect is in this database; `queue` is the queue file's own name."""
+    """The last entry of a site's queue whose effect is in this database, and that entry's own token.
+
+    `queue` is the queue file's own name.
+    """
 
     site = peewee.TextField()
     queue = peewee.TextField()
     delivered = peewee.BigIntegerField()
+    token = peewee.TextField(default="")
     at = peewee.BigIntegerField()
 
     class Meta:

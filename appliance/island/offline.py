@@ -14,7 +14,6 @@ from zoneinfo import ZoneInfo
 
 import peewee
 
-from appliance.accounts.pieces import sql_of
 from appliance.accounts.terms import ALPHABET, voucher_code
 from appliance.crypto import SecretBox
 
@@ -90,40 +89,39 @@ _SQL = {
     "key": "SELECT secret FROM offline_key WHERE site = ?",
     "account": "SELECT 1 FROM account WHERE name = ?",
     "plan": "SELECT 1 FROM plan WHERE id = ?",
-    "batch": "SELECT name FROM voucher_batch WHERE id = ?",
+    "copied": "SELECT batches FROM copied",
     "add_batch": "INSERT INTO voucher_batch (id, name, plan_id, unused_until, created_at) VALUES (?, ?, ?, ?, ?)"
     " ON CONFLICT DO NOTHING",
     "add": "INSERT INTO account (name, password, plan_id, enabled, batch_id, created_at, changed_at)"
     " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
 }
-_MADE = "offline-"  # begins the name of a batch that is only known by its vouchers
+NOTED = "CREATE TABLE IF NOT EXISTS copied (batches INTEGER NOT NULL)"  # in a copy: the last batch there was ever
+_UNTYPED = "~offline"  # begins the name of a batch that is only known by its vouchers; nobody can type it
 
 
 class Admission:
-    """Makes the row of a voucher that its database doesn't know yet. Raises peewee.PeeweeException and UserError."""
+    """Makes the row of a voucher that a site's copy doesn't know yet. Raises peewee.PeeweeException and UserError.
 
-    def __init__(self, database: peewee.Database, site: str, box: SecretBox, zone: ZoneInfo) -> None:
-        self._database = database
+    Only of batches that were made after the copy was: of those before it the copy has all vouchers that are left.
+    """
+
+    def __init__(self, copy: peewee.Database, site: str, box: SecretBox, zone: ZoneInfo) -> None:
+        self._database = copy
         self._box = box
         self._zone = zone
-        self._sql = {name: sql_of(database, text) for name, text in _SQL.items()}
-        row = self._one("key", site)
+        row, (self._known_batches,) = self._one("key", site), self._one("copied")
         self._key = bytes.fromhex(box.open(row[0])) if row else None
 
     def make_known(self, typed: str, now: int) -> bool:
         """Whether a row was made for a code in any spelling."""
         name = voucher_code(typed)
         terms = None if self._key is None else read(self._key, name)
-        if terms is None or ends_at(terms, self._zone) <= now or self._one("account", name):
+        if terms is None or terms.batch_id <= self._known_batches or ends_at(terms, self._zone) <= now:
             return False
-        if not self._one("plan", terms.plan_id):
+        if self._one("account", name) or not self._one("plan", terms.plan_id):
             return False
-        batch = self._one("batch", terms.batch_id)
-        if batch is not None and not str(batch[0]).startswith(_MADE):
-            return False  # all of its vouchers are known: this one was removed
-        if batch is None:
-            named = f"{_MADE}{terms.batch_id}"
-            self._execute("add_batch", terms.batch_id, named, terms.plan_id, ends_at(terms, self._zone), now)
+        batch = (terms.batch_id, f"{_UNTYPED} {terms.batch_id}", terms.plan_id, ends_at(terms, self._zone), now)
+        self._execute("add_batch", *batch)
         self._execute("add", name, self._box.seal(name), terms.plan_id, True, terms.batch_id, now, now)
         return True
 
@@ -131,4 +129,4 @@ class Admission:
         return self._execute(name, *values).fetchone()
 
     def _execute(self, name: str, *values: object) -> Any:
-        return self._database.execute_sql(self._sql[name], values)
+        return self._database.execute_sql(_SQL[name], values)

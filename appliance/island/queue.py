@@ -15,18 +15,20 @@ PACKET, FIRST, ADDRESS, DEVICE = "packet", "first", "address", "device"
 _SCHEMA = (
     # AUTOINCREMENT: a number is never given twice, also when all that was there is delivered and gone
     "CREATE TABLE IF NOT EXISTS entry (id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL,"
-    " kind TEXT NOT NULL, body TEXT NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS queue (one INTEGER PRIMARY KEY CHECK (one = 1), name TEXT NOT NULL)",
+    " kind TEXT NOT NULL, body TEXT NOT NULL, token TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS queue (one INTEGER PRIMARY KEY CHECK (one = 1), name TEXT NOT NULL,"
+    " told INTEGER NOT NULL DEFAULT 0)",
 )
 
 
 class Entry(NamedTuple):
-    """`body` is JSON as it was put in; `at` UTC seconds."""
+    """`body` is JSON as it was put in; `at` UTC seconds; no other entry has its `token`, whatever file it is in."""
 
     id: int
     at: int
     kind: str
     body: str
+    token: str
 
     def values(self) -> dict[str, Any]:
         """Raises ValueError."""
@@ -48,20 +50,43 @@ class Queue:
         for statement in _SCHEMA:
             self._execute(statement)
         self._execute("INSERT OR IGNORE INTO queue (one, name) VALUES (1, ?)", secrets.token_hex(8))
-        self.name = str(self._execute("SELECT name FROM queue").fetchone()[0])
+
+    @property
+    def name(self) -> str:
+        return str(self._execute("SELECT name FROM queue").fetchone()[0])
 
     def put(self, kind: str, at: int, values: Mapping[str, object]) -> None:
         """On disk when it returns, if the queue is durable."""
         text = json.dumps(values, separators=(",", ":"))
-        self._execute("INSERT INTO entry (at, kind, body) VALUES (?, ?, ?)", at, kind, text)
+        token = secrets.token_hex(8)
+        self._execute("INSERT INTO entry (at, kind, body, token) VALUES (?, ?, ?, ?)", at, kind, text, token)
 
     def after(self, number: int, most: int) -> Sequence[Entry]:
-        rows = self._execute("SELECT id, at, kind, body FROM entry WHERE id > ? ORDER BY id LIMIT ?", number, most)
+        rows = self._execute(
+            "SELECT id, at, kind, body, token FROM entry WHERE id > ? ORDER BY id LIMIT ?", number, most
+        )
         return [Entry(*row) for row in rows.fetchall()]
 
     def drop(self, number: int) -> None:
         """What has been delivered, up to that number."""
-        self._execute("DELETE FROM entry WHERE id <= ?", number)
+        with self._database.atomic("IMMEDIATE"):
+            self._execute("DELETE FROM entry WHERE id <= ?", number)
+            self._execute("UPDATE queue SET told = max(told, ?)", number)
+
+    def has_told(self, number: int, token: str) -> bool:
+        """Whether it is this file's own entries, up to that number, which have been delivered.
+
+        Not where the file is an older one that was put back, or the power took what wasn't on disk yet and its numbers
+        were given again.
+        """
+        if number <= self._execute("SELECT told FROM queue").fetchone()[0]:
+            return True
+        row = self._execute("SELECT token FROM entry WHERE id = ?", number).fetchone()
+        return row is not None and row[0] == token
+
+    def begin_anew(self) -> None:
+        """All that is in it is to be delivered, by whatever number it has."""
+        self._execute("UPDATE queue SET name = ?, told = 0", secrets.token_hex(8))
 
     def is_empty(self) -> bool:
         return self._execute("SELECT 1 FROM entry LIMIT 1").fetchone() is None

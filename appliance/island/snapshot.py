@@ -18,6 +18,7 @@ import peewee
 from appliance import db
 from appliance.accounts.periods import local_day
 from appliance.island import places
+from appliance.island.offline import NOTED
 
 DAY_S = 86_400
 FIRST_OWN_ID = 2**30  # of an account that an island makes: no row of the central database has it
@@ -44,6 +45,7 @@ _TABLES = {
     "account_usage": "SELECT account_id, CASE WHEN day < {month} THEN 0 ELSE day END,"
     " CAST(sum(input_octets) AS BIGINT), CAST(sum(output_octets) AS BIGINT) FROM account_usage GROUP BY 1, 2",
 }
+_LAST_BATCH = "SELECT last_value FROM voucher_batch_id_seq"  # also of one that was removed
 _PART = {"site": ("key", "created_at", "changed_at")}  # the rest is what sites say of themselves
 # An address that was held within a day is given here only if that was for a session on a router of this site. What
 # nobody has held for so long is shared out among the sites by a number that all of them reckon alike.
@@ -84,6 +86,7 @@ def take(central: peewee.Database, link: Path, site: str, zone: ZoneInfo, now: i
             copy.execute("BEGIN")
             _fill(central, copy, {"site": site, "now": now, "month": _month(now, zone)})
             _share_addresses(copy, site, now)
+            copy.execute("DELETE FROM sqlite_sequence WHERE name = 'account'")
             copy.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('account', ?)", (FIRST_OWN_ID,))
             copy.execute("COMMIT")
             copy.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -109,6 +112,8 @@ def _make(path: Path) -> None:
 def _fill(central: peewee.Database, copy: sqlite3.Connection, words: dict[str, object]) -> None:
     with central.atomic():
         central.execute_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        copy.execute(NOTED)
+        copy.execute("INSERT INTO copied (batches) VALUES (?)", central.execute_sql(_LAST_BATCH).fetchone())
         for table, text in _TABLES.items():
             columns = _PART.get(table) or [row[1] for row in copy.execute(f"PRAGMA table_info({table})")]
             names, marks = ", ".join(columns), ", ".join("?" for _ in columns)

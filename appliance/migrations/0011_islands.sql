@@ -2,6 +2,7 @@ CREATE TABLE island_position (
     site TEXT NOT NULL,
     queue TEXT NOT NULL,
     delivered {big} NOT NULL,
+    token TEXT NOT NULL DEFAULT '',
     at {big} NOT NULL,
     PRIMARY KEY (site, queue)
 ){clustered};

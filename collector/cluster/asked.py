@@ -1,6 +1,6 @@
 """What is asked of a cluster's servers, as SQL; pure. All of it consists of words that stand here, and of numbers."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -19,12 +19,16 @@ KEYS = "local_keys"
 
 @dataclass(frozen=True)
 class Where:
-    """Which rows of a database's tables count at all: a site's, by the loads in LOADS, which are of these days."""
+    """Which rows of a database's tables count at all: a site's, by the loads in LOADS, which are of these days.
+
+    Either of all shards, or of the one that is asked: of groups the first ones aren't known there.
+    """
 
     database: str
     site: str
     first_ms: int
     last_ms: int
+    whole: bool = True
 
     def condition(self) -> str:
         days = (f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d}" for ms in (self.first_ms, self.last_ms))
@@ -36,7 +40,7 @@ def _from(where: Where, wanted: Wanted, *more: str, table: str = "flows") -> str
     range = wanted.range
     parts = [where.condition(), *more, words.within(range.since_ms, range.until_ms)]
     parts.append(f"({conditions.sql(wanted.root, CLICKHOUSE)})")
-    return f"FROM {where.database}.{table}_all WHERE {' AND '.join(parts)}"
+    return f"FROM {where.database}.{table}{'_all' if where.whole else ''} WHERE {' AND '.join(parts)}"
 
 
 def _near(wanted: Wanted) -> list[str]:
@@ -63,7 +67,7 @@ def sums(where: Where, wanted: Wanted, among: str = "", coarse: Collection[str] 
     chosen = ", ".join(f"{sql} AS {alias}" for sql, alias in (*keys, *words.sums()))
     only = [f"({', '.join(sql for sql, _ in keys)}) {among} {KEYS}"] if among else []
     source = f"{_from(where, wanted, *_near(wanted), *only)} GROUP BY {', '.join(alias for _, alias in keys)}"
-    return f"SELECT {chosen} {source}{'' if among == 'IN' else _end(wanted)}"
+    return f"SELECT {chosen} {source}{'' if among == 'IN' or not where.whole else _end(wanted)}"
 
 
 def lags(where: Where, range: Range) -> str:
@@ -75,17 +79,20 @@ def lags(where: Where, range: Range) -> str:
 _ENDS: Sequence[str] = ("src", "dst", "nat_src", "nat_dst")
 
 
-def who(where: Where, wanted: Wanted, end: End) -> Iterable[str]:
-    """Of the client's own address by the flows' order, of all others by that of the ends; no flow is in both."""
+def who_own(where: Where, wanted: Wanted, end: End) -> str:
+    """Of the client's own address, by the flows' order; what `who_ends` finds isn't in it."""
+    own = f"twin IN (0, 1) AND client_hi = {end[0]:d} AND client_lo = {end[1]:d}"
+    return f"SELECT {', '.join(wanted.columns)} {_from(where, wanted, own)}{_end(wanted)}"
+
+
+def who_ends(where: Where, wanted: Wanted, end: End) -> str:
+    """Of all other addresses, by the order of ends; a flow once, for the first of them that fits."""
     hi, lo, port = end
-    chosen = ", ".join(wanted.columns)
-    own = f"twin IN (0, 1) AND client_hi = {hi:d} AND client_lo = {lo:d}"
-    yield f"SELECT {chosen} {_from(where, wanted, own)}{_end(wanted)}"
     fits = [f"({_is(side, end)})" for side in _ENDS]
     once = [f"end = {number:d}" + "".join(f" AND NOT {fit}" for fit in fits[:number]) for number in range(len(_ENDS))]
     its = f"end_hi = {hi:d} AND end_lo = {lo:d}" + (f" AND end_port = {port:d}" if port is not None else "")
     its += f" AND ({' OR '.join(once)})"
-    yield f"SELECT {chosen} {_from(where, wanted, its, table='ends')}{_end(wanted)}"
+    return f"SELECT {', '.join(wanted.columns)} {_from(where, wanted, its, table='ends')}{_end(wanted)}"
 
 
 def _is(side: str, end: End) -> str:
@@ -111,11 +118,16 @@ def loads(site: str, range: Range) -> str:
     its = f"site = {words.text(site)}"
     counted = f"load NOT IN (SELECT load FROM replaced WHERE {its})"
     others = ", ".join(f"any({name})" for name in ("rows", "received_from_ms", "received_until_ms"))
-    chosen = f"min(load), argMin(shard, load), {others}"
+    chosen = f"min(load), argMin(shard, load), {others}, sha256, 0, 0"
     return f"SELECT {chosen} FROM loads WHERE {its} AND {counted} AND (({usual}) OR ({odd})) GROUP BY sha256"
 
 
-def settings(seconds: int, skip: bool) -> dict[str, int]:
+def lines(site: str) -> str:
+    """Of one server: which of the loads in LOADS it has."""
+    return f"SELECT load FROM loads WHERE site = {words.text(site)} AND load IN {LOADS}"
+
+
+def settings(seconds: int) -> dict[str, int]:
     """Limits of one question; all of them are known since 18.16."""
     return {
         "max_execution_time": seconds,
@@ -125,7 +137,6 @@ def settings(seconds: int, skip: bool) -> dict[str, int]:
         "max_bytes_before_external_sort": MEMORY_BYTES // 2,
         "distributed_aggregation_memory_efficient": 1,
         "connect_timeout_with_failover_ms": 2000,
-        "skip_unavailable_shards": int(skip),
         "max_query_size": 2**24,
         "max_ast_elements": 10**6,
         "max_expanded_ast_elements": 10**7,

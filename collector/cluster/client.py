@@ -13,6 +13,7 @@ from appliance.config_netflow import Store
 from appliance.errors import Unavailable, UserError
 
 CONNECT_S, PROBE_S, ANSWER_S = 3, 5, 60
+MOST_SHARDS = 10_000
 DATABASE_MISSING = 81  # ClickHouse's error code UNKNOWN_DATABASE
 _MOST_WORDS = 300
 # The library raises whatever its parser stumbles over where an answer is cut or isn't ClickHouse's at all.
@@ -68,6 +69,12 @@ class Host:
                 vars(self), _client=None, _writer=None, _options=self._options | {"send_receive_timeout": PROBE_S}
             )
             return other.rows(sql)
+
+    def number(self, rows: Sequence[tuple[Any, ...]]) -> int:
+        """What is to be one, from 1. Raises Refused for any other answer."""
+        if len(rows) == 1 and len(rows[0]) == 1 and isinstance(rows[0][0], int) and 0 < rows[0][0] <= MOST_SHARDS:
+            return int(rows[0][0])
+        raise Refused(f"{self.name}: it answers with what is no number of a shard", 0)
 
     def columns(
         self, sql: str, external: Sequence[Mapping[str, Any]] = (), settings: Mapping[str, Any] | None = None
@@ -167,11 +174,11 @@ class Cluster:
         self.trouble = {}
         for host in self.hosts:
             try:
-                ((number,),) = host.probe("SELECT number FROM shard")
+                number = host.number(host.probe("SELECT number FROM shard"))
             except UserError as error:
                 self.trouble[host.name] = str(error)
                 continue
-            found.setdefault(int(number), host)
+            found.setdefault(number, host)
         return found
 
     def count(self, host: Host) -> int:
@@ -179,10 +186,10 @@ class Cluster:
         if not self.store.cluster:
             return 1
         sql = f"SELECT max(shard_num) FROM system.clusters WHERE cluster = '{self.store.cluster}'"  # noqa: S608
-        ((count,),) = host.rows(sql)
-        if not count:
+        found = host.rows(sql)
+        if found == [(0,)]:
             raise UserError(f"{host.name}: no cluster {self.store.cluster} is defined there")
-        return int(count)
+        return host.number(found)
 
 
 def opened(config: Config, answer_s: int = ANSWER_S) -> Cluster:

@@ -8,7 +8,8 @@ from appliance.config import Config
 from appliance.errors import UserError
 from collector.cluster import asked, client
 from collector.cluster.client import Host
-from collector.cluster.reading import ClusterReading, Load
+from collector.cluster.parted import Load
+from collector.cluster.reading import ClusterReading
 from collector.store import duck
 from collector.store.models import Certificate, SegmentFile
 from collector.store.reading import Client, Range
@@ -34,7 +35,7 @@ class Elsewhere(ClusterReading):
         """Raises UserError where there is none."""
         if self._away or not self._hosts:
             raise UserError(f"the cluster doesn't answer: {self._away}")
-        return self._hosts
+        return list(self._hosts.values())
 
     def files(self, range: Range, clients: Iterable[Client] | None = None) -> list[SegmentFile]:
         return []
@@ -56,7 +57,7 @@ class Elsewhere(ClusterReading):
     def _own_certificate(self, range: Range, exporters: Iterable[int] | None) -> Certificate:
         return Certificate(0, 0)
 
-    def _here(self, range: Range) -> list[tuple[int, int]]:
+    def _copies(self, range: Range) -> list[SegmentFile]:
         return []
 
     def _notes(self) -> Iterator[str]:

@@ -83,7 +83,7 @@ class Filler:
     def _found(self, number: int, sha256: str) -> tuple[int, int] | None:
         """Decoding anew may give the very same segment: its load of that time doesn't count any more."""
         replaced = [one.load for one in loads.replaced(self._catalog) if one.sha256 == sha256]
-        return loading.found(self._shards[number], self._site, sha256, replaced)
+        return loading.found(self._shards[number], self._site, sha256, number, replaced)
 
     def _copy(self, line: Mapping[str, object], home: int) -> None:
         """The other shards know what they haven't got, so that they can say it when its own is away."""
@@ -101,6 +101,8 @@ class Filler:
             there = self._found(one.shard, one.sha256)
             if there is not None:
                 loads.end(self._catalog, one.segment, *there)
+            elif now_ms < max(one.at_ms, one.absent_ms or 0):
+                loads.begin_again(self._catalog, one.load, now_ms)  # the clock was ahead
             elif self._is_settled(one, now_ms):
                 loads.give_up(self._catalog, one.load)
             else:
@@ -108,6 +110,6 @@ class Filler:
 
     @staticmethod
     def _is_settled(one: Begun, now_ms: int) -> bool:
-        if one.absent_ms is None or now_ms < one.absent_ms:
+        if one.absent_ms is None:
             return False
         return now_ms - one.at_ms >= SETTLED_MS and now_ms - one.absent_ms >= AGAIN_MS

@@ -59,13 +59,13 @@ def line(site: str, segment: SegmentFile, load: int, shard: int, exporters: Sequ
     }
 
 
-def found(host: Host, site: str, sha256: str, but: Iterable[int] = ()) -> tuple[int, int] | None:
-    """The load of a segment that counts, as this server knows, and the shard that has it; `but` those don't."""
-    where = f"site = '{site}' AND sha256 = '{sha256}'"  # both of harmless letters
+def found(host: Host, site: str, sha256: str, shard: int, but: Iterable[int] = ()) -> tuple[int, int] | None:
+    """The load of a segment that counts and lies on this shard, and the shard; `but` those don't count."""
+    where = f"site = '{site}' AND sha256 = '{sha256}' AND shard = {shard:d}"  # the first two of harmless letters
     where += " AND load NOT IN (SELECT load FROM replaced)"
     where += "".join(f" AND load != {load:d}" for load in but)
-    ((count, load, shard),) = host.rows(f"SELECT count(), min(load), argMin(shard, load) FROM loads WHERE {where}")  # noqa: S608
-    return (int(load), int(shard)) if count else None
+    ((count, load),) = host.rows(f"SELECT count(), min(load) FROM loads WHERE {where}")  # noqa: S608
+    return (int(load), shard) if count else None
 
 
 def duck_of(folder: Path) -> Any:

@@ -6,42 +6,43 @@ by the servers; what comes back are the first rows, or sums, and text is made of
 all that is still on this disk is.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import NoReturn
 
 import numpy as np
 
 from appliance.config import Config
 from appliance.errors import UserError
-from collector.cluster import asked, client, words
+from collector.cluster import asked, client, parted, sums
 from collector.cluster.asked import KEYS, LOADS, Where
 from collector.cluster.blocks import Block, Progress, Table, blocks
 from collector.cluster.client import Away, Cluster, Host, Refused
+from collector.cluster.parted import Load, Split
 from collector.filters.conditions import COMPUTED
 from collector.showing import PARTIAL
 from collector.store import completeness, duck
 from collector.store.models import LOADED, Certificate, Lost, SegmentFile
 from collector.store.reading import End, Range, Reading
-from collector.store.unpacking import TYPES
 from collector.wanted import Held, Wanted
 
+MOST_TRIES = 2  # of asking once more
 SECONDS, SECONDS_OF_FILES = 120, 6 * 3600  # that a server may work on a question, or send an answer
-_BROKEN_OFF = {32, 99, 102, 198, 209, 210, 212, 279, 516, 519}  # ClickHouse's codes of servers that lost each other
+_BROKEN_OFF = {32, 60, 99, 102, 198, 209, 210, 212, 279, 516, 519}  # ClickHouse's codes of servers that lost each other
 _TOO_MUCH = {158, 159, 160, 191, 241, 307, 396, 394}  # of its limits
+Limits = Mapping[str, int]
 _TYPES = {"u1": "UInt8", "u2": "UInt16", "u4": "UInt32", "u8": "UInt64", "i8": "Int64"}
 
 
-class Load(NamedTuple):
-    """What the catalogue knows of a segment in the cluster."""
+class OthersError(Exception):
+    """Others answer than before, so that the question is a different one now."""
 
-    load: int
-    shard: int
-    rows: int
-    received_from_ms: int
-    received_until_ms: int
+
+class BrokenOffError(UserError):
+    """After the first rows of an answer."""
 
 
 class ClusterReading(Reading):
@@ -54,8 +55,11 @@ class ClusterReading(Reading):
         self._cluster, self._site = cluster, site
         self._away = ""  # why no server answers
         self._dead: dict[int, str] = {}  # shards that don't answer
-        self._hosts: list[Host] | None = None
+        self._hosts: dict[int, Host] | None = None  # by shard
+        self._split: dict[Range, Split] = {}
+        self._here: frozenset[int] = frozenset()  # loaded segments that are read here, in what is asked now
         self._told = Progress()
+        self._tries = 0
 
     def __exit__(self, *_: object) -> None:
         super().__exit__(*_)
@@ -64,7 +68,7 @@ class ClusterReading(Reading):
     # What is where
 
     def _reads(self, segment: SegmentFile) -> bool:
-        return bool(self._away) or segment.state != LOADED
+        return bool(self._away) or segment.state != LOADED or segment.id in self._here
 
     def _loads(self, range: Range) -> list[Load]:
         fields = ", ".join(("min(load)", *Load._fields[1:]))  # of two for one segment the smaller one counts
@@ -74,82 +78,129 @@ class ClusterReading(Reading):
 
     def _where(self, range: Range) -> tuple[Where, Table] | None:
         """None where the cluster has nothing of a time, or doesn't answer."""
-        loads = [] if self._away else self._loads(range)
+        loads = self._counted(range)
         if not loads:
             return None
-        if self._hosts is None:
-            self._look()
-        if self._away:
-            return None
         times = [load.received_from_ms for load in loads]
-        numbers = np.array([load.load for load in loads], "<u8")
         where = Where(self._cluster.store.database, self._site, min(times), max(times))
-        return where, Table(LOADS, {"load": numbers}, {"load": "UInt64"})
+        return where, _table(loads)
+
+    def _counted(self, range: Range) -> Sequence[Load]:
+        """What is asked of the cluster of a time; from now on `_reads` is about that time."""
+        loads = [] if self._away else self._loads(range)
+        if loads and self._hosts is None:
+            self._look()
+        if self._away or not loads:
+            self._here = frozenset()
+            return []
+        if range not in self._split:
+            there = self._there(loads)
+            self._split[range] = (
+                self._parted(loads, there, range) if len(there) < len(loads) else Split(loads, frozenset(), [])
+            )
+        self._here = self._split[range].here
+        return self._split[range].counted
+
+    def _there(self, loads: Sequence[Load]) -> set[int]:
+        """Of these, what is still on its shard: that may have come back with an empty disk, or an older one."""
+        assert self._hosts is not None  # noqa: S101 (somebody answered)
+        found: set[int] = set()
+        for number, host in list(self._hosts.items()):
+            its = [load for load in loads if load.shard == number]
+            try:
+                lines = blocks(host, asked.lines(self._site), [_table(its)], asked.settings(SECONDS), Progress())
+                found |= {load for block in lines for load in block["load"].tolist()} if its else set()
+            except (Away, Refused) as error:
+                _bounded(error)
+                self._dead[number] = str(error)
+                del self._hosts[number]
+        if not self._hosts:
+            self._away = "; ".join(self._dead.values())
+        return found
+
+    def _parted(self, loads: Sequence[Load], there: Collection[int], range: Range) -> Split:
+        copies = self._copies(range) if len(there) < len(loads) else []
+        if not copies:
+            return parted.split(loads, there, ())
+        wide = Range(min(s.first_ms for s in copies), max(s.last_ms for s in copies) + 1)
+        return parted.split(loads, there, copies, self._loads(wide))
+
+    def _copies(self, range: Range) -> list[SegmentFile]:
+        """Of what is in the cluster: what is still on this disk."""
+        return [s for s in self.catalog.segments(range.since_ms, range.until_ms) if s.state == LOADED]
 
     def _look(self) -> None:
         """Which shards answer, and so by which servers the others are asked."""
         found = self._cluster.shards()
-        self._hosts = list(found.values())
+        self._hosts, self._split = found, {}
         why = "; ".join(self._cluster.trouble.values())
         try:
-            count = self._cluster.count(self._hosts[0]) if self._hosts else 0
+            count = self._cluster.count(next(iter(found.values()))) if found else 0
         except UserError as error:
             count, why = 0, str(error)
         if not count:
             self._away = why or "no server has its tables"
-        for number in _numbers(count):
+        for number in np.arange(1, count + 1).tolist():
             if number not in found:
                 self._dead[number] = why or "none of its servers is known here"
 
     # Asking
 
     def _asked(
-        self, sql: str, tables: Sequence[Table], seconds: int = SECONDS, more: Mapping[str, int] | None = None
+        self,
+        ask: Callable[[bool], str],
+        tables: Sequence[Table],
+        seconds: int = SECONDS,
+        more: Limits | None = None,
+        together: bool = True,
     ) -> Iterator[Block]:
-        """Blocks of an answer. Raises Away where none came, and UserError where it broke off later."""
-        begun = False
-        for again in (False, True):
-            assert self._hosts  # noqa: S101 (somebody answered)
-            skip = bool(self._dead)
-            limits = asked.settings(seconds, skip) | dict(more or {})
-            try:
-                for block in blocks(self._hosts[0], sql, tables, limits, self._told):
+        """Blocks of an answer: of all shards `together` by one of them, or, also where one is dead, of each by itself.
+
+        Raises Away or OthersError where none came, and BrokenOffError later.
+        """
+        assert self._hosts  # noqa: S101 (somebody answered)
+        whole, begun = together and not self._dead, False
+        limits = asked.settings(seconds) | dict(more or {})
+        try:
+            for host in [*self._hosts.values()][: 1 if whole else None]:
+                for block in blocks(host, ask(whole), tables, limits, self._told):
                     begun = True
                     yield block
-            except (Away, Refused) as error:
-                self._judge(error, begun, again)
-            else:
-                if skip:
-                    self._look()  # another one may have gone meanwhile
-                return
+        except (Away, Refused) as error:
+            _bounded(error)
+            if isinstance(error, Refused) and error.code not in _BROKEN_OFF:
+                raise
+            if begun:
+                raise BrokenOffError(f"the cluster broke off its answer: {error}: ask again") from None
+            self._again(str(error))
 
-    def _judge(self, error: Away | Refused, begun: bool, again: bool) -> None:
-        """Returns where it is worth asking once more."""
-        if isinstance(error, Refused):
-            if error.code in _TOO_MUCH:
-                raise UserError(f"the cluster gave up ({error}): ask a shorter period, or for less") from None
-            if error.code not in _BROKEN_OFF:
-                raise error
-        if begun:
-            raise UserError(f"the cluster broke off its answer: {error}: ask again") from None
-        if again:
-            raise Away(str(error))
+    def _again(self, why: str) -> NoReturn:
+        """Who is there is looked at anew. Raises OthersError, or Away where nobody is or it doesn't help."""
         self._look()
-        if self._away:
-            raise Away(self._away)
+        self._tries += 1
+        if self._away or self._tries > MOST_TRIES:
+            raise Away(self._away or why)
+        raise OthersError(why)
 
     def _given_up(self, error: Away) -> None:
-        self._away = str(error)
+        self._away, self._here = str(error), frozenset()
 
     def _filled(self, name: str, found: Iterator[Block]) -> bool:
         """Whether there is such a table now: it is made of the first block."""
+        try:
+            return self._put(name, found)
+        except BrokenOffError as error:
+            self._again(str(error))
+
+    def _put(self, name: str, found: Iterator[Block]) -> bool:
         made = False
         with closing(found):  # type: ignore[type-var]
             for block in found:
                 self.con.register("given", dict(block))
-                self.con.execute(
+                statement = (
                     f"INSERT INTO {name} FROM given" if made else f"CREATE OR REPLACE TEMP TABLE {name} AS FROM given"
                 )
+                self.con.execute(statement)
                 self.con.unregister("given")
                 made = True
         return made
@@ -161,14 +212,23 @@ class ClusterReading(Reading):
         if found is None:
             yield from super().flows(wanted)
             return
-        sql = asked.flows(found[0], wanted)
+        where = found[0]
+
+        def sql(whole: bool) -> str:
+            return asked.flows(replace(where, whole=whole), wanted)
+
         columns = ", ".join(wanted.columns) or "1 AS one"
         try:
             if wanted.together:
-                made = self._filled("cluster_flows", self._asked(sql, [found[1]]))
+                # One that has enough rows calls the others off, which 18.16 takes for an error if it comes too soon
+                together = wanted.limit is None or bool(wanted.order)
+                made = self._filled("cluster_flows", self._asked(sql, [found[1]], together=together))
             else:
                 coming = self._asked(sql, [found[1]], SECONDS_OF_FILES)
                 first = next(coming, None)
+        except OthersError:
+            yield from self.flows(wanted)
+            return
         except Away as error:
             self._given_up(error)
             yield from super().flows(wanted)
@@ -188,9 +248,9 @@ class ClusterReading(Reading):
         found = self._where(wanted.range)
         if found is None:
             return None
-        where, loads = found
+        first, loads = found
         mine = self._own_sums(wanted)
-        given = [loads, *(_held(held) if held is not None else ())]
+        given = [loads, *(sums.held_tables(held) if held is not None else ())]
         coarse = held.coarse if held is not None else ()
         asks = {"cluster_sums": ""}
         if wanted.limit is not None and len(mine.columns):
@@ -199,12 +259,19 @@ class ClusterReading(Reading):
         parts = [f"SELECT {', '.join((*wanted.group, *PARTIAL))} FROM own_sums"]
         try:
             for name, among in asks.items():
-                if self._filled(name, self._asked(asked.sums(where, wanted, among, coarse), given)):
-                    parts.append(_read_sums(wanted, name))
+                sql = self._sums_sql(first, wanted, among, coarse)
+                if self._filled(name, self._asked(sql, given)):
+                    parts.append(sums.read_sums(wanted, name))
+        except OthersError:
+            return self.sums(wanted, held)
         except Away as error:
             self._given_up(error)
             return None
         return "\nUNION ALL\n".join(parts)
+
+    @staticmethod
+    def _sums_sql(where: Where, wanted: Wanted, among: str, coarse: Sequence[str]) -> Callable[[bool], str]:
+        return lambda whole: asked.sums(replace(where, whole=whole), wanted, among, coarse)
 
     def _own_sums(self, wanted: Wanted) -> Table:
         """Sums of what isn't in the cluster, as the table `own_sums`; and its groups, for the cluster."""
@@ -213,7 +280,7 @@ class ClusterReading(Reading):
         (relation,) = super().flows(wanted)
         grouped = f"SELECT {chosen} FROM ({relation}) AS flows GROUP BY {', '.join(keys.values())}"
         self.con.execute(f"CREATE OR REPLACE TEMP TABLE own_sums AS {grouped}")
-        halves = [half for name in wanted.group for half in _halves(name)]
+        halves = [half for name in wanted.group for half in sums.halves(name)]
         sql = f"SELECT {', '.join(f'{part}::{kind} AS {alias}' for part, kind, alias in halves)} FROM own_sums"
         columns = self.con.execute(sql).fetchnumpy()
         if not len(next(iter(columns.values()))):
@@ -226,7 +293,10 @@ class ClusterReading(Reading):
         if found is None:
             return super().lags(range)
         try:
-            there = list(self._asked(asked.lags(found[0], range), [found[1]]))
+            where = found[0]
+            there = list(self._asked(lambda whole: asked.lags(replace(where, whole=whole), range), [found[1]]))
+        except OthersError:
+            return self.lags(range)
         except Away as error:
             self._given_up(error)
             return super().lags(range)
@@ -245,9 +315,12 @@ class ClusterReading(Reading):
             return super().who(wanted, end, events)
         tables = []
         try:
-            for number, sql in enumerate(asked.who(found[0], wanted, end)):
+            for number, ask in enumerate((asked.who_own, asked.who_ends)):
+                sql = self._who_sql(ask, found[0], wanted, end)
                 if self._filled(f"cluster_who_{number}", self._asked(sql, [found[1]])):
                     tables.append(f"cluster_who_{number}")
+        except OthersError:
+            return self.who(wanted, end, events)
         except Away as error:
             self._given_up(error)
             return super().who(wanted, end, events)
@@ -255,41 +328,41 @@ class ClusterReading(Reading):
         parts = [f"SELECT {columns} FROM ({super().who(wanted, end, events)}) AS flows"]
         return "\nUNION ALL\n".join(parts + [f"SELECT {columns} FROM {table}" for table in tables])
 
+    @staticmethod
+    def _who_sql(
+        ask: Callable[[Where, Wanted, End], str], where: Where, wanted: Wanted, end: End
+    ) -> Callable[[bool], str]:
+        return lambda whole: ask(replace(where, whole=whole), wanted, end)
+
     def progress(self) -> float:
         return self._told.share or super().progress()
 
     # How complete it is
 
     def certificate(self, range: Range, exporters: Iterable[int] | None = None) -> Certificate:
-        loads = self._loads(range)
-        if loads and self._hosts is None and not self._away:
-            self._look()
+        counted, loads = self._counted(range), self._loads(range)
         own = self._own_certificate(range, exporters)
-        here = self._here(range) if self._away else []
-        present, losses = own.present, list(own.losses)
-        for shard in sorted({load.shard for load in loads}):
-            its = [load for load in loads if load.shard == shard]
-            if self._away:
-                gone = [load for load in its if not any(a <= load[3] and load[4] <= b for a, b in here)]
-                losses += _missing(gone, range, "only in the cluster, which doesn't answer")
-            elif shard in self._dead:
-                losses += _missing(its, range, f"in shard {shard} of the cluster, which doesn't answer")
-            else:
-                present += sum(_share(load, range) for load in its)
+        if self._away:
+            split = self._parted(loads, (), range)
+            losses = [*own.losses, *_missing(split.lost, range, "only in the cluster, which doesn't answer")]
+        else:
+            losses = [*own.losses, *(loss for shard in self._lost(range) for loss in shard)]
+        present = own.present + sum(_share(load, range) for load in counted)
         lost = own.lost + sum(loss.flows for loss in losses[len(own.losses) :])
-        until_ms = (
-            max(own.complete_until_ms, *(load.received_until_ms for load in loads)) if loads else own.complete_until_ms
-        )
+        until_ms = max([own.complete_until_ms, *(load.received_until_ms for load in loads)])
         return Certificate(present, lost, losses, until_ms, [*own.notes, *self._notes()])
+
+    def _lost(self, range: Range) -> Iterator[Iterator[Lost]]:
+        """By shard."""
+        lost = self._split[range].lost if range in self._split else []
+        for number in sorted({load.shard for load in lost}):
+            why = "which doesn't answer" if number in self._dead else "which hasn't got them any more"
+            its = [load for load in lost if load.shard == number]
+            yield _missing(its, range, f"in shard {number} of the cluster, {why}")
 
     def _own_certificate(self, range: Range, exporters: Iterable[int] | None) -> Certificate:
         """Of what isn't in the cluster."""
         return super().certificate(range, exporters)
-
-    def _here(self, range: Range) -> list[tuple[int, int]]:
-        """Of what is in the cluster: times of receipt that are on this disk, too."""
-        segments = self.catalog.segments(range.since_ms, range.until_ms)
-        return [(s.received_from_ms, s.received_until_ms) for s in segments if s.state == LOADED]
 
     def _notes(self) -> Iterator[str]:
         if self._away:
@@ -304,9 +377,13 @@ def opened(config: Config, folder: Path, memory_mb: int, temporary: Path) -> Clu
     return ClusterReading(folder, client.opened(config), config.site.key, memory_mb, temporary)
 
 
-def _numbers(count: int) -> Iterable[int]:
-    """Of so many shards."""
-    return range(1, count + 1)
+def _bounded(error: Away | Refused) -> None:
+    if isinstance(error, Refused) and error.code in _TOO_MUCH:
+        raise UserError(f"the cluster gave up ({error}): ask a shorter period, or for less") from None
+
+
+def _table(loads: Sequence[Load]) -> Table:
+    return Table(LOADS, {"load": np.array([load.load for load in loads], "<u8")}, {"load": "UInt64"})
 
 
 def _share(load: Load, range: Range) -> int:
@@ -319,28 +396,3 @@ def _missing(loads: Sequence[Load], range: Range, cause: str) -> Iterator[Lost]:
         since = max(range.since_ms, min(load.received_from_ms for load in loads))
         until = min(range.until_ms, max(load.received_until_ms for load in loads))
         yield Lost(0, since, until, flows, cause)
-
-
-def _held(held: Held) -> Iterator[Table]:
-    """At least one row each: nobody's address, and no time."""
-    addresses = held.addresses or ((2**64 - 1, 2**64 - 1),)
-    columns = {half: np.array([one[place] for one in addresses], "<u8") for place, half in enumerate(("hi", "lo"))}
-    yield Table(words.ADDRESSES, columns, dict.fromkeys(columns, "UInt64"))
-    spans = sorted({at // words.SPAN_MS for at in held.changes} or {-1})
-    yield Table(words.TIMES, {"span": np.array(spans, "<i8")}, {"span": "Int64"})
-
-
-def _halves(name: str) -> list[tuple[str, str, str]]:
-    """The parts of a key as the cluster has them: DuckDB's SQL, its type, and the name."""
-    names = [alias for _, alias in words.keys(name)]
-    if len(names) == 2:
-        times = words.rate(name)[2]
-        return [(f"({name} // {times})", "UBIGINT", names[0]), (f"({name} % {times})", "UBIGINT", names[1])]
-    kind = "BIGINT" if name == "duration" else "UBIGINT" if name in COMPUTED else TYPES[name]
-    return [(name, kind, names[0])]
-
-
-def _read_sums(wanted: Wanted, table: str) -> str:
-    keys = [f"{words.read_key(name)} AS {name}" for name in wanted.group]
-    sums = ["flows AS sum_flows", *(f"{words.read_sum(name)} AS sum_{name}" for name in ("packets", "bytes"))]
-    return f"SELECT {', '.join([*keys, *sums])}, least AS sum_first, most AS sum_last FROM {table}"

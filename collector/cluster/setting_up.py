@@ -1,5 +1,7 @@
 """Making the tables on each server that hasn't got them."""
 
+import re
+
 from appliance.errors import UserError
 from collector.cluster import tables
 from collector.cluster.client import Cluster, Host
@@ -21,13 +23,14 @@ def tables_on_all(cluster: Cluster) -> dict[int, Host]:
 def _make(cluster: Cluster, host: Host) -> int:
     host.create_database()
     number = _number(cluster, host)
-    ((version,),) = host.rows("SELECT version()")
-    major, minor = (int(part) for part in str(version).split(".")[:2])
+    version = re.match(r"(\d{1,4})\.(\d{1,4})\.", str(host.rows("SELECT version()")[:1])[3:])
+    if version is None:
+        raise UserError(f"{host.name}: it doesn't say which version it is")
+    major, minor = int(version[1]), int(version[2])
     store = cluster.store
     for statement in tables.statements((major, minor), store.database, store.cluster, number):
         host.rows(statement)
-    ((made,),) = host.rows("SELECT number FROM shard")
-    return int(made)
+    return host.number(host.rows("SELECT number FROM shard"))
 
 
 def _number(cluster: Cluster, host: Host) -> int:
@@ -39,4 +42,4 @@ def _number(cluster: Cluster, host: Host) -> int:
     found = host.rows(f"SELECT shard_num FROM system.clusters WHERE {where}")  # noqa: S608
     if len(found) != 1:
         raise UserError(f"{host.name}: by its own account it isn't one of the shards of {cluster.store.cluster}")
-    return int(found[0][0])
+    return host.number(found)

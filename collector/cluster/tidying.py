@@ -1,6 +1,7 @@
 """What the cluster is told beside flows, and what is taken away there: left-over loads, and days that are over."""
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
@@ -14,13 +15,17 @@ from collector.store.loads import Begun, Loaded
 from collector.store.rollups import DAY_MS
 
 SETTLED_MS = 600_000
+log = logging.getLogger(__name__)
 DATED = ("flows", "ends", "totals", "loads", "replaced")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
-_TOLD = "store_told"
 
 
 def tidy(catalog: Catalog, shards: Mapping[int, Host], site: str, keep_days: int, now_ms: int) -> None:
     """All shards are there. Raises UserError."""
+    for number, host in shards.items():
+        if missing := _missing(catalog, host, number, site):
+            log.error("%s: shard %d hasn't got %d loads any more", host.name, number, len(missing))
+            loads.gone(catalog, missing)
     _routers(catalog, shards, site)
     for one in loads.uncopied(catalog):
         _copy(shards, one)
@@ -33,14 +38,26 @@ def tidy(catalog: Catalog, shards: Mapping[int, Host], site: str, keep_days: int
     _keep(catalog, shards, site, keep_days, now_ms)
 
 
+def _missing(catalog: Catalog, host: Host, number: int, site: str) -> set[int]:
+    """Loads whose lines a shard had: its disk was replaced, or put back from an older copy."""
+    known = loads.at_home(catalog, number)
+    if not known:
+        return set()
+    where = f"site = '{site}' AND shard = {number:d} AND load BETWEEN {min(known):d} AND {max(known):d}"
+    ((count,),) = host.rows(f"SELECT uniqExact(load) FROM loads WHERE {where}")  # noqa: S608
+    if count >= len(known):
+        return set()
+    return {*known} - {int(load) for (load,) in host.rows(f"SELECT load FROM loads WHERE {where}")}  # noqa: S608
+
+
 def _routers(catalog: Catalog, shards: Mapping[int, Host], site: str) -> None:
-    known, told = catalog.exporters(), json.loads(catalog.kept(_TOLD) or b"{}")
+    known, told = catalog.exporters(), json.loads(catalog.kept(loads.TOLD) or b"{}")
     new = {number: address for number, address in known.items() if told.get(str(number)) != address}
     if new:
         rows: dict[str, list[Any]] = {"site": [site] * len(new), "exporter": list(new), "address": list(new.values())}
         for host in shards.values():
             host.insert("exporters", rows)
-        catalog.keep(_TOLD, json.dumps(known).encode())
+        catalog.keep(loads.TOLD, json.dumps(known).encode())
 
 
 def _copy(shards: Mapping[int, Host], one: Loaded) -> None:
@@ -79,21 +96,42 @@ def _remove(host: Host, left: Begun) -> None:
 # Days that are over
 
 
-def _keep(catalog: Catalog, shards: Mapping[int, Host], site: str, keep_days: int, now_ms: int) -> None:
-    """Says how long this site keeps what, and drops what no site keeps."""
-    holds = catalog.holds()
-    wish = (keep_days, [hold.since_ms for hold in holds], [hold.until_ms for hold in holds])
-    row: dict[str, list[Any]] = {"site": [site], "at": [datetime.fromtimestamp(now_ms // 1000, UTC)]}
-    row |= {name: [value] for name, value in zip(("keep_days", "since_ms", "until_ms"), wish, strict=True)}
-    latest = "SELECT argMax(keep_days, at), argMax(since_ms, at), argMax(until_ms, at) FROM keeping GROUP BY site"
+def tell(catalog: Catalog, shards: Mapping[int, Host], site: str, keep_days: int) -> None:
+    """How long this site keeps what, and what of it is held: at once, as another site may drop days at any time."""
+    wish = _wish(catalog, keep_days)
+    chosen = "count(), argMax(keep_days, at), argMax(since_ms, at), argMax(until_ms, at)"
     for host in shards.values():
-        mine = host.rows(latest.replace(" GROUP", f" WHERE site = '{site}' GROUP"))
-        if [(days, [*since], [*until]) for days, since, until in mine] != [wish]:
+        times = "toUnixTimestamp(max(at)), toUnixTimestamp(now())"
+        ((count, days, since, until, last_s, now_s),) = host.rows(
+            f"SELECT {chosen}, {times} FROM keeping WHERE site = '{site}'"  # noqa: S608
+        )
+        if not count or (days, [*since], [*until]) != wish:
+            # By the server's clock, and after what counts now: ours may have been ahead when that was written
+            row: dict[str, list[Any]] = {"site": [site], "at": [datetime.fromtimestamp(max(now_s, last_s + 1), UTC)]}
+            row |= {name: [value] for name, value in zip(("keep_days", "since_ms", "until_ms"), wish, strict=True)}
             host.insert("keeping", row)
-        wishes = host.rows(latest)
+
+
+def _wish(catalog: Catalog, keep_days: int) -> tuple[int, list[int], list[int]]:
+    holds = catalog.holds()
+    return keep_days, [hold.since_ms for hold in holds], [hold.until_ms for hold in holds]
+
+
+def _keep(catalog: Catalog, shards: Mapping[int, Host], site: str, keep_days: int, now_ms: int) -> None:
+    """Drops what no site keeps, where the wish that counts for this one is what it wishes."""
+    tell(catalog, shards, site, keep_days)
+    mine = _wish(catalog, keep_days)
+    chosen = "site, argMax(keep_days, at), argMax(since_ms, at), argMax(until_ms, at)"
+    for host in shards.values():
+        found = host.rows(f"SELECT {chosen} FROM keeping GROUP BY site")  # noqa: S608
+        wishes = {of: (days, [*since], [*until]) for of, days, since, until in found}
+        if wishes.get(site) != mine:
+            continue
         ((its_s,),) = host.rows("SELECT toUnixTimestamp(now())")
         for table in DATED:
-            _drop(host, table, wishes, min(now_ms, its_s * 1000))  # a wrong clock of ours takes nobody's flows away
+            _drop(
+                host, table, [*wishes.values()], min(now_ms, its_s * 1000)
+            )  # a wrong clock of ours takes nothing away
 
 
 def _drop(host: Host, table: str, wishes: list[tuple[int, list[int], list[int]]], now_ms: int) -> None:

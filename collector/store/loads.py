@@ -11,9 +11,11 @@ from datetime import UTC, date, datetime
 from typing import NamedTuple
 
 from collector.store.catalog import Catalog
-from collector.store.models import ASKED, BEGUN, HISTORY, LOADED, WAITS, SegmentFile
+from collector.store.models import ASKED, BEGUN, HISTORY, LOADED, WAITS, Lost, SegmentFile
 
 _RANDOM_BITS = 20
+GONE = "server"  # the cause of what a server of the cluster has lost
+TOLD = "store_told"  # which routers the cluster knows
 _BEGAN = "store"  # what the catalogue keeps since it knows of a cluster
 
 
@@ -136,6 +138,11 @@ def absent(catalog: Catalog, load: int, now_ms: int) -> None:
     catalog.run("UPDATE begun SET absent_ms = ? WHERE load = ? AND absent_ms IS NULL", now_ms, load)
 
 
+def begin_again(catalog: Catalog, load: int, now_ms: int) -> None:
+    """To wait for what the cluster says of it."""
+    catalog.run("UPDATE begun SET at_ms = ?, absent_ms = NULL WHERE load = ?", now_ms, load)
+
+
 def begun(catalog: Catalog, over: bool = False) -> list[Begun]:
     fields = ", ".join(Begun._fields)
     rows = catalog.rows(f"SELECT {fields} FROM begun WHERE over = ? ORDER BY load", int(over))  # noqa: S608
@@ -181,9 +188,51 @@ def told(catalog: Catalog, loads: Iterable[int]) -> None:
     catalog.run_many("UPDATE loaded SET replaced = 2 WHERE load = ?", [(load,) for load in loads])
 
 
+def at_home(catalog: Catalog, shard: int) -> list[int]:
+    """Loads that this shard is to have."""
+    return [load for (load,) in catalog.rows("SELECT load FROM loaded WHERE shard = ? AND replaced = 0", shard)]
+
+
+def gone(catalog: Catalog, missing: Iterable[int]) -> None:
+    """A server has lost these loads: what of them is on this disk waits again, as a whole, the rest is lost.
+
+    What else is in the segments that wait doesn't count any more. Other lines that the server had are told anew.
+    """
+    fields = "journal_after, journal_until, received_from_ms, received_until_ms, rows"
+    with catalog.transaction():
+        for load in missing:
+            row = catalog.one(f"SELECT {fields} FROM loaded WHERE load = ? AND replaced = 0", load)  # noqa: S608
+            if row is not None and not _wait_again(catalog, *row[:4]):
+                catalog.lose([Lost(0, row[2], row[3], row[4], GONE)], row[1])
+            catalog.run("UPDATE loaded SET replaced = 1 WHERE load = ?", load)
+        catalog.run("UPDATE loaded SET copied = 0 WHERE replaced = 0")
+        catalog.run("UPDATE loaded SET replaced = 1 WHERE replaced = 2")
+        catalog.keep(TOLD, b"{}")
+
+
+def _wait_again(catalog: Catalog, after: int, until: int, from_ms: int, until_ms: int) -> bool:
+    """The segments around these rows of the journal; whether there are any."""
+    around = "state = ? AND journal_after <= ? AND journal_until >= ? AND received_from_ms <= ?"
+    around += " AND received_until_ms >= ?"
+    bounds = "min(journal_after), max(journal_until), min(received_from_ms), max(received_until_ms)"
+    values = (LOADED, after, until, until_ms, from_ms)
+    whole = catalog.one(f"SELECT {bounds} FROM segment WHERE {around}", *values)  # noqa: S608
+    if whole[0] is None:
+        return False
+    catalog.run(f"UPDATE segment SET state = {WAITS:d} WHERE {around}", *values)  # noqa: S608
+    catalog.run(
+        "UPDATE loaded SET replaced = 1 WHERE replaced = 0 AND journal_after >= ? AND journal_until <= ?"
+        " AND received_from_ms >= ? AND received_until_ms <= ?",
+        *whole,
+    )
+    return True
+
+
 def expire(catalog: Catalog, before_ms: int) -> None:
     """Within a transaction: of days that the cluster drops, too; and loads of segments that went before their end."""
-    catalog.run("DELETE FROM loaded WHERE received_until_ms < ?", before_ms)
+    held = "min(first_ms, received_from_ms) < until_ms AND max(last_ms, received_until_ms) >= since_ms"
+    held = f"EXISTS (SELECT 1 FROM hold WHERE released_ms IS NULL AND {held})"  # noqa: S608
+    catalog.run(f"DELETE FROM loaded WHERE received_until_ms < ? AND NOT {held}", before_ms)  # noqa: S608
     catalog.run("UPDATE begun SET over = 1 WHERE segment NOT IN (SELECT id FROM segment)")
 
 

@@ -26,6 +26,7 @@ _HOST = "127.0.0.1"
 _STANDBY = "standby"
 _START_S = 60
 _BIN = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+_ENDS_WITH_US = ("setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--pdeathsig=QUIT")
 # No test cuts the power, so the kernel's cache is as good as a disk; a benchmark wants it as it is in the field.
 _QUICK = {"fsync": "off", "wal_retrieve_retry_interval": "100ms"}  # a standby's pause before it looks again
 
@@ -78,14 +79,11 @@ class Server:
         options = [word for pair in ({**words, **self._settings}).items() for word in ("-c", "=".join(pair))]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [str(_BIN[-1] / "postgres"), "-D", str(self.data), *options],
-                user="postgres",
-                group="postgres",
-                extra_groups=(),
+                [*_ENDS_WITH_US, str(_BIN[-1] / "postgres"), "-D", str(self.data), *options],
                 stdout=log,
                 stderr=log,
                 cwd="/",
-                start_new_session=True,  # so that all of it can be killed at once
+                start_new_session=True,  # a Ctrl-C is ours to handle
             )
         wait_until(lambda: self._answers() or not self.alive(), _START_S, "PostgreSQL to start")
         if not self.alive():

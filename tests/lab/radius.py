@@ -18,6 +18,8 @@ from appliance.island.standing_in import open_core_or_copy
 from appliance.nas import clients, raddb
 from appliance.nas.models import Nas
 from appliance.nas.services import RADIUS
+from appliance.sites import registry
+from appliance.sites.models import Site
 from tests.lab.namespace import wait_until
 
 READY = "Ready to process requests"
@@ -63,11 +65,20 @@ class RadiusServer:
             key.parent.mkdir(parents=True)
             shutil.copy(key_file(node_of.config.paths.state), key)
             shutil.chown(key, "root", "gatehouse-core")
+            self._join(node_of)
         apply.prepare(self.config, ())
         if node_of:
             return
         with self.core():
             Nas.create(name="router", address=ROUTER, kind="mikrotik", secret=self.box.seal(self.secret))
+
+    def _join(self, other: "RadiusServer") -> None:
+        """As a site of its own, where it has a key."""
+        if self.config.fleet:
+            machine = registry.own_machine(self.config.paths.state)
+            with other.core():
+                registry.add(self.config.site.key, "")
+                Site.update(machine=machine).where(Site.key == self.config.site.key).execute()
 
     @property
     def box(self) -> SecretBox:

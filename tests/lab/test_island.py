@@ -10,10 +10,9 @@ from typing import NamedTuple
 
 import pytest
 
-from appliance import db
+from appliance import apply, db
 from appliance.accounts import vouchers
 from appliance.accounts.models import AccountUsage, Session
-from appliance.accounts.pieces import execute
 from appliance.island import places, queue, snapshot
 from appliance.island.keeper import Keeper, deliver
 from appliance.island.models import IslandConflict
@@ -52,7 +51,7 @@ class Site(NamedTuple):
         central = db.connect(self.server.config.database_url)
         with central.connection_context(), closing(Queue(places.queue_file(self.server.config))) as waiting:
             now = int(time.time())
-            deliver(central, self.server.config, self.server.box, waiting, now, threading.Event())
+            deliver(central, self.server.config, waiting, now, threading.Event())
             Keeper(self.server.config, self.server.box).copy(central, now)
 
     def waiting(self) -> int:
@@ -98,8 +97,6 @@ def _fill(server: RadiusServer) -> None:
         server.account(plan, plan, "s3cret")
     with server.core():
         vouchers.make(vouchers.Order("paper", "home", 3), server.box)
-        for key in ("north", "south"):
-            execute("INSERT INTO site (key, created_at, changed_at) VALUES (?, 1, 1) ON CONFLICT DO NOTHING", key)
         Nas.create(name="southern", address=SOUTHERN, secret=server.box.seal(server.secret))
         for name, key in (("router", "north"), ("southern", "south")):
             Nas.update(site=key).where(Nas.name == name).execute()
@@ -148,6 +145,7 @@ def test_an_hour_on_its_own_and_back(sites: tuple[Site, Site], database: postgre
     before = database.ask(known, "central")
     assert north.account(packets[part : 2 * part]) == part
     north.line.refuse()
+    apply.prepare(north.server.config, ())
     north.server.kill("accounting")
     north.server.start("accounting")  # which finds only the site's own copy
     assert north.account(packets[2 * part :]) == len(packets) - 2 * part

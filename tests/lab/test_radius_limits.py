@@ -18,7 +18,7 @@ from tests.lab.namespace import wait_until
 from tests.lab.radius import ROUTER, RadiusServer, radius_server
 
 ZONE = ZoneInfo("Europe/Prague")
-OTHER, GATEWAY = "127.0.0.3", "127.0.0.4"
+OTHER, GATEWAY = "127.0.0.3", "127.0.0.1"
 MAC = "02-00-00-00-00-01"
 RACES = 1000
 

@@ -59,7 +59,7 @@ class Shard:
     def start(self) -> None:
         """Answers when it returns."""
         log = (self.folder / "log").open("ab")
-        command = [str(SERVER), f"--config-file={self.folder / 'config.xml'}"]
+        command = [SERVER or "", f"--config-file={self.folder / 'config.xml'}"]
         self._process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
         log.close()
         until = time.monotonic() + _STARTS_S
@@ -110,6 +110,8 @@ class Servers:
 @contextmanager
 def servers(folder: Path, count: int = 2) -> Iterator[Servers]:
     """So many shards, empty, each with a bounded memory."""
+    if SERVER is None:
+        raise RuntimeError("clickhouse-server is missing: ./tests/install-packages tests/system/packages.txt")
     ports = _free_ports(3 * count)
     names = {"cluster": CLUSTER, "user": USER, "password": PASSWORD, "memory": _MEMORY}
     all_shards = "".join(_SHARD.format(port=port, **names) for port in ports[::3])

@@ -22,7 +22,7 @@ from appliance.accounts.models import Session, core_db
 from appliance.config import Config
 from appliance.errors import UserError
 from collector import export, questions, search, who
-from collector.cluster import asked, client, loading, tidying
+from collector.cluster import asked, client, loading, setting_up, tidying
 from collector.cluster.filling import Filler
 from collector.cluster.reading import ClusterReading
 from collector.filters.language import parse
@@ -92,6 +92,11 @@ def box(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         made.append(configuration.load(folder / f"{name}.toml"))
     box = Box(*made)
     keep(box.folder, *np.array_split(FLOWS, SEGMENTS_OF_ALL), exporters=("192.0.2.1", "192.0.2.2"))
+    with Catalog(box.folder / CATALOG, write=True) as catalog:
+        for number, segment in enumerate(catalog.segments(), 1):  # rows of the journal, as the sealer would have it
+            catalog.run(
+                "UPDATE segment SET journal_after = ?, journal_until = ? WHERE id = ?", number - 1, number, segment.id
+            )
     with open_core(box.config, create=True):
         db.migrate(core_db.obj, db.migrations("appliance.migrations"))
         for number, address in enumerate(("10.0.0.1", "10.0.0.2", "192.168.1.5", "2001:db8::1"), 1):
@@ -274,7 +279,8 @@ def test_a_segment_loaded_in_the_middle_of_a_question_counts_once(box: Box) -> N
     again = FLOWS[:300].copy()
     again["domain"] += 10_000
     with box.filler() as (catalog, _), catalog.transaction():
-        catalog.add(segments.write(again, box.folder / SEGMENTS))
+        written = segments.write(again, box.folder / SEGMENTS)
+        catalog.add(replace(written, journal_after=100, journal_until=101))
     with questions.opened(box.config) as reading:
         box.load()
         assert len(rows(reading, ask())) == len(FLOWS) + 300
@@ -316,7 +322,7 @@ def test_a_question_nobody_waits_for_leaves_nothing(box: Box) -> None:
         assert isinstance(reading, ClusterReading)
         assert reading.certificate(PERIOD).present
         slow = "SELECT sleep(0.2) FROM flows_all"
-        coming: Any = reading._asked(slow, [], 60, {"max_block_size": 1})
+        coming: Any = reading._asked(lambda whole: slow, [], 60, {"max_block_size": 1})
         assert next(coming)
         assert running(box)
         coming.close()
@@ -337,40 +343,98 @@ def test_limits_end_a_question_with_one_line(box: Box, monkeypatch: pytest.Monke
 # Servers go from here on, in this order
 
 
-def test_a_dead_shard_is_said_to_be_missing(box: Box, servers: Servers) -> None:
+def test_a_dead_shard_is_read_here_where_it_still_is(box: Box, servers: Servers) -> None:
+    with questions.opened(box.config) as reading:
+        whole = sorted(rows(reading, ask()))
+        servers.shards[1].kill()
+        assert sorted(rows(reading, ask(order="domain"))) == whole
+        told = reading.certificate(PERIOD)
+    assert (told.present, told.lost) == (len(whole), 0)
+    assert any("shard 2 of the cluster doesn't answer" in note for note in told.notes)
+    assert everything(box.config) == everything(box.alone)
+    servers.shards[1].start()
+
+
+def on_disk(box: Box) -> tuple[int, int]:
+    """Flows of loaded segments that are still on the disk, and of all that were loaded."""
     with Catalog(box.folder / CATALOG) as catalog:
-        ((missing,),) = catalog.rows("SELECT sum(rows) FROM loaded WHERE shard = 2")
-        ((count,),) = catalog.rows("SELECT sum(rows) FROM loaded")
-    assert 0 < missing < count
+        (all_,) = catalog.one("SELECT sum(rows) FROM (SELECT rows FROM loaded GROUP BY sha256)")
+        return sum(s.rows for s in catalog.segments() if s.state == LOADED), all_
+
+
+def test_a_dead_shard_is_said_to_be_missing(box: Box, servers: Servers) -> None:
+    """Of what isn't on the disk any more."""
+    with Catalog(box.folder / CATALOG, write=True) as catalog, catalog.transaction():
+        gone = [s for s in catalog.segments() if s.state == LOADED and s.level < HOUR]
+        catalog.remove(gone, NOW_MS)
+        hashes = tuple(s.sha256 for s in gone)
+        where = f"shard = 2 AND sha256 IN ({', '.join('?' * len(hashes))})"
+        (missing,) = catalog.one(
+            f"SELECT sum(rows) FROM (SELECT rows FROM loaded WHERE {where} GROUP BY sha256)", *hashes
+        )
+    assert missing
     with questions.opened(box.config) as reading:
         whole = rows(reading, ask())
         servers.shards[1].kill()
-        found = rows(reading, ask())
+        found = rows(reading, ask(order="domain"))
         told = reading.certificate(PERIOD)
     assert len(whole) - len(found) == missing == told.lost
     assert set(found) < set(whole)
     assert told.present == len(found)
     assert [loss.cause for loss in told.losses] == ["in shard 2 of the cluster, which doesn't answer"]
     with questions.opened(box.config) as reading:
-        sums = rows(reading, ask(group=("protocol",), columns=("flows",)))
+        sums = rows(reading, ask(group=("protocol",), columns=("flows",), order="flows", limit=100))
         assert sum(row[1] for row in sums) == len(found)
         assert reading.certificate(PERIOD) == told
+    servers.shards[1].start()
+    with questions.opened(box.config) as reading:
+        assert sorted(rows(reading, ask())) == sorted(whole)
+
+
+@pytest.mark.long
+def test_a_shard_that_takes_connections_and_never_answers_is_missing(box: Box, servers: Servers) -> None:
+    with questions.opened(box.config) as reading:
+        whole = rows(reading, ask())
+        servers.shards[1].freeze()
+        try:
+            found = rows(reading, ask(order="first"))
+            told = reading.certificate(PERIOD)
+        finally:
+            servers.shards[1].thaw()
+    assert set(found) < set(whole)
+    assert told.lost == len(whole) - len(found)
+    with questions.opened(box.config) as reading:
+        assert sorted(rows(reading, ask())) == sorted(whole)
+
+
+def test_a_shard_that_came_back_empty_is_not_taken_for_whole(box: Box) -> None:
+    with questions.opened(box.config) as reading:
+        whole = rows(reading, ask())
+    with client.opened(box.config, 20) as cluster:
+        cluster.hosts[1].rows(f"DROP DATABASE {clickhouse.DATABASE}")
+        cluster.hosts[1].close()
+    with client.opened(box.config, 20) as cluster:
+        setting_up.tables_on_all(cluster)
+        with questions.opened(box.config) as reading:
+            found = rows(reading, ask())
+            told = reading.certificate(PERIOD)
+    assert told.lost == len(whole) - len(found) > 0
+    assert told.present == len(found)
+    assert [loss.cause for loss in told.losses] == ["in shard 2 of the cluster, which hasn't got them any more"]
 
 
 def test_an_absent_cluster_leaves_what_is_here(box: Box, servers: Servers) -> None:
-    with Catalog(box.folder / CATALOG, write=True) as catalog, catalog.transaction():
-        gone = [s for s in catalog.segments() if s.state == LOADED and s.level < HOUR][:2]
-        catalog.remove(gone, NOW_MS)
     with questions.opened(box.config) as reading:
-        assert reading.certificate(PERIOD).lost  # of the shard
+        assert reading.certificate(PERIOD).present
         for shard in servers.shards:
             shard.kill()
-        found = rows(reading, ask())
+        found = rows(reading, ask(order="domain"))
         told = reading.certificate(PERIOD)
+    here, all_ = on_disk(box)
     assert sorted(found) == everything(box.alone)[0]
-    assert told.lost == sum(s.rows for s in gone)
+    assert told.lost == all_ - here > 0
     assert told.present == len(found)
     assert any("the cluster doesn't answer, so this is what is on this disk" in note for note in told.notes)
-    with questions.opened(box.config) as reading:
-        assert rows(reading, ask(order="bytes", limit=10)) == rows(reading, ask(order="bytes", limit=10))
+    with questions.opened(box.config) as reading, questions.opened(box.alone) as alone:
+        assert rows(reading, ask(order="bytes", limit=10)) == rows(alone, ask(order="bytes", limit=10))
         assert who.ask(reading, who.Question(IPv4Address("10.0.0.1"), None, SINCE_MS + 60_000)).found

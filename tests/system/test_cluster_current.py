@@ -1,6 +1,6 @@
 """What is asked of a cluster, asked of the current ClickHouse: it has the tables and the words of all versions."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +15,8 @@ from collector import search, who
 from collector.cluster import client, tables
 from collector.cluster.blocks import Block, Table
 from collector.cluster.client import Host
-from collector.cluster.reading import SECONDS, ClusterReading
+from collector.cluster.parted import Load
+from collector.cluster.reading import SECONDS, ClusterReading, Limits
 from collector.store import loads
 from collector.store.catalog import Catalog
 from collector.store.models import CATALOG, SEGMENTS, SegmentFile
@@ -38,10 +39,18 @@ class Current(ClusterReading):
     scratch: Path
 
     def _look(self) -> None:
-        self._hosts = [cast(Host, None)]
+        self._hosts = {1: cast(Host, None)}
+
+    def _there(self, loads: Sequence[Load]) -> set[int]:
+        return {load.load for load in loads}
 
     def _asked(
-        self, sql: str, given: Sequence[Table], seconds: int = SECONDS, more: Mapping[str, int] | None = None
+        self,
+        ask: Callable[[bool], str],
+        given: Sequence[Table],
+        seconds: int = SECONDS,
+        more: Limits | None = None,
+        together: bool = True,
     ) -> Iterator[Block]:
         for table in given:
             types = ", ".join(f"{name} {kind}" for name, kind in table.types.items())
@@ -50,7 +59,7 @@ class Current(ClusterReading):
             rows = zip(*(values.tolist() for values in table.columns.values()), strict=True)
             values = ", ".join(f"({', '.join(map(str, row))})" for row in rows)
             self.server.query(f"INSERT INTO {table.name} VALUES {values}")
-        found = self.server.query(sql, "Parquet").bytes()
+        found = self.server.query(ask(True), "Parquet").bytes()
         if found:
             (self.scratch / "answer").write_bytes(found)
             yield duckdb.connect().execute(f"SELECT * FROM read_parquet('{self.scratch / 'answer'}')").fetchnumpy()
@@ -90,7 +99,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     server.close()
 
 
-@settings(max_examples=30, **RANDOM)
+@settings(max_examples=20, **RANDOM)
 @given(queries())
 def test_questions_have_the_same_answer(both: Both, query: search.Query) -> None:
     check(both, query)

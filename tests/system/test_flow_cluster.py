@@ -62,7 +62,8 @@ class Box(NamedTuple):
 
     def counted(self, sql: str, host: int = 0) -> list[tuple[Any, ...]]:
         """Of what counts, as readers take it."""
-        which = "load GLOBAL IN (SELECT min(load) FROM loads_all GROUP BY site, sha256)"
+        counts = "load GLOBAL NOT IN (SELECT load FROM replaced_all)"
+        which = f"load GLOBAL IN (SELECT min(load) FROM loads_all WHERE {counts} GROUP BY site, sha256)"
         return self.cluster.hosts[host].rows(f"{sql} WHERE site = '{SITE}' AND {which}")
 
 
@@ -82,7 +83,7 @@ class boxes(ExitStack):
     def __enter__(self) -> Box:  # type: ignore[override]
         (self._folder / SEGMENTS).mkdir(exist_ok=True)
         text = f'[netflow]\nstore = "{self._servers.url}"\nstore_password_file = "{self._servers.password_file}"\n'
-        cluster = self.enter_context(client.opened(configuration.parse(text), answer_s=10))
+        cluster = self.enter_context(client.opened(configuration.parse(text), answer_s=6))
         catalog = self.enter_context(Catalog(self._folder / CATALOG, write=True))
         for host in cluster.hosts:
             host.create_database()
@@ -150,14 +151,13 @@ def fill(folder: Path, text: str) -> None:
 
 def settle(box: Box) -> None:
     """As much later as a lost load takes to be given up."""
-    for later in (1, 2, 3):
+    for later in (0, 1, 2, 3):
         box.filler.meet()
         while box.filler.step(NOW_MS + later * SETTLED_MS):
             pass
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize(("step", "when"), [(1, "before"), *((step, "after") for step in range(1, 7))])
 def test_killed_at_any_step_each_flow_counts_once(box: Box, step: int, when: str) -> None:
     """begin, flows, totals, the line, the catalogue, the other shard's copy"""
     parts = [mix.flows(400, seed=step), mix.flows(300, seed=step + 10)]
@@ -379,6 +379,72 @@ def test_a_day_goes_as_a_whole_when_no_site_keeps_it(box: Box) -> None:
         (found,) = box.cluster.hosts[0].rows(f"SELECT count(), countIf(day < today() - 15) FROM {table}")
         assert found[0] >= left
         assert found[1] == 0, table
+
+
+def test_a_server_that_lost_its_disk_gets_what_is_still_here(box: Box, servers: Servers) -> None:
+    con, parts = duck.connect(), []
+    for number in range(8):
+        flows = mix.flows(100, number, NOW_MS + number * 1_000_000)
+        parts.append(segments.write(flows, box.folder / SEGMENTS, con, (number, number + 1)))
+    with box.catalog.transaction():
+        for segment in parts:
+            box.catalog.add(segment)
+    box.fill()
+    homes = [loading.shard_of(segment.sha256, 2) for segment in parts]
+    assert {1, 2} == set(homes)
+    there = [homes.index(1), homes.index(2)]
+    its = [segment for segment in box.catalog.segments() if segment.sha256 == parts[there[1]].sha256]
+    with box.catalog.transaction():
+        box.catalog.remove(its, NOW_MS)  # retention took one of those that are lost
+    second = box.cluster.hosts[1]
+    second.rows(f"DROP DATABASE {clickhouse.DATABASE}")
+    second.close()
+    tidy(box.catalog, box.filler.meet(), SITE, 10**4, NOW_MS)
+    box.fill()
+    tidy(box.catalog, box.filler.meet(), SITE, 10**4, NOW_MS)
+    assert box.counted("SELECT count(), uniqExact(load) FROM flows_all") == [(700, 7)]
+    (loss,) = box.catalog.losses(0, 2**50)
+    assert (loss.flows, loss.cause) == (100, loads.GONE)
+    assert second.rows("SELECT uniqExact(load) FROM loads WHERE load NOT IN (SELECT load FROM replaced)") == [(7,)]
+
+
+def test_a_server_that_answers_oddly_is_one_that_does_not_serve(box: Box) -> None:
+    box.filler.meet()
+    odd = box.cluster.hosts[0]
+    for said in ("toInt64(-5)", "'x'", "NULL", "arrayJoin([1, 2])", "toUInt64(1000000000000)"):
+        odd.rows("DROP TABLE shard")
+        odd.rows(f"CREATE VIEW shard AS SELECT {said} AS number")
+        assert list(box.cluster.shards()) == [2]
+        assert "\n" not in box.cluster.trouble[odd.name]
+
+
+def test_a_clock_that_was_ahead_keeps_no_hold_from_counting(box: Box) -> None:
+    now_ms = int(time.time() * 1000)
+    (segment,) = box.add(mix.flows(100, 1, now_ms - 30 * DAY_MS))
+    box.fill()
+    shards, at_ms = box.filler.meet(), segment.received_from_ms
+    for host in shards.values():
+        ahead: dict[str, list[Any]] = {"site": [SITE], "at": [datetime(2061, 1, 1, tzinfo=UTC)], "keep_days": [10]}
+        host.insert("keeping", ahead | {"since_ms": [[]], "until_ms": [[]]})
+    box.catalog.run("INSERT INTO hold VALUES (9, ?, ?, 'a case', 'ann', 0, NULL, NULL)", at_ms, at_ms + 1)
+    for _ in range(3):
+        tidy(box.catalog, shards, SITE, 10, now_ms)
+    assert box.counted("SELECT count() FROM flows_all") == [(100,)]
+    assert box.cluster.hosts[0].rows("SELECT count() FROM keeping") == [(2,)]
+    box.catalog.run("UPDATE hold SET released_ms = 1")
+    tidy(box.catalog, shards, SITE, 10, now_ms)
+    assert box.counted("SELECT count() FROM flows_all") == [(0,)]
+
+
+def test_a_load_of_a_clock_that_was_ahead_is_given_up_like_any(box: Box) -> None:
+    (segment,) = box.add(mix.flows(100))
+    box.filler.meet()
+    number = loading.shard_of(segment.sha256, 2)
+    load = loads.begin(box.catalog, segment, number, NOW_MS + 2000 * DAY_MS)
+    assert load is not None
+    loads.absent(box.catalog, load, NOW_MS + 2000 * DAY_MS)
+    settle(box)
+    assert box.counted("SELECT count() FROM flows_all") == [(100,)]
 
 
 def test_what_is_decoded_anew_counts_instead_even_if_it_is_the_same(box: Box) -> None:

@@ -32,9 +32,9 @@ def test_any_flow_is_there_as_it_was(server: Embedded, tmp_path: Path) -> None:
     segment = segments.write(flows, tmp_path / SEGMENTS, duck.connect())
     host = cast(Host, server)
     exporters = loading.send(host, "north", segment, tmp_path / SEGMENTS, 7)
-    assert loading.found(host, "north", segment.sha256) is None
+    assert loading.found(host, "north", segment.sha256, 1) is None
     loading.commit(host, loading.line("north", segment, 7, 1, exporters, 1_700_000_000))
-    assert loading.found(host, "north", segment.sha256) == (7, 1)
+    assert loading.found(host, "north", segment.sha256, 1) == (7, 1)
     names = FLOW.names or ()
     found = server.rows(f"SELECT {', '.join(names)} FROM flows_all WHERE load IN (SELECT load FROM loads)")
     assert sorted(found) == sorted(tuple(row) for row in flows.tolist())

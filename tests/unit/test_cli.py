@@ -113,6 +113,7 @@ def test_nas(run: Run) -> None:
     (nas,) = json.loads(run("nas", "list", "--json")[1])
     assert nas == {
         "name": "attic",
+        "site": None,
         "address": "192.0.2.7",
         "kind": "mikrotik",
         "message_authenticator": False,

@@ -352,7 +352,10 @@ def test_a_payment_that_appears_after_one_with_a_higher_number_counts(conf: Conf
         thread.start()
         thread.join()
         assert len(accrued(eva)) == 5
-    assert earning.catch_up(conf, NOW, limit=2) == 1
+    with core_db.atomic():
+        assert earning.catch_up(conf, NOW, limit=2) == 1
+        locks = "SELECT count(*) FROM pg_locks WHERE relation = 'payment'::regclass AND mode = 'ShareLock'"
+        assert core_db.execute_sql(locks).fetchone() == (0,), "nobody else waits for the rest of a longer write"
 
 
 def test_who_is_erased_is_forgotten_with_their_dealer_too(conf: Config) -> None:

@@ -1,5 +1,6 @@
 """Flows that are to go into a cluster, without one: what waits, what stays, what goes, and what is said of it."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from appliance import config as configuration
 from appliance.config import Config
-from appliance.errors import ConfigError
+from appliance.errors import ConfigError, UserError
 from collector import cli_kept, clustered, holding, metrics, places
 from collector.store import anew, compaction, keeping, loads, retention, upkeep
 from collector.store.catalog import Catalog
@@ -115,6 +116,24 @@ def test_what_waited_for_too_long_is_said_to_be_lost(config: Config) -> None:
         assert (loss.flows, loss.cause) == (500, retention.WAITED)
 
 
+def test_what_a_hold_covers_is_known_to_be_in_the_cluster_as_long(config: Config) -> None:
+    folder = config.paths.data / "flows"
+    send(folder, flows_of(300))
+    seal(folder)
+    with Catalog(folder / CATALOG, write=True) as catalog:
+        (segment,) = catalog.segments()
+        loads.end(catalog, segment.id, begin(catalog, segment), 1)
+        later_ms = segment.received_until_ms + 400 * DAY_MS
+        hold = keeping.answer(catalog, holding.Held(segment.first_ms, segment.last_ms, "a case", "ann"), NOW_MS)
+        catalog.keep("ageing", b"%d" % later_ms)
+        retention.apply(config, folder, catalog, later_ms)
+        assert len(catalog.segments()) == len(loads.at_home(catalog, 1)) == 1
+        keeping.answer(catalog, holding.Released(hold, "ann"), NOW_MS)
+        retention.apply(config, folder, catalog, later_ms)
+        assert not catalog.segments()
+        assert not loads.at_home(catalog, 1)
+
+
 def test_compaction_keeps_apart_what_the_cluster_has(folder: Path) -> None:
     for number in range(6):
         send(folder, flows_of(300, seed=number + 1), sequence=300 * number)
@@ -169,7 +188,7 @@ def test_decoding_anew_waits_for_a_load_and_replaces_what_is_loaded(folder: Path
         assert [s.state for s in sealer.catalog.segments()] == [WAITS]
 
 
-def test_history_is_loaded_when_somebody_asks(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+def test_history_is_loaded_when_somebody_asks(config: Config) -> None:
     folder = config.paths.data / "flows"
     send(folder, flows_of(500))
     seal(folder)
@@ -205,3 +224,27 @@ def test_how_the_cluster_is_is_said_everywhere(config: Config) -> None:
     found = {metric.name: metric for metric in metrics.Collector(config).read(now)}
     assert [sample.value for sample in found["flow_cluster_waiting_flows"].samples] == [500]
     assert [sample.value for sample in found["flow_cluster_host_up"].samples] == [1, 0]
+
+
+def test_the_command_follows_the_loader(
+    config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The socket in between is tried by test_keeping.py."""
+    folder = config.paths.data / "flows"
+    send(folder, flows_of(500))
+    seal(folder)
+    words = argparse.Namespace(begin="3650d ago", end="now", no_wait=True)
+    with Catalog(folder / CATALOG, write=True) as catalog:
+        loads.begin_history(catalog, NOW_MS)
+        monkeypatch.setattr(holding, "_ask", lambda _, request: keeping.answer(catalog, request, NOW_MS))
+
+        def loaded(_: float) -> None:
+            (segment,) = catalog.segments()
+            loads.end(catalog, segment.id, begin(catalog, segment), 1)
+
+        assert cli_kept._load(words, config) == "500 flows of the history will be loaded"
+        monkeypatch.setattr("collector.cli_kept.time.sleep", loaded)
+        assert cli_kept._load(argparse.Namespace(**{**vars(words), "no_wait": False}), config).startswith("all of")
+    assert "0 of 1 files are in the cluster" in capsys.readouterr().err
+    with pytest.raises(UserError, match="store is empty"):
+        cli_kept._load(words, replace(config, netflow=replace(config.netflow, store="")))

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from appliance.crypto import load_box
 from appliance.errors import Unavailable
 from appliance.island import places, snapshot
 from appliance.island.delivery import Delivery
-from appliance.island.queue import Queue
+from appliance.island.keeper import Keeper
+from appliance.island.queue import Queue, waiting
 from appliance.nas.models import Nas
 from rlm_python.accounting import Packet
 from rlm_python.stores import CopyStore, Stores, is_gone
@@ -97,6 +99,7 @@ class TestTheCopy:
         assert asked(copy, "SELECT name, enabled FROM account") == [("bob", 1)]
         assert asked(copy, "SELECT day, input_octets, output_octets FROM account_usage") == [(0, 33, 44)]
         assert asked(copy, "SELECT count(*) FROM admin_user") == [(0,)]
+        assert asked(copy, "SELECT seq FROM sqlite_sequence WHERE name = 'account'") == [(snapshot.FIRST_OWN_ID,)]
         assert {row[0] for row in asked(copy, "SELECT name FROM nas")} == {"router-north", "router-south"}
 
     def test_the_one_before_gives_way_and_a_failure_leaves_it(
@@ -135,6 +138,57 @@ class TestTheCopy:
         assert "198.51.100.2" in free["south"]
         writes = CopyStore.__mro__[1](db.connect(f"sqlite:///{copy.path}"), north).login_writes
         assert writes.reserve_address(pool.id, bob.id, "m1", NOW, 900) == "198.51.100.1"  # whose it was, gets it
+
+
+def test_the_jobs_tell_and_copy_by_themselves_once_it_answers(
+    north: Config, line: postgresql.Line, stores: Any
+) -> None:
+    copied(north)
+    line.refuse()
+    stores(accounting=True).now().record(PACKET._replace(status="Interim-Update", output_octets=7))
+    keeper = Keeper(north, load_box(north.paths.state))
+
+    def told() -> bool:
+        keeper.run(NOW + 5)
+        return waiting(places.queue_file(north))[0] == 0
+
+    try:
+        keeper.run(NOW)
+        wait_until(lambda: keeper._round is not None and not keeper._round.is_alive(), 20, "a round in vain")
+        assert not told()
+        line.mend()
+        wait_until(told, 20, "the queue to be told")
+        wait_until(lambda: taken_at(north) == NOW + 5, 20, "the copy")
+    finally:
+        keeper.close()
+    assert AccountUsage.get().output_octets == 7
+
+
+def taken_at(config: Config) -> int:
+    copy = snapshot.current(places.copy_link(config))
+    return copy.taken_at if copy else 0
+
+
+def test_what_the_island_gave_isnt_free_when_the_database_is_back(
+    north: Config, line: postgresql.Line, stores: Any
+) -> None:
+    manage.add_pool("public", "198.51.100.0", "198.51.100.7")
+    pool, bob = Pool.get(), Account.get()
+    eve = Account.create(name="eve", plan=bob.plan, password=b"", created_at=NOW - 9)
+    copied(north)
+    line.refuse()
+    logins = stores(accounting=False)
+    ip = logins.now().login_writes.reserve_address(pool.id, bob.id, "m1", NOW, 900)
+    line.mend()
+    wait_until(lambda: logins._found is not None, 20, "the central database")
+    assert logins.now().is_own_copy  # which knows
+    assert logins.now().login_writes.reserve_address(pool.id, eve.id, "m2", NOW, 900) != ip
+    assert stores(accounting=False).now().is_own_copy
+    with closing(Queue(places.queue_file(north))) as queue:
+        while Delivery(core_db.obj, "north", north.site.timezone, 900).run(queue, NOW):
+            pass
+    assert not logins.now().is_own_copy
+    assert PoolAddress.get(ip=ip).account == bob
 
 
 class TestWhichIsAsked:

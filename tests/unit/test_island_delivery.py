@@ -178,7 +178,8 @@ class TestDelivery:
         kept = queue.after(0, 9)
         bring(queue)
         for entry in kept:  # as if the process had been killed before they left the queue
-            queue._execute("INSERT INTO entry VALUES (?, ?, ?, ?)", *entry)
+            queue._execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?)", *entry)
+        queue._execute("UPDATE queue SET told = 0")
         bring(queue)
         assert AccountUsage.get().output_octets == 70
         assert IslandPosition.get().delivered == kept[-1].id
@@ -186,6 +187,24 @@ class TestDelivery:
         put(other, PACKET_OF._replace(status="Stop", session_s=5, at=T0 + 5, output_octets=90))
         bring(other)
         assert AccountUsage.get().output_octets == 90
+
+    def test_an_older_file_that_was_put_back_loses_nothing(self, bob: Account, queue: Queue, tmp_path: Path) -> None:
+        for n in range(2):
+            put(queue, PACKET_OF._replace(unique_id=f"u{n}"))
+        older = tmp_path / "older.db"
+        queue._execute(f"VACUUM INTO '{older}'")
+        for n in range(2, 6):
+            put(queue, PACKET_OF._replace(unique_id=f"u{n}"))
+        bring(queue)
+        restored = Queue(older)
+        for n in range(6, 10):  # by numbers that were given before
+            put(restored, PACKET_OF._replace(unique_id=f"u{n}"))
+        bring(restored)
+        assert sorted(row.unique_id for row in Session.select()) == [f"u{n}" for n in range(10)]
+        put(restored, PACKET_OF._replace(unique_id="v"))
+        bring(restored)
+        assert Session.select().count() == 11
+        assert restored.is_empty()
 
     def test_what_cant_be_used_stops_nobody_and_is_kept(self, bob: Account, queue: Queue) -> None:
         queue.put(PACKET, T0, {"status": "Start"})

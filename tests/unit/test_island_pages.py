@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from appliance import config, db
+from appliance.accounts import erasure, retention
 from appliance.accounts.database import open_core
 from appliance.accounts.models import core_db
 from appliance.admin import frame, people
@@ -104,6 +105,20 @@ def test_commands_say_the_same_and_make_the_copy(gatehouse: Gatehouse, toml: Pat
     assert gatehouse("island", "dismiss", str(rows[0]["number"]))[0] == 1
     assert json.loads(gatehouse("island", "conflicts", "--json")[1]) == []
     assert "dismissed" not in gatehouse("island", "conflicts", "--all")[2]
+
+
+def test_a_person_is_forgotten_there_too(gatehouse: Gatehouse, toml: Path) -> None:
+    gatehouse("plan", "add", "home")
+    gatehouse("account", "add", "bob", "--plan", "home")
+    loaded = config.load(toml)
+    with open_core(loaded):
+        IslandConflict.update(account="bob").where(IslandConflict.site == "north").execute()
+        person = erasure.Person("bob")
+        assert erasure.export(person, loaded.site.timezone)["conflicts_of_islands"]
+        erasure.erase(person, "delete", loaded)
+        assert [row.site for row in IslandConflict.select()] == ["south"]
+        retention.run(loaded.privacy, NOW + (loaded.privacy.keep_sessions_days + 1) * 86_400)
+        assert not IslandConflict.select().exists()
 
 
 def test_while_the_database_is_away_pages_and_commands_say_so_in_a_line(

@@ -59,6 +59,19 @@ def test_a_job_that_fails_takes_no_other_down(core: None, caplog: pytest.LogCapt
     assert caplog.text.count(str(error)) >= 2
 
 
+@pytest.mark.parametrize("empty_url", ["postgresql"], indirect=True)
+def test_what_is_done_for_all_sites_goes_by_the_databases_clock(core: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A box whose clock is ahead would delete what the others have, and end what runs."""
+    real = time.time
+    ran: dict[str, int] = {}
+    todo = [Job("retention", 60, lambda now: ran.update(common=now))]
+    todo += [Job("own", 60, lambda now: ran.update(own=now), everywhere=True)]
+    monkeypatch.setattr(time, "time", lambda: real() + 800 * 86_400)
+    Scheduler(todo, "here").tick()
+    monkeypatch.undo()
+    assert ran["common"] < real() + 86_400 < ran["own"]
+
+
 @pytest.mark.parametrize("empty_url", ["sqlite"], indirect=True)
 def test_the_service_goes_on_after_a_failure_and_ends_in_peace(toml: Path) -> None:
     loaded = config.load(toml)

@@ -287,6 +287,13 @@ def test_a_lease_is_held_by_one_until_it_runs_out(core: str) -> None:
     assert not leases.hold("x", "a", 151)
 
 
+def test_a_lease_of_a_clock_that_was_ahead_holds_nobody_up(core: str) -> None:
+    assert leases.hold("x", "a", 100_000)
+    assert leases.hold("x", "b", 200) and not leases.hold("x", "a", 201)
+    assert leases.hold("y", "a", 100_000) and leases.hold("y", "a", 200), "its own neither"
+    assert not leases.hold("y", "b", 201) and leases.hold("y", "b", 230)
+
+
 def test_an_edit_that_is_written_late_is_noticed(field: Field) -> None:
     """A command takes its time before it waits for the database, or a voucher batch is revoked in pieces."""
     field.step(NOW)

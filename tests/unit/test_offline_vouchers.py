@@ -17,8 +17,11 @@ from appliance.accounts.database import open_core
 from appliance.accounts.models import Account, Plan, VoucherBatch, core_db
 from appliance.accounts.terms import ALPHABET
 from appliance.crypto import load_box
-from appliance.island import offline
+from appliance.island import offline, snapshot
+from appliance.island.delivery import Delivery
+from appliance.island.models import IslandConflict
 from appliance.island.offline import Admission, Terms
+from appliance.island.queue import FIRST, Queue
 from appliance.island.signing import ensure_key
 from tests.unit.conftest import Gatehouse
 
@@ -104,6 +107,8 @@ class TestABatch:
             batch_id = VoucherBatch.get().id
         with copy.connection_context():
             db.migrate(copy, db.migrations("appliance.migrations"))
+            copy.execute_sql(offline.NOTED)
+            copy.execute_sql("INSERT INTO copied (batches) VALUES (?)", (batch_id - 1,))
             assert not Admission(copy, "north", box, ZONE).make_known(code, NOW)  # there is no key
             sealed = box.seal(key.hex())
             copy.execute_sql("INSERT INTO offline_key (site, secret, created_at) VALUES ('north', ?, 1)", (sealed,))
@@ -117,8 +122,26 @@ class TestABatch:
             assert not admission.make_known(code, NOW)  # it is there now
             row = copy.execute_sql("SELECT name, plan_id, batch_id, enabled FROM account").fetchone()
             assert row == (code, plan_id, batch_id, 1)
-            copy.execute_sql("UPDATE voucher_batch SET name = 'kiosk'")
-            assert not admission.make_known(removed, NOW)  # a batch that is known says itself what is in it
+            copy.execute_sql("UPDATE copied SET batches = ?", (batch_id,))
+            assert not Admission(copy, "north", box, ZONE).make_known(removed, NOW)  # the copy has all that are left
+
+    def test_what_was_removed_is_good_nowhere(self, gatehouse: Gatehouse, site: Path, tmp_path: Path) -> None:
+        """Also a whole batch, of which no row is left, and after an island has told of it."""
+        (code, *_), loaded = made(gatehouse, "offline-summer"), configuration.load(site)
+        assert gatehouse("voucher", "remove", "offline-summer")[0] == 0
+        box, link = load_box(loaded.paths.state), tmp_path / "core.db"
+        with open_core(loaded):
+            ensure_key(core_db.obj, "north", box)
+            found = snapshot.take(core_db.obj, link, "north", ZONE, NOW)
+            copy = db.connect(f"sqlite:///{found.path}")
+            with copy.connection_context():
+                assert not Admission(copy, "north", box, ZONE).make_known(code, NOW)
+            queue = Queue(tmp_path / "queue.db")
+            queue.put(FIRST, NOW, {"account": code, "at": NOW})
+            Delivery(core_db.obj, "north", ZONE, 900).run(queue, NOW)
+            queue.close()
+            assert not Account.select().exists()
+            assert IslandConflict.get().kind == "account"
 
 
 def test_one_appliance_alone_has_none(gatehouse: Gatehouse, empty_url: str) -> None:

@@ -442,5 +442,5 @@ def test_status_needs_no_database(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     def refused(*_: object) -> None:
         raise PermissionError("core.db")
 
-    monkeypatch.setattr(apply, "open_core", refused)
+    monkeypatch.setattr(apply, "open_core_or_copy", refused)
     assert run("status")[0] == 0
