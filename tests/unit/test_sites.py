@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from appliance import config, granting, modules, templates, wishes
+from appliance import age, config, granting, modules, templates, wishes
 from appliance.accounts.database import open_core
 from appliance.accounts.models import core_db
 from appliance.admin import frame
@@ -209,6 +209,14 @@ def test_a_file_brings_others_beside_the_configuration_only(box: Config, tmp_pat
     for path in (outside / "cron", folder / "link/x", folder / ".." / outside.name / "x", folder / "../../x", box.file):
         with pytest.raises(UserError, match="only: let the URL"):
             brought(folder / "pgpass", path)
+
+
+def test_a_file_that_asks_for_too_much_is_refused_at_once(box: Config) -> None:  # noqa: F811
+    sealed = age.seal(b"x", PASSPHRASE)
+    assert age.unseal(sealed, PASSPHRASE) == b"x"
+    harder = re.sub(rb"(-> scrypt \S+) \d+\n", rb"\1 22\n", sealed)
+    with pytest.raises(UserError, match="rounds of scrypt"):
+        age.unseal(harder, PASSPHRASE)
 
 
 def test_a_url_is_read_as_libpq_reads_it(box: Config, tmp_path: Path) -> None:  # noqa: F811
