@@ -1,5 +1,6 @@
 """Encryption to a public key, in the age format (https://age-encryption.org/v1): a stream of any length."""
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,8 @@ import pyrage
 from appliance.errors import UserError
 
 MAX_KEY_FILE_BYTES = 65_536
+_SCRYPT = re.compile(rb"age-encryption\.org/v1\n-> scrypt \S+ ([0-9]{1,9})\n")
+_MOST_WORK = 20  # 1 GB; sealing takes what lasts a second, 2^18 or 2^19
 
 
 class Reader(Protocol):
@@ -123,6 +126,9 @@ def seal(data: bytes, passphrase: str) -> bytes:
 
 def unseal(sealed: bytes, passphrase: str) -> bytes:
     """Raises UserError where the passphrase is another one, or anything was changed."""
+    asked = _SCRYPT.match(sealed)
+    if asked and int(asked[1]) > _MOST_WORK:
+        raise UserError(f"that file asks for 2^{int(asked[1])} rounds of scrypt: none of ours does")
     try:
         data: bytes = pyrage.passphrase.decrypt(sealed, passphrase)
     except pyrage.DecryptError:

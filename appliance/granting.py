@@ -45,7 +45,7 @@ def grant_own(file: Path, wish: Wish) -> str:
         _do(configuration.load(file), wish)
     except UserError as error:
         return " ".join(str(error).split()).removeprefix(f"{file}: ")
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
+    except (OSError, ValueError, RecursionError, subprocess.SubprocessError) as error:
         log.exception("a wish couldn't be granted")
         return f"that went wrong, and all is as it was: {type(error).__name__}; the journal says more"
     return ""

@@ -25,5 +25,9 @@ def _cell(value: object) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    text = str(value)
+    return printable(str(value))
+
+
+def printable(text: str) -> str:
+    """What somebody else has written gives the terminal no orders."""
     return text if text.isprintable() else ascii(text)[1:-1]

@@ -64,6 +64,12 @@ def served(config: Config) -> Any:
     return (Nas.site == config.site.key) | (Nas.site.is_null() & (Nas.kind != GATEWAY))
 
 
+def must_be_served(config: Config, nas: Any) -> None:
+    """For what would lead the router here, or tells how it is known here."""
+    if config.fleet and nas.site not in (None, config.site.key):
+        raise UserError(f"router {nas.name} is of the site {nas.site}: do that on the appliance there, which serves it")
+
+
 def address(nas: Any) -> str:
     """Where it asks from and is told."""
     return HERE if nas.kind == GATEWAY else str(nas.address)

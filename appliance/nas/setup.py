@@ -9,7 +9,7 @@ from appliance.accounts import manage
 from appliance.config import Config
 from appliance.crypto import load_box
 from appliance.errors import UserError
-from appliance.nas import reach, script, tunnel
+from appliance.nas import clients, reach, script, tunnel
 from appliance.nas.models import Nas
 from appliance.service import is_enabled
 
@@ -86,6 +86,7 @@ def _script(args: argparse.Namespace, config: Config) -> str:
 
 def text(config: Config, nas: Nas, wishes: Wishes) -> str:
     """The whole script. A tunnel's key is made with it and only its public half is kept: `apply` comes after that."""
+    clients.must_be_served(config, nas)
     if nas.kind != "mikrotik":
         raise UserError(f"router {nas.name} is of kind {nas.kind}: only RouterOS takes such a script")
     if wishes.new_key and not nas.tunnel_address:

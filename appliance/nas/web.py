@@ -19,7 +19,7 @@ from appliance.crypto import new_secret
 from appliance.doctor import run
 from appliance.doctor.findings import OK, Finding, worst
 from appliance.errors import UserError
-from appliance.nas import checks, login_page, reach, routers, script, setup, watch
+from appliance.nas import checks, clients, login_page, reach, routers, script, setup, watch
 from appliance.nas.models import COA, GATEWAY, Nas
 from appliance.nas.routers import Wanted
 from appliance.nas.setup import Wishes
@@ -251,6 +251,7 @@ def remove(ask: Ask, name: str) -> Any:
 def check(ask: Ask, name: str) -> Any:
     """The doctor's checks of this one, now."""
     nas = manage.get(Nas, name, "nas")
+    clients.must_be_served(ask.config, nas)
     return _router_page(ask, nas, _typed(nas), found=checks.one(ask.config, nas))
 
 

@@ -31,7 +31,7 @@ def _show(call: Call, rows: Sequence[Any]) -> list[Values]:
             "clock_ahead_ms": row.ahead_ms,
             "version": row.version,
             "modules": row.modules,
-            "disks": json.dumps(json.loads(row.disks)),
+            "disks": json.dumps(overview.told_disks(row)),
             "snapshot_at": row.snapshot_at,
             "online": row.online,
         }

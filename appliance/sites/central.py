@@ -14,6 +14,7 @@ from appliance.admin import audit, settings
 from appliance.config import Config
 from appliance.errors import UserError
 from appliance.service import Setting
+from appliance.sites import overview
 from appliance.sites.models import SiteSetting
 from appliance.wishes import Wish
 
@@ -45,16 +46,31 @@ def of(site: Any) -> list[Any]:
 
 def current(site: Any) -> dict[str, str]:
     """As typed: what the site said last, and what it is to have instead."""
-    now: dict[str, str] = {key: text for key, text in json.loads(site.settings).items() if key in allowed()}
+    now: dict[str, str] = {key: text for key, text in overview.told_settings(site).items() if key in allowed()}
     for row in of(site):
         if row.state in (WAITING, ASKED):
             now[row.key] = typed(row)
     return now
 
 
+def kept(row: Any) -> str | dict[str, str] | None:
+    """What it is to be; raises UserError for what no page has written, which the database may have all the same."""
+    try:
+        value = json.loads(row.value)
+    except (ValueError, RecursionError):
+        raise UserError("that is no value") from None
+    texts = value.values() if isinstance(value, dict) else [value]
+    if value is not None and not all(isinstance(text, str) for text in texts):
+        raise UserError("that is no text")
+    return value  # type: ignore[no-any-return]
+
+
 def typed(row: Any) -> str:
     """A kept value in the words of the form."""
-    value = json.loads(row.value)
+    try:
+        value = kept(row)
+    except UserError:
+        return ""
     if isinstance(value, dict):
         return "\n".join(f"[{code}]\n{text}" for code, text in value.items())
     return settings.typed(value)

@@ -16,7 +16,7 @@ from appliance.config import Config
 from appliance.errors import UserError
 from appliance.sites import central, joining, overview, registry
 from appliance.sites.models import Site
-from appliance.tables import show
+from appliance.tables import printable, show
 from appliance.units import format_ago
 
 COLUMNS = ("key", "title", "state", "version", "heard", "online")
@@ -133,7 +133,7 @@ def _show(args: argparse.Namespace, config: Config) -> str:
     found = _row(site) | {
         "problems": overview.problems(site, now),
         "clock_ahead_ms": site.ahead_ms,
-        "disks": json.loads(site.disks),
+        "disks": overview.told_disks(site),
         "data_disk": site.data_disk,
         "modules": site.modules.split(),
         "kernel": site.kernel,
@@ -146,7 +146,7 @@ def _show(args: argparse.Namespace, config: Config) -> str:
     lines = [f"site {site.key}, {site.title or 'without a title'}: {found['state']}, last heard {found['heard']}"]
     lines += [*overview.problems(site, now), *overview.disks(site)]
     lines += [f"{row.key}: {row.state}{f', {row.answer}' if row.answer else ''}" for row in central.of(site)]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _set(args: argparse.Namespace, config: Config) -> str:

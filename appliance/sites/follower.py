@@ -4,7 +4,6 @@ All of it becomes a wish, which root verifies before anything changes, as what a
 """
 
 import contextlib
-import json
 import logging
 import threading
 from typing import Any
@@ -62,10 +61,11 @@ class Follower:
 
     def _ask(self, settings: list[Any]) -> None:
         """Together, as an owner who types several; alone, should they be refused."""
-        tried_before = any(row.wish for row in settings)
-        for rows in [[row] for row in settings] if tried_before else [settings]:
-            changes = {row.key: json.loads(row.value) for row in rows if row.key in central.allowed()}
+        settings = [row for row in settings if self._is_usable(row)]
+        alone = len(settings) < 2 or any(row.wish for row in settings)
+        for rows in [[row] for row in settings] if alone else [settings]:
             try:
+                changes = {row.key: central.kept(row) for row in rows if row.key in central.allowed()}
                 number = wishes.wish(self._config, f"{rows[0].changed_by} for this site", changes)
             except UserError as error:
                 self._note(rows, central.REFUSED, str(error))
@@ -73,6 +73,14 @@ class Follower:
             for row in rows:
                 row.wish = number
             self._note(rows, central.ASKED)
+
+    def _is_usable(self, row: Any) -> bool:
+        try:
+            central.kept(row)
+        except UserError as error:
+            self._note([row], central.REFUSED, str(error))
+            return False
+        return True
 
     def _hear(self, settings: list[Any]) -> None:
         for number in sorted({row.wish for row in settings}):

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import peewee
 
@@ -24,6 +23,7 @@ from appliance import apply as applying
 from appliance.accounts.database import bind_core, open_core
 from appliance.accounts.models import Account, core_db
 from appliance.config import Config
+from appliance.config_database import Database
 from appliance.crypto import key_file
 from appliance.errors import UserError
 from appliance.files import written
@@ -34,7 +34,6 @@ from appliance.sites.models import Site
 FORMAT = 1
 MAX_FILE_BYTES = 200_000
 MIN_PASSPHRASE = 10
-NAMED = ("passfile", "sslrootcert", "sslcert", "sslkey")  # files that libpq's URLs name
 GROUP = "gatehouse-core"
 
 
@@ -57,10 +56,10 @@ def offer(config: Config, site: Any, hours: int, url: str = "") -> Join:
     url = url or config.database.url
     if not url.startswith("postgresql://"):
         raise UserError("the database of many sites is a PostgreSQL: postgresql://…")
-    token = secrets.token_urlsafe(24)
+    files, token = dict(_named(url)), secrets.token_urlsafe(24)
     site.join_token, site.join_until = _digest(token), registry.database_now() + hours * 3600
     site.save(only=[Site.join_token, Site.join_until])
-    return Join(site.key, site.title, url, token, key_file(config.paths.state).read_bytes(), dict(_named(url)))
+    return Join(site.key, site.title, url, token, key_file(config.paths.state).read_bytes(), files)
 
 
 def sealed(join: Join, passphrase: str) -> bytes:
@@ -79,12 +78,19 @@ def sealed(join: Join, passphrase: str) -> bytes:
 
 
 def _named(url: str) -> Iterator[tuple[str, bytes]]:
-    asked = parse_qs(urlsplit(url).query)
-    for path in (asked[name][0] for name in NAMED if name in asked):
+    for path in _paths(url):
         try:
-            yield path, Path(path).read_bytes()
+            yield str(path), path.read_bytes()
         except OSError as error:
             raise UserError(f"{path}, which the database's URL names, can't be read: {error.strerror}") from None
+
+
+def _paths(url: str) -> tuple[Path, ...]:
+    """Of the files that it names, as libpq reads it. Raises UserError for one that no appliance can use."""
+    try:
+        return Database(url).files
+    except ValueError as error:
+        raise UserError(f"the database's {error}") from None
 
 
 def read(sealed: bytes, passphrase: str) -> Join:
@@ -109,7 +115,7 @@ def take(config: Config, join: Join, leave_behind: bool) -> None:
     applying.make_users()
     key_file(config.paths.state).parent.mkdir(parents=True, exist_ok=True, mode=0o750)
     _verify_key(config, join, leave_behind)
-    with _placed([*_files(join), *_keys(config, join), (config.file, after.text.encode(), 0o644)]):
+    with _placed([*_files(config, join), *_keys(config, join), (config.file, after.text.encode(), 0o644)]):
         with _reached(after):
             claim(after, join)
         with _left_behind(config) if leave_behind else contextlib.nullcontext():
@@ -197,12 +203,18 @@ def _keys(config: Config, join: Join) -> Iterator[tuple[Path, bytes, int]]:
     yield key, join.password_key, 0o640
 
 
-def _files(join: Join) -> list[tuple[Path, bytes, int]]:
-    """Only those that the URL names: a file can't put others anywhere."""
-    asked = parse_qs(urlsplit(join.url).query)
-    return [
-        (Path(path), join.files[path], 0o640) for name in NAMED for path in asked.get(name, []) if path in join.files
-    ]
+def _files(config: Config, join: Join) -> Iterator[tuple[Path, bytes, int]]:
+    """Those that the URL names, beside the configuration: whoever makes such a file is root on another box, not here.
+
+    Another place is one for a file that is there already. Raises UserError.
+    """
+    folder = config.file.parent.resolve()
+    for path in _paths(join.url):
+        if (data := join.files.get(str(path))) is None or (path.is_file() and path.read_bytes() == data):
+            continue
+        if not path.resolve().is_relative_to(folder) or path.resolve() == config.file.resolve():
+            raise UserError(f"{path}: that file may bring others into {folder} only: let the URL name them there")
+        yield path, data, 0o640
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Figures of sites for Prometheus."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,7 +24,9 @@ class Collector:
         clocks = [Sample({"site": row.key}, row.ahead_ms / 1000) for row in rows if row.ahead_ms is not None]
         yield Metric("site_clock_ahead_seconds", "gauge", "Its clock less the database's.", clocks)
         free = [
-            Sample({"site": row.key, "disk": name}, octets) for row in rows for name, octets, _ in json.loads(row.disks)
+            Sample({"site": row.key, "disk": name}, octets)
+            for row in rows
+            for name, octets, _ in overview.told_disks(row)
         ]
         yield Metric("site_disk_free_bytes", "gauge", "Free on its disks.", free)
         online = [Sample({"site": row.key}, row.online) for row in rows]

@@ -29,11 +29,39 @@ def online() -> Any:
     return there.where(Nas.site == Site.key, Session.ended_at.is_null())
 
 
+def _told(text: str, kind: type) -> Any:
+    """What an appliance wrote of itself: of another version, perhaps, or by somebody else; empty if it isn't that."""
+    try:
+        told = json.loads(text)
+    except (ValueError, RecursionError):
+        return kind()
+    return told if isinstance(told, kind) else kind()
+
+
+def told_problems(site: Any) -> list[str]:
+    return [line for line in _told(site.problems, list) if isinstance(line, str)]
+
+
+def told_disks(site: Any) -> list[tuple[str, int, int]]:
+    """Name, free octets, octets."""
+    kinds = [str, int, int]
+    return [
+        (disk[0], disk[1], disk[2])
+        for disk in _told(site.disks, list)
+        if isinstance(disk, list) and [type(part) for part in disk] == kinds
+    ]
+
+
+def told_settings(site: Any) -> dict[str, str]:
+    """By key as they would be typed."""
+    return {key: text for key, text in _told(site.settings, dict).items() if isinstance(text, str)}
+
+
 def problems(site: Any, now: int) -> list[str]:
     """Lines, the worst first; `now` by the database's clock."""
     if not site.machine:
         return ["no box has joined yet"]
-    found = list(json.loads(site.problems))
+    found = told_problems(site)
     if is_silent(site, now):
         heard = site.reported_at
         found.insert(0, "it never reported" if heard is None else f"it was last heard {format_ago(now - heard)}")
@@ -57,13 +85,13 @@ def clock(ahead_ms: int) -> str:
 
 
 def disks(site: Any) -> Iterator[str]:
-    for name, free, whole in json.loads(site.disks):
+    for name, free, whole in told_disks(site):
         yield f"{name}: {format_bytes(free)} of {format_bytes(whole)} free"
 
 
 def least_free(site: Any) -> int | None:
     """Percent of the fullest disk."""
-    shares = [100 * free // max(whole, 1) for _, free, whole in json.loads(site.disks)]
+    shares = [100 * free // max(whole, 1) for _, free, whole in told_disks(site)]
     return min(shares, default=None)
 
 

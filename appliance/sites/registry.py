@@ -146,6 +146,7 @@ def remove(config: Config, site: Any) -> None:
         )
     with core_db.atomic():
         Nas.delete().where(Nas.site == site.key).execute()
+        OfflineKey.delete().where(OfflineKey.site == site.key).execute()  # what its box signs is good nowhere then
         people.forget_site(site.key)
         OfflineKey.delete().where(OfflineKey.site == site.key).execute()  # a box that was stolen signs nothing more
         site.delete_instance()

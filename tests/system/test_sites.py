@@ -12,7 +12,7 @@ from tests.lab.conftest import world  # noqa: F401 (a fixture)
 from tests.lab.namespace import CommandFailed, wait_until
 from tests.lab.world import World
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.long]
 
 NETWORK = '[gateway]\nlan = "lan0"\nwan = "wan0"\n'
 PASSPHRASE = "one good passphrase\n"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from appliance import config, modules, templates
+from appliance import age, config, granting, modules, templates, wishes
 from appliance.accounts.database import open_core
 from appliance.accounts.models import core_db
 from appliance.admin import frame
@@ -22,7 +22,7 @@ from appliance.nas.models import Nas
 from appliance.service import ANSWERED, ASKED
 from appliance.sites import central, joining, overview, registry, reporter
 from appliance.sites.follower import Follower
-from appliance.sites.models import Site
+from appliance.sites.models import Site, SiteSetting
 from portal.module import HOTSPOT
 from tests.unit.conftest import Gatehouse
 from tests.unit.test_admin import attack, box, browser  # noqa: F401 (a fixture)
@@ -93,6 +93,28 @@ def test_a_site_says_how_it_is(box: Config, app: Any) -> None:  # noqa: F811
     page = browser(app, "reader").get("/sites/hq").body
     assert "service admin" in page
     assert "last heard" not in page
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"problems": "nonsense", "disks": "nonsense", "settings": "nonsense"},
+        {"problems": "7", "disks": '[[1], ["system", "a", 2], 3]', "settings": "[]"},
+        {"problems": '[{"a": 1}]', "disks": "{}", "settings": '{"site.name": {"a": 1}}'},
+        {"problems": "[" * 100_000, "disks": "[" * 100_000, "settings": "[" * 100_000},
+    ],
+)
+def test_what_a_site_wrote_that_cannot_be_read_takes_no_page_away(
+    box: Config,  # noqa: F811
+    app: Any,
+    wrong: dict[str, str],
+) -> None:
+    with core_db.connection_context():
+        Site.update(**wrong).where(Site.key == "hq").execute()
+    one = browser(app, "owner")
+    for url in ("/", "/sites", "/sites/hq", "/metrics", "/api/v1/sites"):
+        assert one.get(url).status == 200, url
+    assert one.post("/sites/hq/settings", {"site.name": "Pier"}).status == 303
 
 
 def test_another_box_of_the_same_name_says_nothing(box: Config) -> None:  # noqa: F811
@@ -171,6 +193,42 @@ def test_files_that_are_of_no_use(box: Config) -> None:  # noqa: F811
             joining.claim(north, join)
 
 
+def test_a_file_brings_others_beside_the_configuration_only(box: Config, tmp_path: Path) -> None:  # noqa: F811
+    folder, outside = box.file.parent, tmp_path.parent / f"{tmp_path.name}-outside"
+    outside.mkdir()
+    (folder / "link").symlink_to(outside)
+    (outside / "same").write_bytes(b"x")
+
+    def brought(*paths: object) -> list[str]:
+        url = f"postgresql://u@db/g?passfile={paths[0]}&sslkey={paths[-1]}"
+        join = joining.Join("north", "", url, "t", bytes(32), {str(path): b"x" for path in paths})
+        return [str(path) for path, _, _ in joining._files(box, join)]
+
+    assert brought(folder / "pgpass", folder / "a+b") == [str(folder / "pgpass"), str(folder / "a+b")]
+    assert brought(folder / "pgpass", outside / "same") == [str(folder / "pgpass")]
+    for path in (outside / "cron", folder / "link/x", folder / ".." / outside.name / "x", folder / "../../x", box.file):
+        with pytest.raises(UserError, match="only: let the URL"):
+            brought(folder / "pgpass", path)
+
+
+def test_a_file_that_asks_for_too_much_is_refused_at_once(box: Config) -> None:  # noqa: F811
+    sealed = age.seal(b"x", PASSPHRASE)
+    assert age.unseal(sealed, PASSPHRASE) == b"x"
+    harder = re.sub(rb"(-> scrypt \S+) \d+\n", rb"\1 22\n", sealed)
+    with pytest.raises(UserError, match="rounds of scrypt"):
+        age.unseal(harder, PASSPHRASE)
+
+
+def test_a_url_is_read_as_libpq_reads_it(box: Config, tmp_path: Path) -> None:  # noqa: F811
+    (tmp_path / "a+b").write_bytes(b"list")
+    url = f"postgresql://u@db/g?sslrootcert=system&sslcrl={tmp_path}/a+b&passfile={tmp_path}/no&passfile={tmp_path}/a+b"
+    with core_db.connection_context():
+        registry.add("north", "")
+        assert joining.offer(box, registry.get("north"), 1, url).files == {f"{tmp_path}/a+b": b"list"}
+        with pytest.raises(UserError, match="password doesn't belong"):
+            joining.offer(box, registry.get("north"), 1, "postgresql://u:secret@db/g")
+
+
 def test_the_command_makes_files_and_lists_sites(box: Config, gatehouse: Gatehouse) -> None:  # noqa: F811
     file = box.paths.state / "north.join"
     assert gatehouse("site", "add", "north", "--file", str(file), stdin=PASSPHRASE)[0] == 0
@@ -234,6 +292,30 @@ def test_settings_of_a_site_reach_its_box_and_what_became_of_them_comes_back(box
         following.look()
         assert states("hq")["site.name"] == ("refused", "no")
     assert "refused: no" in one.get("/sites/hq").body
+
+
+def test_values_that_no_page_has_written_are_refused_and_stop_nothing(box: Config, app: Any) -> None:  # noqa: F811
+    with core_db.connection_context():
+        values = ("nonsense", "[" * 600 + "]" * 600, '{"en": 1}', "[" * 100_000, '"Pier"')
+        for key, value in zip(central.ALLOWED, values, strict=False):
+            SiteSetting.create(site="hq", key=key, value=value, changed_at=1, changed_by="x")
+        Follower(box).look()
+        found = [state for state, _ in (states("hq")[key] for key in central.ALLOWED[:5])]
+        assert found == ["refused"] * 4 + ["asked"]
+        assert [wish["settings"] for wish in wished(box)] == [{central.ALLOWED[4]: "Pier"}]
+        SiteSetting.update(state="waiting").execute()
+    assert browser(app, "owner").get("/sites/hq").status == 200
+    assert "went wrong" in granting.grant_own(
+        box.file, wishes.Wish("x", {"site.name": json.loads("[" * 600 + "]" * 600)})
+    )
+
+
+def test_the_command_gives_the_terminal_no_orders(box: Config, gatehouse: Gatehouse) -> None:  # noqa: F811
+    with core_db.connection_context():
+        Site.update(problems=json.dumps(["\x1b]0;x"])).where(Site.key == "hq").execute()
+    said = gatehouse("site", "show", "hq")[1]
+    assert "x1b]0;x" in said
+    assert "\x1b" not in said
 
 
 def test_a_box_that_was_removed_ends_what_it_does_for_guests(box: Config) -> None:  # noqa: F811

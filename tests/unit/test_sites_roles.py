@@ -257,3 +257,16 @@ def test_addresses_in_tunnels_are_free_at_all_sites(box: Config, sites: None) ->
         Nas.update(tunnel_address=first).where(Nas.name == "southern-router").execute()
         with reaching.limited(people.Person("ned", "reader", sites={"": "reader", "north": "operator"}), "operator"):
             assert tunnel.address_for(here, None) != first
+
+
+def test_a_router_is_set_up_where_it_is_served(box: Config, app: Any, sites: None) -> None:  # noqa: F811
+    owner, form = browser(app, "owner"), {"services": "hotspot", "routeros": "7", "server": "192.0.2.1"}
+    with core_db.connection_context():
+        Nas.update(kind="mikrotik", coa="none").execute()
+    for what in ("script", "check"):
+        refused = owner.post(f"/routers/north-router/{what}", form)
+        assert (refused.status, "of the site north" in refused.body) == (400, True), what
+    with core_db.connection_context():
+        Nas.update(site="hq").where(Nas.name == "north-router").execute()
+    for what in ("script", "check"):
+        assert owner.post(f"/routers/north-router/{what}", form).status == 200, what
