@@ -1,8 +1,8 @@
 """A core database and those of modules, out of SQLite into an empty PostgreSQL database: all of them, or nothing.
 
 One transaction makes the tables, copies the rows, compares each table with what was read, and has each module look at
-its own; until it is over nothing is there. The files are put aside then, so that nobody goes on with them. Who was
-killed in between finds the same rows there the next time, and only puts them aside.
+its own; until it is over nothing is there. The files are put aside then, so that nobody goes on with them, core.db as
+the last. Who was killed in between finds the same rows there the next time, and only puts aside what is left.
 """
 
 import hashlib
@@ -44,13 +44,25 @@ def parts(config: Config) -> list[Part]:
         raise UserError("the database is PostgreSQL's already: [database] url names it")
     if not core.exists():
         raise UserError(f"{core}: there is no database to move")
-    of_modules = [
-        Part(config.paths.state / kept.path, kept.schema, kept.migrations, kept.check)
+    return [Part(core, "", "appliance.migrations"), *_of_modules(config)]
+
+
+def _of_modules(config: Config) -> list[Part]:
+    """A file that was put aside while core.db wasn't yet belongs to it still."""
+    return [
+        Part(file, kept.schema, kept.migrations, kept.check)
         for module in modules.MODULES
         for kept in module.databases
-        if kept.schema and (config.paths.state / kept.path).exists()
+        if kept.schema and (file := _found(config.paths.state / kept.path)).exists()
     ]
-    return [Part(core, "", "appliance.migrations"), *of_modules]
+
+
+def _found(file: Path) -> Path:
+    return file if file.exists() else _aside(file)
+
+
+def _aside(file: Path) -> Path:
+    return file.with_name(file.name + ASIDE)
 
 
 def move(config: Config, url: str, say: Say) -> int:
@@ -64,7 +76,7 @@ def move(config: Config, url: str, say: Say) -> int:
             target.connect()
             count = _moved(target, sources, say)
             target.execute_sql("ANALYZE")
-        for part in chosen:
+        for part in reversed(chosen):
             _put_aside(part.path)
     except (peewee.PeeweeException, sqlite3.Error) as error:
         raise UserError(f"it broke off: {str(error).partition(chr(10))[0]}") from error
@@ -78,8 +90,12 @@ def refuse_beginning_anew(config: Config) -> None:
     if used is None and _has_accounts(own):
         words = "move them there with `gatehouse database move`, or put that file aside"
         raise UserError(f"{own} has accounts that aren't in the database which [database] url names: {words}")
-    if used is not None and not used.exists() and own.with_name(own.name + ASIDE).exists():
+    if used is not None and not used.exists() and _aside(own).exists():
         raise UserError(f"{own} was moved to PostgreSQL: write its URL into {config.file}, [database] url")
+    begun = [part.path for part in _of_modules(config) if part.path.name.endswith(ASIDE)]
+    if used is not None and used.exists() and begun:
+        words = f"{begun[0].stem} was moved to PostgreSQL, but {used} wasn't yet: run `gatehouse database move` again"
+        raise UserError(f"{words}; or, to stay with files, take {ASIDE} off the name of {begun[0]}")
 
 
 def _has_accounts(file: Path) -> bool:
@@ -289,7 +305,9 @@ def _plain(value: Any) -> Any:
 
 
 def _put_aside(file: Path) -> None:
+    if file.name.endswith(ASIDE):  # it was already
+        return
     for end in ("-wal", "-shm"):
         file.with_name(file.name + end).unlink(missing_ok=True)
-    file.replace(file.with_name(file.name + ASIDE))
+    file.replace(_aside(file))
     fsync_folder(file.parent)

@@ -116,6 +116,39 @@ def test_who_was_killed_before_the_files_were_put_aside_goes_on(
     assert not ledger_db.path(conf).exists()
 
 
+def test_who_was_killed_between_two_files_goes_on(conf: Config, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_aside, done = moving._put_aside, list[Path]()
+
+    def killed(file: Path) -> None:
+        if done:
+            raise KeyboardInterrupt
+        put_aside(file)
+        done.append(file)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(moving, "_put_aside", killed)
+        with pytest.raises(KeyboardInterrupt):
+            moving.move(conf, url, lambda line: None)
+    with pytest.raises(UserError, match=r"ledger.db was moved to PostgreSQL, .*core.db wasn't yet"):
+        moving.refuse_beginning_anew(conf)
+    said: list[str] = []
+    moving.move(conf, url, said.append)
+    assert {line.partition(":")[0] for line in said if "are there" in line} == {"core.db", "ledger.db.moved"}
+    assert not ledger_db.path(conf).exists()
+    with pytest.raises(UserError, match="write its URL"):
+        moving.refuse_beginning_anew(conf)
+    with opened(there(url, conf)):
+        assert Dealer.select().count() == 2
+
+
+def test_who_was_killed_between_two_files_may_begin_with_another_database(conf: Config, url: str) -> None:
+    """Then the ledger, which was put aside, isn't left behind."""
+    moving._put_aside(ledger_db.path(conf))
+    moving.move(conf, url, lambda line: None)
+    with opened(there(url, conf)):
+        assert Dealer.select().count() == 2
+
+
 def test_what_is_somebody_elses_is_not_touched(conf: Config, url: str) -> None:
     server(url, "CREATE TABLE theirs (id int)")
     with pytest.raises(UserError, match="something else, such as theirs"):
