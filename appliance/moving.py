@@ -1,14 +1,16 @@
 """A core database and those of modules, out of SQLite into an empty PostgreSQL database: all of them, or nothing.
 
 One transaction makes the tables, copies the rows, compares each table with what was read, and has each module look at
-its own; until it is over nothing is there. The files are put aside then, so that nobody goes on with them. Who was
-killed in between finds the same rows there the next time, and only puts them aside.
+its own; until it is over nothing is there. The files are put aside then, so that nobody goes on with them, core.db as
+the last. Who was killed in between finds the same rows there the next time, and only puts aside what is left.
 """
 
 import hashlib
+import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from appliance.files import fsync_folder
 ASIDE = ".moved"  # ends the name of a file whose rows are in PostgreSQL
 _SAID_EVERY, _FETCHED = 200_000, 5000  # rows
 _WAITS_S = 10  # for somebody's last write
+_OTHERS_END_S = 30  # who waits for the file's lock gives up before (db.connect, dealers.ledger_db)
 
 Say = Callable[[str], None]
 
@@ -44,13 +47,25 @@ def parts(config: Config) -> list[Part]:
         raise UserError("the database is PostgreSQL's already: [database] url names it")
     if not core.exists():
         raise UserError(f"{core}: there is no database to move")
-    of_modules = [
-        Part(config.paths.state / kept.path, kept.schema, kept.migrations, kept.check)
+    return [Part(core, "", "appliance.migrations"), *_of_modules(config)]
+
+
+def _of_modules(config: Config) -> list[Part]:
+    """A file that was put aside while core.db wasn't yet belongs to it still."""
+    return [
+        Part(file, kept.schema, kept.migrations, kept.check)
         for module in modules.MODULES
         for kept in module.databases
-        if kept.schema and (config.paths.state / kept.path).exists()
+        if kept.schema and (file := _found(config.paths.state / kept.path)).exists()
     ]
-    return [Part(core, "", "appliance.migrations"), *of_modules]
+
+
+def _found(file: Path) -> Path:
+    return file if file.exists() else _aside(file)
+
+
+def _aside(file: Path) -> Path:
+    return file if file.name.endswith(ASIDE) else file.with_name(file.name + ASIDE)
 
 
 def move(config: Config, url: str, say: Say) -> int:
@@ -64,8 +79,9 @@ def move(config: Config, url: str, say: Say) -> int:
             target.connect()
             count = _moved(target, sources, say)
             target.execute_sql("ANALYZE")
-        for part in chosen:
-            _put_aside(part.path)
+            for part in reversed(chosen):
+                _put_aside(part.path)
+            _others_end([_aside(part.path) for part in chosen], say)
     except (peewee.PeeweeException, sqlite3.Error) as error:
         raise UserError(f"it broke off: {str(error).partition(chr(10))[0]}") from error
     return count
@@ -78,8 +94,12 @@ def refuse_beginning_anew(config: Config) -> None:
     if used is None and _has_accounts(own):
         words = "move them there with `gatehouse database move`, or put that file aside"
         raise UserError(f"{own} has accounts that aren't in the database which [database] url names: {words}")
-    if used is not None and not used.exists() and own.with_name(own.name + ASIDE).exists():
+    if used is not None and not used.exists() and _aside(own).exists():
         raise UserError(f"{own} was moved to PostgreSQL: write its URL into {config.file}, [database] url")
+    begun = [part.path for part in _of_modules(config) if part.path.name.endswith(ASIDE)]
+    if used is not None and used.exists() and begun:
+        words = f"{begun[0].stem} was moved to PostgreSQL, but {used} wasn't yet: run `gatehouse database move` again"
+        raise UserError(f"{words}; or, to stay with files, take {ASIDE} off the name of {begun[0]}")
 
 
 def _has_accounts(file: Path) -> bool:
@@ -96,6 +116,7 @@ def _has_accounts(file: Path) -> bool:
 def _source(part: Part) -> Iterator[sqlite3.Connection]:
     """Nobody writes to it meanwhile, and what was written is in the file itself afterwards."""
     with closing(sqlite3.connect(part.path, isolation_level=None, timeout=_WAITS_S)) as source:
+        source.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         source.execute("BEGIN IMMEDIATE")
         (schema,) = source.execute("SELECT max(number) FROM schema_version").fetchone()
         known = len(db.migrations(part.migrations))
@@ -106,7 +127,6 @@ def _source(part: Part) -> Iterator[sqlite3.Connection]:
             raise UserError(f"{part.path} is damaged: restore a backup first")
         yield source
         source.execute("ROLLBACK")
-        source.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _moved(target: Any, sources: list[tuple[Part, sqlite3.Connection]], say: Say) -> int:
@@ -289,7 +309,32 @@ def _plain(value: Any) -> Any:
 
 
 def _put_aside(file: Path) -> None:
-    for end in ("-wal", "-shm"):
-        file.with_name(file.name + end).unlink(missing_ok=True)
-    file.replace(file.with_name(file.name + ASIDE))
+    """While its lock is held; what isn't in the file itself yet goes with it."""
+    aside = _aside(file)
+    if file == aside:  # it was already
+        return
+    file.replace(aside)
+    with suppress(FileNotFoundError):
+        file.with_name(f"{file.name}-wal").replace(aside.with_name(f"{aside.name}-wal"))
+    file.with_name(f"{file.name}-shm").unlink(missing_ok=True)
     fsync_folder(file.parent)
+
+
+def _others_end(files: list[Path], say: Say) -> None:
+    """Who opened one before it was put aside waits for its lock: they are to fail, not to write where nobody looks."""
+    until = time.monotonic() + _OTHERS_END_S
+    while (pids := _who_has(files)) and time.monotonic() < until:
+        time.sleep(0.1)
+    if pids:
+        names = ", ".join(file.name for file in files)
+        say(f"{names}: open still in process {', '.join(pids)}, whose writes from now on are in no database: end it")
+
+
+def _who_has(files: list[Path]) -> list[str]:
+    """Other processes (proc_pid_fd(5))."""
+    names, found = {str(file.resolve()) for file in files}, set()
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):  # it ended, or isn't ours
+            if os.readlink(link) in names:  # noqa: PTH115 (most name no file)
+                found.add(link.parts[2])
+    return sorted(found - {str(os.getpid())})

@@ -12,6 +12,7 @@ from typing import Any
 
 import peewee
 import psycopg2
+from psycopg2.errors import ReadOnlySqlTransaction
 
 from appliance.config_database import parsed
 from appliance.errors import UserError
@@ -140,6 +141,13 @@ class Server(peewee.PostgresqlDatabase):
             self._give_up()
             if not _READS.match(sql):
                 raise
+        except peewee.InternalError as error:
+            if not isinstance(error.__cause__ or error.__context__, ReadOnlySqlTransaction):
+                raise
+            self._state.conn.close()  # type: ignore[attr-defined]  # a primary of yesterday, as good as gone
+            if self.in_transaction():
+                raise
+            self._give_up()  # and it has refused that for certain
         except ValueError as error:  # the only one that psycopg2 has for a text
             raise UserError("what was given has a character that can't be kept (NUL)") from error
         return super().execute_sql(sql, params)  # type: ignore[no-untyped-call]

@@ -3,15 +3,18 @@
 import contextlib
 import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pytest
 from peewee import fn
 
-from appliance import moving
+from appliance import db, moving
 from appliance.accounts import sales
 from appliance.accounts.models import Account, Plan
 from appliance.config import Config
@@ -114,6 +117,74 @@ def test_who_was_killed_before_the_files_were_put_aside_goes_on(
         Plan.update(name="home").where(Plan.name == "other").execute()
     moving.move(conf, url, lambda line: None)
     assert not ledger_db.path(conf).exists()
+
+
+def test_who_was_killed_between_two_files_goes_on(conf: Config, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_aside, done = moving._put_aside, list[Path]()
+
+    def killed(file: Path) -> None:
+        if done:
+            raise KeyboardInterrupt
+        put_aside(file)
+        done.append(file)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(moving, "_put_aside", killed)
+        with pytest.raises(KeyboardInterrupt):
+            moving.move(conf, url, lambda line: None)
+    with pytest.raises(UserError, match=r"ledger.db was moved to PostgreSQL, .*core.db wasn't yet"):
+        moving.refuse_beginning_anew(conf)
+    said: list[str] = []
+    moving.move(conf, url, said.append)
+    assert {line.partition(":")[0] for line in said if "are there" in line} == {"core.db", "ledger.db.moved"}
+    assert not ledger_db.path(conf).exists()
+    with pytest.raises(UserError, match="write its URL"):
+        moving.refuse_beginning_anew(conf)
+    with opened(there(url, conf)):
+        assert Dealer.select().count() == 2
+
+
+def test_who_was_killed_between_two_files_may_begin_with_another_database(conf: Config, url: str) -> None:
+    """Then the ledger, which was put aside, isn't left behind."""
+    moving._put_aside(ledger_db.path(conf))
+    moving.move(conf, url, lambda line: None)
+    with opened(there(url, conf)):
+        assert Dealer.select().count() == 2
+
+
+WRITER = """
+import sqlite3, sys
+with sqlite3.connect(sys.argv[1], timeout=2) as database:
+    print("open", database.execute("SELECT count(*) FROM plan").fetchone()[0] > 0, flush=True)
+    sys.stdin.readline()
+    database.execute("UPDATE plan SET name = 'lost' WHERE name = 'home'")
+print("acknowledged")
+"""
+
+
+def test_no_write_is_acknowledged_that_is_not_moved(conf: Config, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that waits for the lock while the files are put aside."""
+    compare, words = moving._compared, [sys.executable, "-c", WRITER, str(db.sqlite_path(conf.database_url))]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdin and writer.stdout and writer.stdout.readline() == "open True\n"
+
+        def compared(*given: Any) -> int:
+            count = compare(*given)
+            if not writer.stdin.closed:  # type: ignore[union-attr]
+                writer.stdin.close()  # type: ignore[union-attr]
+            return count
+
+        monkeypatch.setattr(moving, "_compared", compared)
+        said: list[str] = []
+        moving.move(conf, url, said.append)
+        assert "acknowledged" not in writer.stdout.read() and "locked" in (
+            writer.stderr.read() if writer.stderr else ""
+        )
+        assert not [line for line in said if "open still" in line]
+    with sqlite3.connect(moving._aside(Path(words[-1]))) as aside:
+        assert aside.execute("SELECT count(*) FROM plan WHERE name = 'lost'").fetchone() == (0,)
 
 
 def test_what_is_somebody_elses_is_not_touched(conf: Config, url: str) -> None:

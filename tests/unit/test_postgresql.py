@@ -1,5 +1,6 @@
 """What a PostgreSQL URL may say, where its password comes from, and a connection that is lost and found again."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -113,4 +114,19 @@ def test_a_lost_connection_is_opened_anew_and_only_a_write_of_unknown_fate_fails
         lose()
         database.execute_sql("SELECT 1")
     assert database.execute_sql("SELECT i FROM t ORDER BY i").fetchall() == [(2,), (3,)]
+    database.close()
+
+
+def test_a_primary_that_writes_no_more_is_as_good_as_gone(server: lab.Server) -> None:
+    """Though it ends no connection: the next transaction is where writing is possible."""
+    database = db.connect(f"postgresql://postgres@/gatehouse?host={server.folder}&port={server.port}")
+    fence = "SET default_transaction_read_only = on"  # of this connection, as a reload does with all of them
+    database.execute_sql("CREATE TABLE u (i integer)")
+    database.execute_sql(fence)
+    database.execute_sql("INSERT INTO u VALUES (1)")
+    database.execute_sql(fence)
+    for number in (2, 3):
+        with contextlib.suppress(peewee.PeeweeException), database.atomic():
+            database.execute_sql(f"INSERT INTO u VALUES ({number})")  # the first is refused, and the next is elsewhere
+    assert database.execute_sql("SELECT i FROM u ORDER BY i").fetchall() == [(1,), (3,)]
     database.close()
