@@ -59,12 +59,20 @@ def day_of(segment: SegmentFile) -> date:
 # Which
 
 
-def begin_history(catalog: Catalog, now_ms: int) -> None:
-    """What was there before the first look at a cluster isn't loaded by itself."""
-    if catalog.kept(_BEGAN) is None:
+def begin_history(catalog: Catalog, now_ms: int) -> int:
+    """What was there before a cluster was configured isn't loaded by itself; the time of that."""
+    began = catalog.kept(_BEGAN)
+    if began is None:
+        began = b"%d" % now_ms
         with catalog.transaction():
             catalog.run("UPDATE segment SET state = ? WHERE state = ?", HISTORY, WAITS)
-            catalog.keep(_BEGAN, b"%d" % now_ms)
+            catalog.keep(_BEGAN, began)
+    return int(began)
+
+
+def end_history(catalog: Catalog) -> None:
+    """No cluster is configured: what comes now is history where there is one again."""
+    catalog.run("DELETE FROM kept WHERE name = ?", _BEGAN)
 
 
 def ask(catalog: Catalog, since_ms: int, until_ms: int) -> int:

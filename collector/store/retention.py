@@ -36,22 +36,28 @@ class Room:
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """With a cluster: how long stays what is in it, and how long and how much may wait for it, 0 as the disk allows."""
+    """With a cluster: how long stays what is in it, and how long and how much may wait for it, 0 as the disk allows.
+
+    Nothing has waited for longer than since `since_ms`, when there came to be a cluster.
+    """
 
     keep_days: int
     wait_days: int
     wait_bytes: int
+    since_ms: int = 0
+
+    def is_over(self, segment: SegmentFile, now_ms: int) -> bool:
+        if segment.state == LOADED:
+            return segment.received_until_ms < now_ms - self.keep_days * DAY_MS
+        waits_ms = max(segment.received_until_ms, self.since_ms)
+        return segment.state in NOT_LOADED and waits_ms < now_ms - self.wait_days * DAY_MS
 
 
 def too_old(
     segments: Iterable[SegmentFile], keep_days: int, now_ms: int, cluster: Elsewhere | None = None
 ) -> Iterator[SegmentFile]:
-    days = dict.fromkeys(range(5), keep_days)
-    if cluster is not None:
-        days |= {LOADED: min(keep_days, cluster.keep_days)}
-        days |= dict.fromkeys(NOT_LOADED, min(keep_days, cluster.wait_days))
     for segment in segments:
-        if segment.received_until_ms < now_ms - days[segment.state] * DAY_MS:
+        if segment.received_until_ms < now_ms - keep_days * DAY_MS or (cluster and cluster.is_over(segment, now_ms)):
             yield segment
 
 
@@ -97,7 +103,7 @@ def to_go(
 def apply(config: Config, folder: Path, catalog: Catalog, now_ms: int) -> list[SegmentFile]:
     """Takes from the catalogue what may go; its files go when nobody reads them. Totals stay."""
     settings, now_ms = config.netflow, _ageing(catalog, now_ms)
-    keep_bytes, cluster = settings.keep_gb * GB, _cluster(config)
+    keep_bytes, cluster = settings.keep_gb * GB, _cluster(config, catalog, now_ms)
     going = to_go(
         catalog.segments(), catalog.holds(), settings.keep_days, keep_bytes, room(folder), now_ms, cluster
     )  # fmt: skip
@@ -117,9 +123,14 @@ def apply(config: Config, folder: Path, catalog: Catalog, now_ms: int) -> list[S
     return going
 
 
-def _cluster(config: Config) -> Elsewhere | None:
+def _cluster(config: Config, catalog: Catalog, now_ms: int) -> Elsewhere | None:
+    """Before anything goes, what was there before it is told from what waits for it: no loader need have been here."""
     of = config.netflow
-    return Elsewhere(of.store_keep_days, of.store_wait_days, of.store_wait_gb * GB) if of.store else None
+    if not of.store:
+        loads.end_history(catalog)
+        return None
+    since_ms = loads.begin_history(catalog, now_ms)
+    return Elsewhere(of.store_keep_days, of.store_wait_days, of.store_wait_gb * GB, since_ms)
 
 
 def _lose(catalog: Catalog, waiting: Iterable[SegmentFile]) -> None:

@@ -109,11 +109,37 @@ def test_what_waited_for_too_long_is_said_to_be_lost(config: Config) -> None:
     seal(folder)
     with Catalog(folder / CATALOG, write=True) as catalog:
         (segment,) = catalog.segments()
-        catalog.keep("ageing", b"%d" % (segment.received_until_ms + 91 * DAY_MS))
-        retention.apply(config, folder, catalog, segment.received_until_ms + 91 * DAY_MS)
+        catalog.keep("store", b"%d" % (segment.received_from_ms - DAY_MS))
+        upkept(config, catalog, segment.received_until_ms + 91 * DAY_MS)
         assert catalog.segments() == []
         (loss,) = catalog.losses(0, 2**50)
         assert (loss.flows, loss.cause) == (500, retention.WAITED)
+
+
+def upkept(config: Config, catalog: Catalog, now_ms: int) -> None:
+    catalog.keep("ageing", b"%d" % now_ms)
+    retention.apply(config, config.paths.data / "flows", catalog, now_ms)
+
+
+def test_what_was_kept_without_a_cluster_has_not_waited_for_one(config: Config) -> None:
+    """Set for the first time while no loader runs, and set again after it was taken out."""
+    folder = config.paths.data / "flows"
+    without = replace(config, netflow=replace(config.netflow, store=""))
+    send(folder, flows_of(300))
+    seal(folder)
+    with Catalog(folder / CATALOG, write=True) as catalog:
+        (old,) = catalog.segments()
+        later_ms = old.received_until_ms + 100 * DAY_MS
+        upkept(config, catalog, later_ms)
+        assert [s.state for s in catalog.segments()] == [HISTORY]
+        catalog.run("UPDATE segment SET state = ?", WAITS)
+        upkept(without, catalog, later_ms)
+        upkept(config, catalog, later_ms)
+        assert [s.state for s in catalog.segments()] == [HISTORY]
+        catalog.run("UPDATE segment SET state = ?", BEGUN)
+        upkept(config, catalog, later_ms + 80 * DAY_MS)
+        assert catalog.segments()
+        assert not catalog.losses(0, 2**50)
 
 
 def test_what_a_hold_covers_is_known_to_be_in_the_cluster_as_long(config: Config) -> None:
