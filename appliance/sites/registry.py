@@ -17,7 +17,6 @@ from appliance.crypto import derived_secret, load_box
 from appliance.db import clock
 from appliance.errors import Conflict, UserError
 from appliance.files import written
-from appliance.island.models import OfflineKey
 from appliance.nas.models import GATEWAY, Nas
 from appliance.service import is_enabled
 from appliance.sites.models import Site
@@ -146,7 +145,6 @@ def remove(config: Config, site: Any) -> None:
         )
     with core_db.atomic():
         Nas.delete().where(Nas.site == site.key).execute()
-        OfflineKey.delete().where(OfflineKey.site == site.key).execute()  # what its box signs is good nowhere then
         people.forget_site(site.key)
         OfflineKey.delete().where(OfflineKey.site == site.key).execute()  # a box that was stolen signs nothing more
         site.delete_instance()
