@@ -214,6 +214,25 @@ def test_decoding_anew_waits_for_a_load_and_replaces_what_is_loaded(folder: Path
         assert [s.state for s in sealer.catalog.segments()] == [WAITS]
 
 
+def test_what_is_damaged_here_does_not_take_away_what_servers_still_have(folder: Path) -> None:
+    """A compacted day that can't be loaded again: of two loads one is gone, the other one goes on to count."""
+    for number in range(2):
+        send(folder, flows_of(300, seed=number + 1), sequence=300 * number)
+        seal(folder)
+    with Sealer(folder) as sealer:
+        catalog, parts = sealer.catalog, sealer.catalog.segments()
+        kept, lost = (begin(catalog, part) for part in parts)
+        for shard, (part, load) in enumerate(zip(parts, (kept, lost), strict=True), 1):
+            loads.end(catalog, part.id, load, shard)
+        assert upkeep.compact(sealer, NOW_MS + DAY_MS)
+        (day,) = catalog.segments()
+        catalog.damage(day, "it isn't as it was written")
+        loads.gone(catalog, [lost])
+        assert (loads.at_home(catalog, 1), loads.at_home(catalog, 2)) == ([kept], [])
+        assert [(loss.flows, loss.cause) for loss in catalog.losses(0, 2**50)] == [(300, loads.GONE)]
+        assert [s.state for s in catalog.segments()] == [LOADED]
+
+
 def test_history_is_loaded_when_somebody_asks(config: Config) -> None:
     folder = config.paths.data / "flows"
     send(folder, flows_of(500))
