@@ -1,5 +1,6 @@
 """Who held which address when, as the sessions of RADIUS tell. Reads the core database, which is open."""
 
+import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from operator import or_
 from typing import Any
 
 from appliance.accounts.models import Session
+from appliance.admin.models import Audit
 from appliance.config import Config
 from appliance.core import LOOPBACK
 from appliance.nas.models import GATEWAY, Nas
@@ -18,6 +20,7 @@ from collector.module import addresses
 FOREVER_MS = 2**62
 LONGEST_S = 62 * 86_400  # that a session which has ended may have begun before the period asked for
 _PIECE = 400
+_ROUTER = "router "  # what the record calls one
 
 
 @dataclass(frozen=True)
@@ -105,13 +108,50 @@ def _sessions(since: int, until: int, addresses: Collection[str] | None, site: s
         Session.started_at,
         Session.ended_at,
     )
-    elsewhere = Nas.select(Nas.name).where(Nas.site.is_null(False), Nas.site != site)
-    here = (Session.nas.not_in(elsewhere),) if site else ()
+    sites = _Sites() if site else None
+    here = (Session.nas.not_in(sites.always_elsewhere(site)),) if sites else ()
     began = (Session.started_at <= until) & (Session.started_at > since - LONGEST_S)
     for when in (Session.ended_at.is_null() & (Session.started_at <= until), began & (Session.ended_at >= since)):
         for its in _pieces(addresses):
             query: Any = Session.select(*columns).where(when, *here, *its).dicts()
-            yield from query.iterator()
+            for row in query.iterator():
+                if sites is None or not sites.of(row).isdisjoint((site, None)):
+                    yield row
+
+
+class _Sites:
+    """Which sites routers were of when: as they are now, and by the record of what was changed. None may be any."""
+
+    def __init__(self) -> None:
+        self._now: dict[str, str | None] = dict(Nas.select(Nas.name, Nas.site).tuples())
+        self._left: dict[str, list[tuple[int, str | None]]] = defaultdict(list)  # until when it was of which
+        changed = (Audit.action == "removed") | ((Audit.action == "changed") & Audit.changes.contains('"site"'))
+        of_routers = Audit.subject.startswith(_ROUTER) & changed
+        record: Any = Audit.select(Audit.at, Audit.subject, Audit.changes).where(of_routers)
+        for at, subject, changes in record.tuples():
+            site = json.loads(changes).get("site", (None,))[0]
+            self._left[subject.removeprefix(_ROUTER)].append((at, site))
+
+    def always_elsewhere(self, site: str) -> Any:
+        """Routers of which nothing but another site is known."""
+        left = Nas.name.not_in(list(self._left))
+        return Nas.select(Nas.name).where(Nas.site.is_null(False), Nas.site != site, left)
+
+    def of(self, session: Mapping[str, Any]) -> set[str | None]:
+        """All that its router was of while it went on."""
+        name, found = session["nas"], set()
+        for at, site in sorted(self._left.get(name, ()), key=lambda left: left[0]):
+            if at >= session["started_at"]:
+                found.add(site)
+            if session["ended_at"] is not None and at > session["ended_at"]:
+                return found
+        return found | ({self._now[name]} if name in self._now else set() if found else {_gateways(name)})
+
+
+def _gateways(name: str) -> str | None:
+    """The site whose own gateway a name is, also of one that was removed: no other router may be called so."""
+    kind, _, site = name.partition("-")
+    return site if kind == GATEWAY and site else None
 
 
 def _pieces(addresses: Collection[str] | None) -> Iterator[tuple[Any, ...]]:

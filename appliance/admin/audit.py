@@ -1,12 +1,19 @@
 """The record of changes: who, when, what, before and after; written in the transaction of the change itself."""
 
 import json
+import os
+import pwd
 import time
 from collections.abc import Mapping
 
 from appliance.admin.models import Audit
 
 SECRET = ("password", "secret", "token")
+
+
+def command() -> str:
+    """Who, where it is a command."""
+    return f"command of {pwd.getpwuid(os.geteuid()).pw_name}"
 
 
 def record(who: str, action: str, subject: str, before: Mapping[str, object], after: Mapping[str, object]) -> None:

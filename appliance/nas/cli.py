@@ -7,6 +7,8 @@ from typing import Any
 
 from appliance import certificates
 from appliance.accounts.manage import get
+from appliance.accounts.models import core_db
+from appliance.admin import audit
 from appliance.config import Config
 from appliance.crypto import new_secret
 from appliance.errors import UserError
@@ -102,7 +104,11 @@ def _add(args: argparse.Namespace, config: Config) -> str:
 def _set(args: argparse.Namespace, config: Config) -> str:
     nas = get(Nas, args.name, "nas")
     secret = _typed_secret(args) or (new_secret() if args.new_secret else "")
-    routers.change(config, nas, _wanted(args), secret)
+    before = {"site": nas.site}
+    with core_db.atomic():
+        routers.change(config, nas, _wanted(args), secret)
+        if nas.site != before["site"]:  # whose sessions it had until now is told by this
+            audit.record(audit.command(), "changed", f"router {nas.name}", before, {"site": nas.site})
     shown = _shown(args, config, nas) if secret else ""
     return f"nas {args.name} changed{shown}\n{_warning(args)}{_APPLY}"
 
@@ -174,5 +180,7 @@ def _certificate(args: argparse.Namespace, config: Config) -> str:
 
 def _remove(args: argparse.Namespace, config: Config) -> str:
     nas = get(Nas, args.name, "nas")
-    routers.remove(nas)
+    with core_db.atomic():
+        routers.remove(nas)
+        audit.record(audit.command(), "removed", f"router {nas.name}", {"site": nas.site}, {})
     return f"nas {args.name} removed\nrun `gatehouse apply` to shut it out"

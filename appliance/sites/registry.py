@@ -10,7 +10,7 @@ import peewee
 
 from appliance import config as configuration
 from appliance.accounts.models import core_db
-from appliance.admin import people
+from appliance.admin import audit, people
 from appliance.config import Config
 from appliance.config_site import KEY
 from appliance.crypto import derived_secret, load_box
@@ -144,7 +144,9 @@ def remove(config: Config, site: Any) -> None:
             f"{count} routers belong to the site {site.key}: remove them, or give them to another one, first"
         )
     with core_db.atomic():
-        Nas.delete().where(Nas.site == site.key).execute()
+        for gateway in list(Nas.select().where(Nas.site == site.key)):
+            gateway.delete_instance()  # whose sessions it had is told by the record
+            audit.record("removal of the site", "removed", f"router {gateway.name}", {"site": site.key}, {})
         people.forget_site(site.key)
         OfflineKey.delete().where(OfflineKey.site == site.key).execute()  # a box that was stolen signs nothing more
         site.delete_instance()

@@ -48,6 +48,8 @@ class BrokenOffError(UserError):
 class ClusterReading(Reading):
     """As of its opening. Nothing is asked of a server before a question is about what it has."""
 
+    alone = False
+
     def __init__(
         self, folder: Path, cluster: Cluster, site: str, memory_mb: int = duck.MEMORY_MB, temporary: Path | None = None
     ) -> None:

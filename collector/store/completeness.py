@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable
 from collector.store.catalog import Catalog
 from collector.store.models import Certificate, Lost, Range, SegmentFile
 
+OUT_OF_REACH = "only in the cluster, which isn't configured any more"
+
 
 def certificate(
     catalog: Catalog,
@@ -30,6 +32,24 @@ def certificate(
             losses.append(within(loss, range))
     (until_ms,) = catalog.one("SELECT max(received_until_ms) FROM segment")
     return Certificate(present, sum(loss.flows for loss in losses), losses, int(until_ms or 0))
+
+
+def out_of_reach(catalog: Catalog, range: Range) -> list[Lost]:
+    """What was loaded into a cluster and isn't here any more, where no cluster is configured."""
+    here = "journal_after <= l.journal_after AND journal_until >= l.journal_until"
+    here += " AND received_from_ms <= l.received_from_ms AND received_until_ms >= l.received_until_ms"
+    when = "first_ms < ? AND last_ms >= ? OR odd_first_ms < ? AND odd_last_ms >= ?"
+    rows = catalog.rows(
+        f"SELECT received_from_ms, received_until_ms, max(rows) FROM loaded AS l WHERE replaced = 0 AND ({when})"  # noqa: S608
+        f" AND NOT EXISTS (SELECT 1 FROM segment WHERE {here}) GROUP BY sha256",
+        *(range.until_ms, range.since_ms) * 2,
+    )
+    found = [within(Lost(0, since, until, flows, OUT_OF_REACH), range) for since, until, flows in rows]
+    flows = sum(loss.flows for loss in found)
+    if not flows:
+        return []
+    since, until = min(loss.since_ms for loss in found), max(loss.until_ms for loss in found)
+    return [Lost(0, max(range.since_ms, since), min(range.until_ms, until), flows, OUT_OF_REACH)]
 
 
 def within(loss: Lost, range: Range) -> Lost:

@@ -219,13 +219,14 @@ def gone(catalog: Catalog, missing: Iterable[int]) -> None:
 
 
 def _wait_again(catalog: Catalog, after: int, until: int, from_ms: int, until_ms: int) -> bool:
-    """The segments around these rows of the journal; whether there are any."""
+    """The segments around these rows of the journal; whether there are any, and all can be loaded."""
     around = "state = ? AND journal_after <= ? AND journal_until >= ? AND received_from_ms <= ?"
     around += " AND received_until_ms >= ?"
-    bounds = "min(journal_after), max(journal_until), min(received_from_ms), max(received_until_ms)"
+    bounds = "min(journal_after), max(journal_until), min(received_from_ms), max(received_until_ms), count(damaged)"
     values = (LOADED, after, until, until_ms, from_ms)
     whole = catalog.one(f"SELECT {bounds} FROM segment WHERE {around}", *values)  # noqa: S608
-    if whole[0] is None:
+    *whole, damaged = whole
+    if whole[0] is None or damaged:
         return False
     catalog.run(f"UPDATE segment SET state = {WAITS:d} WHERE {around}", *values)  # noqa: S608
     catalog.run(

@@ -37,6 +37,7 @@ class Reading:
     """
 
     site = ""
+    alone = True  # no cluster is asked, too
 
     def __init__(self, folder: Path, memory_mb: int = duck.MEMORY_MB, temporary: Path | None = None) -> None:
         self.folder = folder
@@ -206,7 +207,8 @@ class Reading:
         tail = self.tail if self._reaches_tail(range) else Tail()
         received = tail.flows["received"]
         present = int(((received >= range.since_ms) & (received < range.until_ms)).sum())
-        late = [
+        late = completeness.out_of_reach(self.catalog, range) if self.alone else []
+        late += [
             completeness.within(loss, range)
             for loss in tail.losses
             if loss.until_ms >= range.since_ms

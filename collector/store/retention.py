@@ -111,7 +111,7 @@ def apply(config: Config, folder: Path, catalog: Catalog, now_ms: int) -> list[S
         catalog.remove(going, now_ms)
         if cluster is not None:
             _lose(catalog, [segment for segment in going if segment.state in NOT_LOADED])
-            loads.expire(catalog, now_ms - settings.keep_days * DAY_MS)
+        loads.expire(catalog, now_ms - settings.keep_days * DAY_MS)
         rollups.expire(catalog, now_ms)
         if not catalog.holds():
             catalog.run("DELETE FROM loss WHERE until_ms < ?", now_ms - settings.keep_days * DAY_MS)

@@ -14,9 +14,10 @@ from appliance import config as configuration
 from appliance.config import Config
 from appliance.errors import ConfigError, UserError
 from collector import cli_kept, clustered, holding, metrics, places
-from collector.store import anew, compaction, keeping, loads, retention, upkeep
+from collector.store import anew, compaction, completeness, keeping, loads, retention, upkeep
 from collector.store.catalog import Catalog
-from collector.store.models import ASKED, BEGUN, CATALOG, HISTORY, JOURNAL, LOADED, WAITS, SegmentFile
+from collector.store.models import ASKED, BEGUN, CATALOG, HISTORY, JOURNAL, LOADED, WAITS, Range, SegmentFile
+from collector.store.reading import Reading
 from collector.store.retention import DAY_MS, Elsewhere, Room
 from collector.store.sealing import Sealer
 from tests.unit.test_keeping import NOW_MS, ROOMY, day
@@ -212,6 +213,48 @@ def test_decoding_anew_waits_for_a_load_and_replaces_what_is_loaded(folder: Path
         assert anew.redecode(sealer, *span)
         assert [one.load for one in loads.replaced(sealer.catalog)] == [load]
         assert [s.state for s in sealer.catalog.segments()] == [WAITS]
+
+
+def test_what_only_a_cluster_has_is_missing_where_none_is_configured(config: Config) -> None:
+    folder = config.paths.data / "flows"
+    for number in range(2):
+        send(folder, flows_of(300, seed=number + 1), sequence=300 * number)
+        seal(folder)
+    without = replace(config, netflow=replace(config.netflow, store=""))
+
+    def certificate() -> tuple[int, int, list[str]]:
+        with Reading(folder) as reading:
+            found = reading.certificate(Range(0, 2**50))
+            return found.present, found.lost, [loss.cause for loss in found.losses]
+
+    with Catalog(folder / CATALOG, write=True) as catalog:
+        first, second = catalog.segments()
+        for part in (first, second):
+            loads.end(catalog, part.id, begin(catalog, part), 1)
+        assert certificate() == (600, 0, [])
+        catalog.remove([first], NOW_MS)
+        assert certificate() == (300, 300, [completeness.OUT_OF_REACH])
+        upkept(without, catalog, second.received_until_ms + 400 * DAY_MS)
+        assert certificate() == (0, 0, [])
+
+
+def test_what_is_damaged_here_does_not_take_away_what_servers_still_have(folder: Path) -> None:
+    """A compacted day that can't be loaded again: of two loads one is gone, the other one goes on to count."""
+    for number in range(2):
+        send(folder, flows_of(300, seed=number + 1), sequence=300 * number)
+        seal(folder)
+    with Sealer(folder) as sealer:
+        catalog, parts = sealer.catalog, sealer.catalog.segments()
+        kept, lost = (begin(catalog, part) for part in parts)
+        for shard, (part, load) in enumerate(zip(parts, (kept, lost), strict=True), 1):
+            loads.end(catalog, part.id, load, shard)
+        assert upkeep.compact(sealer, NOW_MS + DAY_MS)
+        (day,) = catalog.segments()
+        catalog.damage(day, "it isn't as it was written")
+        loads.gone(catalog, [lost])
+        assert (loads.at_home(catalog, 1), loads.at_home(catalog, 2)) == ([kept], [])
+        assert [(loss.flows, loss.cause) for loss in catalog.losses(0, 2**50)] == [(300, loads.GONE)]
+        assert [s.state for s in catalog.segments()] == [LOADED]
 
 
 def test_history_is_loaded_when_somebody_asks(config: Config) -> None:

@@ -14,6 +14,7 @@ import pytest
 from appliance import cli, config, db
 from appliance.accounts.database import open_core
 from appliance.accounts.models import Session, core_db
+from appliance.admin import audit
 from appliance.admin.models import Audit
 from appliance.config import Config
 from appliance.nas.models import Nas
@@ -274,4 +275,34 @@ def test_sessions_at_other_sites_have_other_addresses(appliance: Config) -> None
         assert [one.account for one in whose.holdings(T - 1000, T + 1000, site="south")] == ["carl"] * 2
         assert not whose.overlapping(ANNA, T, T, "south")
         assert whose.overlapping(ANNA, T, T, "north")
+        changes.rollback()
+
+
+def test_sessions_are_of_the_site_that_their_router_was_of_then(appliance: Config) -> None:
+    """It was given to another one since, or it is gone, or its site is."""
+
+    def moved(action: str, before: str, after: str | None) -> None:
+        audit.record("ann", action, "router gw", {"site": before}, {"site": after})
+        Audit.update(at=T // 1000 + 10**6).execute()
+
+    def sites() -> list[str]:
+        return [site for site in ("north", "south", "west") if whose.overlapping(ANNA, T, T, site)]
+
+    with open_core(appliance), core_db.atomic() as changes:
+        for site in ("north", "south", "west"):
+            core_db.execute_sql("INSERT INTO site (key, created_at, changed_at) VALUES (?, 0, 0)", (site,))
+        Session.update(nas="gw", ended_at=T // 1000 + 60).execute()
+        assert sites() == ["north", "south", "west"]
+        gw = Nas.create(name="gw", address="192.0.2.1", secret=b"", site="south")
+        assert sites() == ["south"]
+        moved("changed", "north", "south")
+        assert sites() == ["north"]
+        Session.update(ended_at=None).execute()
+        assert sites() == ["north", "south"]
+        gw.delete_instance()
+        Audit.delete().execute()
+        moved("removed", "west", None)
+        assert sites() == ["west"]
+        Session.update(nas="gateway-south").execute()
+        assert sites() == ["south"]
         changes.rollback()

@@ -14,6 +14,7 @@ from appliance import age, config, granting, modules, templates, wishes
 from appliance.accounts.database import open_core
 from appliance.accounts.models import core_db
 from appliance.admin import frame
+from appliance.admin.models import Audit
 from appliance.config import Config
 from appliance.crypto import SecretBox, key_file, load_box
 from appliance.errors import UserError
@@ -227,6 +228,24 @@ def test_a_url_is_read_as_libpq_reads_it(box: Config, tmp_path: Path) -> None:  
         assert joining.offer(box, registry.get("north"), 1, url).files == {f"{tmp_path}/a+b": b"list"}
         with pytest.raises(UserError, match="password doesn't belong"):
             joining.offer(box, registry.get("north"), 1, "postgresql://u:secret@db/g")
+
+
+def test_the_record_says_of_which_site_a_router_was(box: Config, gatehouse: Gatehouse) -> None:  # noqa: F811
+    """By a command and with its site, too: past sessions are told apart by it."""
+    with core_db.connection_context():
+        registry.add("north", "")
+        Nas.create(name="gateway-north", address="127.84.0.9", secret=b"", site="north", kind="gateway")
+    assert gatehouse("nas", "add", "roof", "--address", "192.0.2.1")[0] == 0
+    assert gatehouse("nas", "set", "roof", "--site", "north")[0] == 0
+    assert gatehouse("nas", "remove", "roof")[0] == 0
+    with core_db.connection_context():
+        registry.remove(box, registry.get("north"))
+        record = [(entry.action, entry.subject, json.loads(entry.changes)) for entry in Audit.select()]
+    assert record == [
+        ("changed", "router roof", {"site": ["hq", "north"]}),
+        ("removed", "router roof", {"site": ["north", None]}),
+        ("removed", "router gateway-north", {"site": ["north", None]}),
+    ]
 
 
 def test_the_command_makes_files_and_lists_sites(box: Config, gatehouse: Gatehouse) -> None:  # noqa: F811
