@@ -17,6 +17,7 @@ from appliance.crypto import derived_secret, load_box
 from appliance.db import clock
 from appliance.errors import Conflict, UserError
 from appliance.files import written
+from appliance.island.models import OfflineKey
 from appliance.nas.models import GATEWAY, Nas
 from appliance.service import is_enabled
 from appliance.sites.models import Site
