@@ -17,8 +17,8 @@ from appliance import db, launch
 from appliance.accounts.periods import local_day
 from tests.bench import radius_load
 from tests.bench.report import progress
-from tests.lab.namespace import wait_until
-from tests.lab.radius import READY, RadiusServer, free_ports, radius_server
+from tests.lab.namespace import free_ports, wait_until
+from tests.lab.radius import READY, RadiusServer, radius_server
 
 ROUTER_SECRET = "0123456789abcdef"
 QUOTA_BYTES = 3_000_000_000  # below 4 GiB, which is all that the peer's rlm_sqlcounter can count to

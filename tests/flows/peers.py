@@ -11,19 +11,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from tests.lab.namespace import free_ports
+
 PATIENCE_S = 10.0
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def nfdump(payloads: Iterable[bytes], folder: Path) -> list[dict[str, Any]]:
     """What nfcapd makes of the datagrams and nfdump tells of that, times in UTC."""
-    port = free_port()
+    (port,) = free_ports(1)
     command = ["nfcapd", "-w", str(folder), "-b", "127.0.0.1", "-p", str(port), "-t", "3600"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:

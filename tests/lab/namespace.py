@@ -5,6 +5,7 @@ Names are `gh<pid>-<role>`, so that whoever comes next can tell whose they are a
 
 import contextlib
 import os
+import random
 import re
 import shutil
 import signal
@@ -21,6 +22,7 @@ _ETC = Path("/etc/netns")
 _RUN = Path("/run/netns")
 _ETHERNET_BYTES = 14
 _BUSY = 4
+_PORTS = 10_000, 32_000  # ip_local_port_range begins at 32768
 _NO_OFFLOADS = ("tso", "off", "gso", "off", "gro", "off", "tx", "off", "rx", "off")
 
 
@@ -43,6 +45,25 @@ def wait_until(condition: Callable[[], object], timeout_s: float, what: str) -> 
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what}: not within {timeout_s} s")
         time.sleep(0.02)
+
+
+def free_ports(count: int, kind: socket.SocketKind = socket.SOCK_DGRAM) -> list[int]:
+    """Ports on loopback that nobody uses now, below those that the kernel gives away: by chance, so that tests which
+    run beside each other hardly choose the same."""
+    held: list[socket.socket] = []
+    try:
+        while len(held) < count:
+            one = socket.socket(socket.AF_INET, kind)
+            try:
+                one.bind(("127.0.0.1", random.randrange(*_PORTS)))
+            except OSError:
+                one.close()
+            else:
+                held.append(one)
+        return [int(one.getsockname()[1]) for one in held]
+    finally:
+        for one in held:
+            one.close()
 
 
 def run(*argv: str, check: bool = True, timeout_s: float = 120, stdin: str = "") -> subprocess.CompletedProcess[str]:

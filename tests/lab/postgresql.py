@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import psycopg2
 
-from tests.lab.namespace import wait_until
+from tests.lab.namespace import free_ports, wait_until
 
 NAME = "gatehouse"  # of the database and of its owner
 _HOST = "127.0.0.1"
@@ -48,17 +48,12 @@ def _as_postgres(program: str, *words: str) -> None:
         raise RuntimeError(f"{program}: {done.stderr}")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_HOST, 0))
-        return int(probe.getsockname()[1])
-
-
 class Server:
     """One server in `folder`, which becomes the user `postgres`'s; `settings` are of postgresql.conf(5)."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
-        self.folder, self.data, self.port = folder, folder / "data", free_port()
+        self.folder, self.data = folder, folder / "data"
+        (self.port,) = free_ports(1, socket.SOCK_STREAM)
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         shutil.chown(folder, "postgres", "postgres")
@@ -157,7 +152,7 @@ class Line:
     """A line to a port on loopback: `port` is this end; `cut` as a dead network, `refuse` as one without a server."""
 
     def __init__(self, target: int) -> None:
-        self.port = free_port()
+        (self.port,) = free_ports(1, socket.SOCK_STREAM)
         self._target = target
         self._state: Literal["whole", "cut", "refused"] = "whole"
         self._links: dict[socket.socket, socket.socket] = {}

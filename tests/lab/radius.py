@@ -1,7 +1,6 @@
 """FreeRADIUS on loopback with our raddb, as its own user: for tests and benchmarks of the RADIUS side alone."""
 
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,21 +19,10 @@ from appliance.nas.models import Nas
 from appliance.nas.services import RADIUS
 from appliance.sites import registry
 from appliance.sites.models import Site
-from tests.lab.namespace import wait_until
+from tests.lab.namespace import free_ports, wait_until
 
 READY = "Ready to process requests"
 ROUTER = "127.0.0.2"
-
-
-def free_ports(count: int) -> list[int]:
-    """UDP ports on loopback that nobody uses now."""
-    sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(count)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [int(s.getsockname()[1]) for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 class RadiusServer:

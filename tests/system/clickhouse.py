@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.lab.namespace import free_ports
+
 SERVER = shutil.which("clickhouse-server", path=f"{os.environ['PATH']}:/usr/sbin")
 USER, PASSWORD, CLUSTER = "gatehouse", "pecking order", "hotspots"
 DATABASE = "flows"
@@ -112,7 +114,7 @@ def servers(folder: Path, count: int = 2) -> Iterator[Servers]:
     """So many shards, empty, each with a bounded memory."""
     if SERVER is None:
         raise RuntimeError("clickhouse-server is missing: ./tests/install-packages tests/system/packages.txt")
-    ports = _free_ports(3 * count)
+    ports = free_ports(3 * count, socket.SOCK_STREAM)
     names = {"cluster": CLUSTER, "user": USER, "password": PASSWORD, "memory": _MEMORY}
     all_shards = "".join(_SHARD.format(port=port, **names) for port in ports[::3])
     shards = []
@@ -142,12 +144,3 @@ def _certificate(folder: Path) -> None:
     options += ["-addext", "subjectAltName=IP:127.0.0.1"]
     files = ["-keyout", str(folder / "tls.key"), "-out", str(folder / "tls.crt")]
     subprocess.run(["openssl", "req", *options, *files], check=True, capture_output=True)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
