@@ -438,8 +438,8 @@ def test_modules_run_and_show_their_pages_only_while_they_are_enabled(site: Site
     for module in MODULES:
         site.gatehouse("enable" if module.name in enabled else "disable", module.name)
     try:
-        here = [*CORE.services]
-        here += [s for module in MODULES if module.name in enabled for s in module.services if s in SERVICES]
+        those = [module for module in MODULES if module.name in enabled]
+        here = [s for part in (CORE, *those) for s in part.services if s in SERVICES]
         if "hotspot" not in enabled:
             here = [service for service in here if service is not EXPORTER]
         wait_until(lambda: site.states() == {s.name: "active" for s in here}, 20, "what is left")
