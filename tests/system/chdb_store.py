@@ -6,8 +6,6 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from chdb import session  # type: ignore[import-untyped,unused-ignore]
-
 from collector.cluster import tables
 
 DATABASE = "flows"
@@ -19,6 +17,8 @@ class Embedded:
 
     def __init__(self, folder: Path) -> None:
         self.name, self._folder = "chdb", folder
+        from chdb import session  # large, so only `make test-system` has it, and `make test` reads this file, too
+
         self._session = session.Session(str(folder / "chdb"))
         self.rows(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
         self.rows(f"USE {DATABASE}")

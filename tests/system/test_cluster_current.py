@@ -7,7 +7,6 @@ from typing import Any, cast
 import duckdb
 import numpy as np
 import pytest
-from chdb import session
 from hypothesis import given, settings
 
 from appliance import config as configuration
@@ -79,6 +78,8 @@ def insert(server: Any, scratch: Path, folder: Path, segment: SegmentFile, load:
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     folder, scratch = tmp_path_factory.mktemp("kept"), tmp_path_factory.mktemp("scratch")
     keep(folder, *np.array_split(random_flows(2000), 4), exporters=("192.0.2.1", "192.0.2.2"))
+    from chdb import session  # large, so only `make test-system` has it, and `make test` reads this file, too
+
     server = session.Session()
     server.query(f"CREATE DATABASE {DATABASE}")
     server.query(f"USE {DATABASE}")
