@@ -1,8 +1,6 @@
 """`gatehouse token`: programs' ways in, for who sets a box up without a browser."""
 
 import argparse
-import os
-import pwd
 from typing import Any
 
 from appliance.accounts import manage
@@ -34,7 +32,7 @@ def _add(args: argparse.Namespace, config: Config) -> str:
     with core_db.atomic():
         token = people.add_token(args.name, args.role, " ".join(args.site))
         after = {"role": args.role, "sites": ", ".join(args.site)}
-        audit.record(_who(), "added", f"token {args.name}", {}, after)
+        audit.record(audit.command(), "added", f"token {args.name}", {}, after)
     return token
 
 
@@ -50,9 +48,5 @@ def _remove(args: argparse.Namespace, config: Config) -> str:
     token = manage.get(ApiToken, args.name, "token")
     with core_db.atomic():
         token.delete_instance()
-        audit.record(_who(), "removed", f"token {args.name}", {"role": token.role}, {})
+        audit.record(audit.command(), "removed", f"token {args.name}", {"role": token.role}, {})
     return f"the token {args.name} is no longer good"
-
-
-def _who() -> str:
-    return f"command of {pwd.getpwuid(os.geteuid()).pw_name}"

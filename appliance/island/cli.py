@@ -1,7 +1,6 @@
 """`gatehouse island`: how this site goes on without the central database, and what didn't fit together."""
 
 import argparse
-import getpass
 import json
 import threading
 import time
@@ -13,6 +12,7 @@ import peewee
 
 from appliance import db
 from appliance.accounts.database import open_core
+from appliance.admin import audit
 from appliance.config import Config
 from appliance.crypto import load_box
 from appliance.errors import UserError
@@ -110,7 +110,7 @@ def _conflicts(args: argparse.Namespace, config: Config) -> str:
 
 
 def _dismiss(args: argparse.Namespace, config: Config) -> str:
-    count = dismissing.dismiss([dismissing.number(text) for text in args.number], f"command of {getpass.getuser()}")
+    count = dismissing.dismiss([dismissing.number(text) for text in args.number], audit.command())
     return f"{count} dismissed"
 
 

@@ -4,7 +4,6 @@ import argparse
 import getpass
 import json
 import os
-import pwd
 import sys
 from pathlib import Path
 from typing import Any
@@ -71,7 +70,7 @@ def _add(args: argparse.Namespace, config: Config) -> str:
     with core_db.atomic():
         site = registry.get(args.key) if args.again else registry.add(args.key, args.title)
         sealed = joining.sealed(joining.offer(config, site, args.hours, args.database_url), passphrase)
-        audit.record(_who(), "made a file to join", f"site {site.key}", {}, {"hours": args.hours})
+        audit.record(audit.command(), "made a file to join", f"site {site.key}", {}, {"hours": args.hours})
         _write(args.file, sealed)
     return f"{args.file} is good for one box and {args.hours} hours; there: gatehouse site join {args.file.name}"
 
@@ -155,8 +154,8 @@ def _set(args: argparse.Namespace, config: Config) -> str:
     with core_db.atomic():
         if args.title is not None:
             registry.change(site, args.title)
-            audit.record(_who(), "changed", f"site {site.key}", {"title": before}, {"title": site.title})
-        count = central.want(site, settings, _who())
+            audit.record(audit.command(), "changed", f"site {site.key}", {"title": before}, {"title": site.title})
+        count = central.want(site, settings, audit.command())
     told = f"; its appliance is told of {count} settings: see `gatehouse site show {site.key}`" if count else ""
     return f"site {site.key} changed{told}"
 
@@ -172,9 +171,5 @@ def _remove(args: argparse.Namespace, config: Config) -> str:
     site = registry.get(args.key)
     with core_db.atomic():
         registry.remove(config, site)
-        audit.record(_who(), "removed", f"site {site.key}", {"title": site.title}, {})
+        audit.record(audit.command(), "removed", f"site {site.key}", {"title": site.title}, {})
     return f"site {site.key} removed; take its database login away too, if it has one of its own"
-
-
-def _who() -> str:
-    return f"command of {pwd.getpwuid(os.geteuid()).pw_name}"
