@@ -7,7 +7,7 @@ from appliance.errors import UserError
 from collector import asking, facts, senders, showing, views, web_parts
 from collector.periods import Period, bound, step_ms
 from collector.store.models import Certificate
-from collector.sums import BY, MEASURES, Row, Sums
+from collector.sums import BY, MEASURES, Kept, Row, Sums
 
 USUAL_S = 3600
 MOST_TOP = 1000
@@ -61,7 +61,9 @@ def _flows(call: Call, given: Values) -> Values:
 def _top(call: Call, given: Values) -> Values:
     span = _period(call, given)
     with facts.catalog(call.config) as catalog:
-        rows = Sums(catalog, span).top(given.get("by", "service"), given.get("order", "bytes"), given.get("limit", 10))
+        rows = Sums(Kept(catalog), span).top(
+            given.get("by", "service"), given.get("order", "bytes"), given.get("limit", 10)
+        )
     return {"items": [_sums(row, key=row["key"]) for row in rows]}
 
 
@@ -71,7 +73,7 @@ def _over_time(call: Call, given: Values) -> Values:
     if (span.until_ms - span.since_ms) / step > MOST_STEPS:
         raise UserError(f"step: a period has at most {MOST_STEPS} of them")
     with facts.catalog(call.config) as catalog:
-        sums = Sums(catalog, span)
+        sums = Sums(Kept(catalog), span)
         rows, certificate = sums.over_time(step, given.get("by")), sums.certificate()
     items = [_sums(row, at=row["at_ms"] // 1000, key=row["key"]) for row in rows]
     return {"items": items, **_whole(call, certificate)}

@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +18,7 @@ from collector.asker import asker
 from collector.periods import Period, period
 from collector.store import retention, rollups
 from collector.store.models import Range
-from collector.sums import BY, Sums
+from collector.sums import BY, Kept, Sums, Totals
 
 ACCOUNT = "account"
 _FOLLOW_S = 2
@@ -29,6 +30,7 @@ def add_parsers(verbs: Any) -> None:
     words.add_argument("--by", choices=(*BY, ACCOUNT), default="service", help="default: service")
     words.add_argument("--step", metavar="TIME", help="over time instead, such as every 1h")
     words.add_argument("--limit", type=int, default=10, metavar="N", help="default: 10")
+    words.add_argument("--site", default="", metavar="KEY", help="of a site, as the cluster has it")
     words.add_argument("--json", action="store_true")
     words.set_defaults(run=_stats)
     words = verbs.add_parser("exporters", help="the routers whose flows are kept")
@@ -74,9 +76,9 @@ def span(args: argparse.Namespace, config: Config) -> Period:
 
 def _stats(args: argparse.Namespace, config: Config) -> str:
     asked = span(args, config)
-    with facts.catalog(config) as catalog:
-        sums = Sums(catalog, asked)
-        rows = list(_over_time(sums, args, config) if args.step else _totals(sums, args, asked, whose.site_of(config)))
+    with _kept(config, args.site) as totals:
+        sums, site = Sums(totals, asked), args.site or whose.site_of(config)
+        rows = list(_over_time(sums, args, config) if args.step else _totals(sums, args, asked, site))
         lines = certifying.lines(sums.certificate(), config.site.timezone, sums.exporters)
     if args.json:
         print(*map(json.dumps, rows), sep="\n")
@@ -85,6 +87,19 @@ def _stats(args: argparse.Namespace, config: Config) -> str:
     shown = [row | {"bytes": format_bytes(row["bytes"])} for row in rows]
     table = show(shown, tuple(shown[0]), False) if shown else "no flows are known of that time"
     return "\n".join([table, "", *lines])
+
+
+@contextmanager
+def _kept(config: Config, site: str) -> Iterator[Totals]:
+    """Of this machine; with the key of a site what the cluster has of that one, also where it is this one."""
+    if site and (site != config.site.key or config.netflow.cluster is not None):
+        from collector.cluster import totals  # what it takes isn't loaded by those who have no cluster
+
+        with totals.opened(config, site) as found:
+            yield found
+        return
+    with facts.catalog(config) as catalog:
+        yield Kept(catalog)
 
 
 def _totals(sums: Sums, args: argparse.Namespace, asked: Period, site: str) -> Iterator[dict[str, Any]]:

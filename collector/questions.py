@@ -64,7 +64,7 @@ def _reading(config: Config, site: str) -> Reading:
     if site not in ("", config.site.key):
         from collector.cluster import elsewhere
 
-        return elsewhere.opened(config, site, MEMORY_MB, temporary)
+        return elsewhere.opened(config, site, MEMORY_MB, temporary, elsewhere.Elsewhere)
     if not (folder / CATALOG).is_file():
         raise UserError(
             f"{folder}: no flows are kept there: see `gatehouse status` for the data disk and the collector"

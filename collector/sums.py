@@ -5,7 +5,7 @@ Neither a flow nor numpy is opened for them, so the pages read them in their own
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from collector import whose
 from collector.filters.names import PROTOCOLS, SERVICES, name_of
@@ -13,7 +13,7 @@ from collector.periods import Period
 from collector.store import completeness, rollups
 from collector.store.catalog import Catalog
 from collector.store.models import Certificate, Range
-from collector.store.rollups import Total
+from collector.store.rollups import Point, Total
 
 MEASURES = ("bytes", "flows", "packets")
 BY = ("service", "protocol", "client", "destination", "exporter", "interface")
@@ -24,18 +24,61 @@ _WITH_INTERFACES = 20  # exporters
 Row = Mapping[str, Any]
 
 
-class Sums:
-    """Of one open catalogue and one period."""
+class Totals(Protocol):
+    """Where totals are: questions as rollups.py has them, of one catalogue or of a site in a cluster."""
 
-    def __init__(self, catalog: Catalog, period: Period) -> None:
+    @property
+    def exporters(self) -> Mapping[int, str]: ...
+
+    def top(
+        self, range: Range, by: str, order: str = "bytes", limit: int = 10, exporters: Sequence[int] | None = None
+    ) -> list[Total]: ...
+
+    def whole(self, range: Range, exporters: Sequence[int]) -> Total: ...
+
+    def over_time(
+        self, range: Range, step_ms: int, by: str | None = None, exporters: Sequence[int] | None = None
+    ) -> list[Point]: ...
+
+    def certificate(self, range: Range) -> Certificate: ...
+
+
+class Kept:
+    """The totals of one open catalogue."""
+
+    def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
+        self.exporters = catalog.exporters()
+
+    def top(
+        self, range: Range, by: str, order: str = "bytes", limit: int = 10, exporters: Sequence[int] | None = None
+    ) -> list[Total]:
+        return rollups.top(self._catalog, range, by, order, limit, exporters)
+
+    def whole(self, range: Range, exporters: Sequence[int]) -> Total:
+        return rollups.whole(self._catalog, range, exporters)
+
+    def over_time(
+        self, range: Range, step_ms: int, by: str | None = None, exporters: Sequence[int] | None = None
+    ) -> list[Point]:
+        return rollups.over_time(self._catalog, range, step_ms, by, exporters=exporters)
+
+    def certificate(self, range: Range) -> Certificate:
+        return completeness.certificate(self._catalog, range)
+
+
+class Sums:
+    """Of one period."""
+
+    def __init__(self, totals: Totals, period: Period) -> None:
+        self._totals = totals
         self._range = Range(period.since_ms, period.until_ms)
-        self.exporters = whose.exporters(catalog.exporters())
+        self.exporters = whose.exporters(totals.exporters)
 
     def top(self, by: str, order: str = "bytes", limit: int = 10) -> list[Row]:
         """The largest first; what is below the bound of the rollups comes last, as `other`."""
         if by in ("client", "destination"):
-            totals = rollups.top(self._catalog, self._range, by, order, limit)
+            totals = self._totals.top(self._range, by, order, limit)
             return [_row(rollups.label(by, total.key) or REST, total) for total in totals]
         found = {
             "service": self._services,
@@ -59,12 +102,12 @@ class Sums:
     def _steps(
         self, step_ms: int, by: str | None, exporters: Sequence[int] | None = None, name: str | None = None
     ) -> Iterator[Row]:
-        for point in rollups.over_time(self._catalog, self._range, step_ms, by, exporters=exporters):
+        for point in self._totals.over_time(self._range, step_ms, by, exporters):
             key = name if by is None else service(point.total.key)
             yield {"at_ms": point.at_ms, **_row(key, point.total)}
 
     def _services(self) -> list[Row]:
-        totals = rollups.top(self._catalog, self._range, "service", limit=_ALL)
+        totals = self._totals.top(self._range, "service", limit=_ALL)
         return [_row(service(total.key), total) for total in totals]
 
     def _protocols(self) -> list[Row]:
@@ -74,21 +117,19 @@ class Sums:
         ]
 
     def _each(self) -> list[Row]:
-        return [
-            _row(name, rollups.whole(self._catalog, self._range, [number])) for number, name in self.exporters.items()
-        ]
+        return [_row(name, self._totals.whole(self._range, [number])) for number, name in self.exporters.items()]
 
     def _ways(self) -> list[Row]:
         """An interface's number means something with its router only."""
         found = []
         for number, name in list(self.exporters.items())[:_WITH_INTERFACES]:
-            for total in rollups.top(self._catalog, self._range, "interface", limit=_ALL, exporters=[number]):
+            for total in self._totals.top(self._range, "interface", limit=_ALL, exporters=[number]):
                 if total.key:
                     found.append(_row(f"{name}, {rollups.label('interface', total.key)}", total))
         return found
 
     def certificate(self) -> Certificate:
-        return completeness.certificate(self._catalog, self._range)
+        return self._totals.certificate(self._range)
 
 
 def service(key: bytes) -> str:

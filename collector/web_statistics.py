@@ -11,7 +11,7 @@ from appliance.admin.frame import Ask, Page
 from appliance.errors import Unavailable, UserError
 from collector import accounts, certifying, facts, views, web_parts, whose
 from collector.periods import PRESETS, Period, period, step_ms
-from collector.sums import REST, Row, Sums
+from collector.sums import REST, Kept, Row, Sums
 
 MEASURES = {"bytes": "Bytes", "flows": "Flows", "packets": "Packets"}
 TOP = 10
@@ -93,7 +93,7 @@ def _url(begin: str, end: str, measure: str) -> str:
 def _answered(ask: Ask, span: Period, measure: str) -> dict[str, Any]:
     step = step_ms(span)
     with facts.catalog(ask.config) as catalog:
-        sums = Sums(catalog, span)
+        sums = Sums(Kept(catalog), span)
         certificate = web_parts.shown_certificate(sums.certificate(), sums.exporters)
         rows = sums.over_time(step, "service")
         clients = sums.top("client", measure, accounts.CLIENTS_ASKED)

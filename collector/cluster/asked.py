@@ -101,6 +101,35 @@ def _is(side: str, end: End) -> str:
     return f"{side}_hi = {hi:d} AND {side}_lo = {lo:d}{told}"
 
 
+TOTALS = ("flows", "packets", "bytes", "up_bytes")
+
+
+def totals(
+    where: Where,
+    kind: int,
+    parts: Sequence[tuple[int, Range]],
+    keys: Sequence[str],
+    exporters: Collection[int] | None = None,
+    largest: tuple[str, int] | None = None,
+) -> str:
+    """Sums of a kind of thing by `keys`, each of a grain's periods in a time; the `largest` so many by one of them.
+
+    As rollups.py's: exact up to 2**53.
+    """
+    columns = [*keys, *(f"toInt64(sum(toFloat64({name})))" for name in TOTALS)]
+    chosen = ", ".join(f"{sql} AS column_{number:d}" for number, sql in enumerate(columns))
+    when = " OR ".join(f"grain = {g:d} AND at >= {of.since_ms:d} AND at < {of.until_ms:d}" for g, of in parts)
+    its = f"kind = {kind:d} AND ({when})" + (" AND thing != ''" if largest else "")
+    if exporters is not None:
+        its += f" AND exporter IN ({', '.join(f'{number:d}' for number in exporters) or 'NULL'})"
+    source = f"{where.database}.totals{'_all' if where.whole else ''} WHERE {where.condition()} AND {its}"
+    by = f" GROUP BY {', '.join(f'column_{number:d}' for number in range(len(keys)))}" if keys else ""
+    if largest and where.whole:
+        order, limit = largest
+        by += f" ORDER BY column_{len(keys) + TOTALS.index(order):d} DESC, column_0 LIMIT {limit:d}"
+    return f"SELECT {chosen} FROM {source}{by}"
+
+
 # What a site has in the cluster
 
 SITES = "SELECT DISTINCT site FROM loads"
@@ -110,16 +139,28 @@ def exporters(site: str) -> str:
     return f"SELECT exporter, any(address) FROM exporters WHERE site = {words.text(site)} GROUP BY exporter"
 
 
-def loads(site: str, range: Range) -> str:
-    """Rows as collector/cluster/reading.py's Load: of two for one segment the smaller one counts."""
-    since, until = f"{range.since_ms:d}", f"{range.until_ms:d}"
-    usual = f"first_ms < {until} AND last_ms >= {since}"
-    odd = f"odd_first_ms <= odd_last_ms AND odd_first_ms < {until} AND odd_last_ms >= {since}"
+def began(range: Range) -> str:
+    """Which loads have flows of a time; those whose times are odd are told apart."""
+    usual, odd = (_reaches(range, f"{name}first_ms", f"{name}last_ms") for name in ("", "odd_"))
+    return f"({usual}) OR (odd_first_ms <= odd_last_ms AND {odd})"
+
+
+def received(range: Range) -> str:
+    """Which loads have flows that were received in a time."""
+    return _reaches(range, "received_from_ms", "received_until_ms")
+
+
+def _reaches(range: Range, first: str, last: str) -> str:
+    return f"{first} < {range.until_ms:d} AND {last} >= {range.since_ms:d}"
+
+
+def loads(site: str, which: str) -> str:
+    """Rows as collector/cluster/parted.py's Load: of two for one segment the smaller one counts."""
     its = f"site = {words.text(site)}"
     counted = f"load NOT IN (SELECT load FROM replaced WHERE {its})"
     others = ", ".join(f"any({name})" for name in ("rows", "received_from_ms", "received_until_ms"))
     chosen = f"min(load), argMin(shard, load), {others}, sha256, 0, 0"
-    return f"SELECT {chosen} FROM loads WHERE {its} AND {counted} AND (({usual}) OR ({odd})) GROUP BY sha256"
+    return f"SELECT {chosen} FROM loads WHERE {its} AND {counted} AND ({which}) GROUP BY sha256"
 
 
 def lines(site: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Self, TypeVar
 
 from appliance.config import Config
 from appliance.errors import UserError
@@ -14,9 +15,11 @@ from collector.store import duck
 from collector.store.models import Certificate, SegmentFile
 from collector.store.reading import Client, Range
 
+_Any = TypeVar("_Any", bound="Elsewhere")
+
 
 class Elsewhere(ClusterReading):
-    def __enter__(self) -> "Elsewhere":
+    def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.callback(self._cluster.__exit__)
             self.con = duck.reader(self._temporary, self._memory_mb)
@@ -43,13 +46,16 @@ class Elsewhere(ClusterReading):
     def _reaches_tail(self, range: Range) -> bool:
         return False
 
+    def _which(self, range: Range) -> str:
+        return asked.began(range)
+
     def _loads(self, range: Range) -> list[Load]:
         """Each shard knows all, but for what was loaded while it was away."""
         if range not in self._loads_of:
             found = {
                 row[0]: Load._make(row)
                 for host in self._answering()
-                for row in host.rows(asked.loads(self._site, range))
+                for row in host.rows(asked.loads(self._site, self._which(range)))
             }
             self._loads_of[range] = list(found.values())
         return self._loads_of[range]
@@ -65,10 +71,10 @@ class Elsewhere(ClusterReading):
         yield f"of {self._site} this is what has come into the cluster; what it lost on the way is told there"
 
 
-def opened(config: Config, site: str, memory_mb: int, temporary: Path) -> Elsewhere:
+def opened(config: Config, site: str, memory_mb: int, temporary: Path, kind: type[_Any]) -> _Any:
     """Raises UserError for what is configured wrongly."""
     if config.netflow.cluster is None:
         raise UserError(f"flows of the site {site!r} aren't here: without [netflow] store each site keeps its own")
-    found = Elsewhere(Path(), client.opened(config), site, memory_mb, temporary)
+    found = kind(Path(), client.opened(config), site, memory_mb, temporary)
     found.site = site
     return found

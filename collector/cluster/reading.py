@@ -24,7 +24,7 @@ from collector.cluster.client import Away, Cluster, Host, Refused
 from collector.cluster.parted import Load, Split
 from collector.filters.conditions import COMPUTED
 from collector.showing import PARTIAL
-from collector.store import completeness, duck
+from collector.store import completeness, duck, loads
 from collector.store.models import LOADED, Certificate, Lost, SegmentFile
 from collector.store.reading import End, Range, Reading
 from collector.wanted import Held, Wanted
@@ -80,12 +80,10 @@ class ClusterReading(Reading):
 
     def _where(self, range: Range) -> tuple[Where, Table] | None:
         """None where the cluster has nothing of a time, or doesn't answer."""
-        loads = self._counted(range)
-        if not loads:
+        if not (loads := self._counted(range)):
             return None
         times = [load.received_from_ms for load in loads]
-        where = Where(self._cluster.store.database, self._site, min(times), max(times))
-        return where, _table(loads)
+        return Where(self._cluster.store.database, self._site, min(times), max(times)), _table(loads)
 
     def _counted(self, range: Range) -> Sequence[Load]:
         """What is asked of the cluster of a time; from now on `_reads` is about that time."""
@@ -363,8 +361,10 @@ class ClusterReading(Reading):
             yield _missing(its, range, f"in shard {number} of the cluster, {why}")
 
     def _own_certificate(self, range: Range, exporters: Iterable[int] | None) -> Certificate:
-        """Of what isn't in the cluster."""
-        return super().certificate(range, exporters)
+        """Of what isn't in the cluster, and what is there of a disk that is gone."""
+        own = super().certificate(range, exporters)
+        own.notes.extend(loads.of_earlier(self.catalog, range.since_ms, range.until_ms))
+        return own
 
     def _notes(self) -> Iterator[str]:
         if self._away:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Any
 
-from collector.cluster import loading, tables
+from collector.cluster import asked, loading, tables
 from collector.cluster.client import Host
 from collector.store import loads
 from collector.store.catalog import Catalog
@@ -22,6 +22,8 @@ _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 def tidy(catalog: Catalog, shards: Mapping[int, Host], site: str, keep_days: int, now_ms: int) -> None:
     """All shards are there. Raises UserError."""
+    if not loads.knows_earlier(catalog):
+        _take_over(catalog, shards, site, now_ms)
     for number, host in shards.items():
         if missing := _missing(catalog, host, number, site):
             log.error("%s: shard %d hasn't got %d loads any more", host.name, number, len(missing))
@@ -36,6 +38,20 @@ def tidy(catalog: Catalog, shards: Mapping[int, Host], site: str, keep_days: int
             _remove(shards[left.shard], left)
             loads.forget(catalog, left.load)
     _keep(catalog, shards, site, keep_days, now_ms)
+
+
+def _take_over(catalog: Catalog, shards: Mapping[int, Host], site: str, now_ms: int) -> None:
+    """Flows that this site received on a disk that is gone are found on the new one, too."""
+    where = f"site = '{site}' AND load NOT IN (SELECT load FROM replaced WHERE site = '{site}')"  # noqa: S608
+    names = ", ".join(name if name != "day" else "toString(day)" for name in loads.Line._fields)
+    lines: dict[int, loads.Line] = {}
+    routers: dict[int, str] = {}
+    for number, host in shards.items():
+        found = host.rows(f"SELECT {names} FROM loads WHERE {where} AND shard = {number:d}")  # noqa: S608
+        lines |= {row[0]: loads.Line._make(row) for row in found}
+        routers |= dict(host.rows(asked.exporters(site)))
+    if count := loads.take_over(catalog, lines.values(), routers, now_ms):
+        log.info("the cluster had %d loads of this site that this disk didn't know", count)
 
 
 def _missing(catalog: Catalog, host: Host, number: int, site: str) -> set[int]:

@@ -4,9 +4,11 @@ What the sealer has learnt lies in it too, and changes in the same transaction t
 crash both are as of the same journal row.
 """
 
+import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +73,18 @@ class Catalog:
         return dict(self.rows("SELECT id, address FROM exporter"))
 
     def exporter(self, address: str) -> int:
-        """Its number, given at its first datagram."""
-        self.run("INSERT INTO exporter (address) VALUES (?) ON CONFLICT (address) DO NOTHING", address)
-        return int(self.one("SELECT id FROM exporter WHERE address = ?", address)[0])
+        """Its number, given at its first datagram: 31 bits of its address's SHA-256, so that a catalogue that is begun
+        anew gives the same one, as a cluster knows flows by it; or the next that is free."""
+        first = int.from_bytes(hashlib.sha256(address.encode()).digest()[:4]) >> 1
+        for number in count(max(1, first)):
+            self.know_exporters({number: address})
+            if (row := self.one("SELECT id FROM exporter WHERE address = ?", address)) is not None:
+                return int(row[0])
+        raise AssertionError("numbers don't end")
+
+    def know_exporters(self, addresses: Mapping[int, str]) -> None:
+        """By numbers that somebody else gave; those that are taken here, or whose router has one, are left out."""
+        self.run_many("INSERT OR IGNORE INTO exporter (id, address) VALUES (?, ?)", addresses.items())
 
     # What the sealer knows
 

@@ -6,7 +6,7 @@ with what isn't: what becomes of loaded ones is loaded.
 """
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import NamedTuple
 
@@ -17,6 +17,8 @@ _RANDOM_BITS = 20
 GONE = "server"  # the cause of what a server of the cluster has lost
 TOLD = "store_told"  # which routers the cluster knows
 _BEGAN = "store"  # what the catalogue keeps since it knows of a cluster
+_TAKEN = "store_taken"  # and since it knows what that had before
+_ELSEWHERE = -1  # the row of a journal that isn't this disk's
 
 
 class Begun(NamedTuple):
@@ -72,7 +74,7 @@ def begin_history(catalog: Catalog, now_ms: int) -> int:
 
 def end_history(catalog: Catalog) -> None:
     """No cluster is configured: what comes now is history where there is one again."""
-    catalog.run("DELETE FROM kept WHERE name = ?", _BEGAN)
+    catalog.run("DELETE FROM kept WHERE name IN (?, ?)", _BEGAN, _TAKEN)
 
 
 def ask(catalog: Catalog, since_ms: int, until_ms: int) -> int:
@@ -162,6 +164,54 @@ def forget(catalog: Catalog, load: int) -> None:
 
 
 # Afterwards
+
+
+class Line(NamedTuple):
+    """Of the cluster's table `loads`; the odd times are 1 and 0 where there are none."""
+
+    load: int
+    sha256: str
+    shard: int
+    day: str
+    rows: int
+    received_from_ms: int
+    received_until_ms: int
+    first_ms: int
+    last_ms: int
+    odd_first_ms: int
+    odd_last_ms: int
+
+
+def knows_earlier(catalog: Catalog) -> bool:
+    return catalog.kept(_TAKEN) is not None
+
+
+def take_over(catalog: Catalog, lines: Iterable[Line], exporters: Mapping[int, str], now_ms: int) -> int:
+    """What the cluster has of this site already, as an earlier disk loaded it; how many loads that are."""
+    rows = [
+        (*line[:-2], *((None, None) if line.odd_first_ms > line.odd_last_ms else line[-2:]), _ELSEWHERE, _ELSEWHERE)
+        for line in lines
+    ]
+    fields = ", ".join((*Line._fields, "journal_after", "journal_until"))
+    with catalog.transaction():
+        (before,) = catalog.one("SELECT count(*) FROM loaded")
+        values = "?, " * (len(Line._fields) + 2)
+        catalog.run_many(f"INSERT OR IGNORE INTO loaded ({fields}, copied) VALUES ({values}1)", rows)  # noqa: S608
+        (after,) = catalog.one("SELECT count(*) FROM loaded")
+        catalog.know_exporters(exporters)
+        catalog.keep(_TAKEN, b"%d" % now_ms)
+    return int(after - before)
+
+
+def of_earlier(catalog: Catalog, since_ms: int, until_ms: int) -> list[str]:
+    """A note, where the cluster has flows of a time that an earlier disk received."""
+    where = "journal_until = ? AND replaced = 0 AND received_from_ms < ? AND received_until_ms >= ?"
+    found = catalog.one(f"SELECT 1 FROM loaded WHERE {where} LIMIT 1", _ELSEWHERE, until_ms, since_ms)  # noqa: S608
+    return (
+        ["of what an earlier disk received this is what it had loaded; what it hadn't isn't known here"]
+        if found
+        else []
+    )
 
 
 def uncopied(catalog: Catalog) -> list[Loaded]:

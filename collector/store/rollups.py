@@ -162,8 +162,7 @@ def over_time(
     exporters: Iterable[int] | None = None,
 ) -> list[Point]:
     """One point for each step that has flows, and for each thing, with `by`; counted from the epoch."""
-    grains = [g for g in GRAINS if g.span_ms <= step_ms and step_ms % g.span_ms == 0] or [GRAINS[0]]
-    grain = next((g for g in reversed(grains)), GRAINS[0])
+    grain, part = steps(range, step_ms)
     kind, thing = KINDS.index(by or "service"), "thing" if by else "x''"
     condition, values = _among("exporter", exporters)
     keys, key_values = _among("thing", only)
@@ -171,9 +170,15 @@ def over_time(
         f"SELECT at / {step_ms:d} * {step_ms:d} AS step, {thing} AS key, {_SUMS}"  # noqa: S608
         f" FROM {grain.table} WHERE kind = ? AND at >= ? AND at < ?{condition}{keys}"
         " GROUP BY step, key ORDER BY step, key",
-        kind, range.since_ms // grain.span_ms * grain.span_ms, range.until_ms, *values, *key_values,
+        kind, part.since_ms, part.until_ms, *values, *key_values,
     )  # fmt: skip
     return [Point(row[0], Total(bytes(row[1]), *row[2:])) for row in rows]
+
+
+def steps(range: Range, step_ms: int) -> tuple[Grain, Range]:
+    """What points so far apart are made of, and the periods of it that a range reaches into."""
+    grain = [GRAINS[0], *(g for g in GRAINS if g.span_ms <= step_ms and step_ms % g.span_ms == 0)][-1]
+    return grain, Range(range.since_ms // grain.span_ms * grain.span_ms, range.until_ms)
 
 
 def spans(range: Range, kept_since: Mapping[str, int]) -> Iterator[tuple[Grain, Range]]:

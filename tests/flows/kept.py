@@ -18,8 +18,7 @@ def keep(
     (folder / SEGMENTS).mkdir(parents=True, exist_ok=True)
     written = [segments.write(flows, folder / SEGMENTS) for flows in parts]
     with Catalog(folder / CATALOG, write=True) as catalog, catalog.transaction():
-        for address in exporters:
-            catalog.exporter(address)
+        catalog.know_exporters(dict(enumerate(exporters, 1)))
         for segment, flows in zip(written, parts, strict=True):
             catalog.add(segment)
             rollups.add(catalog, counting.count(packing.pack(flows)))

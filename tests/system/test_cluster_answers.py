@@ -2,10 +2,13 @@
 
 import csv
 import io
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,14 +26,18 @@ from appliance.config import Config
 from appliance.errors import UserError
 from collector import export, questions, search, who
 from collector.cluster import asked, client, loading, setting_up, tidying
+from collector.cluster import totals as kept_totals
 from collector.cluster.filling import Filler
 from collector.cluster.reading import ClusterReading
 from collector.filters.language import parse
+from collector.periods import Period
 from collector.search import Known, Query
-from collector.store import compaction, duck, segments
+from collector.store import compaction, counting, duck, packing, rollups, segments
 from collector.store.catalog import Catalog
 from collector.store.models import CATALOG, HOUR, LOADED, SEGMENTS, WAITS, Range
 from collector.store.reading import Reading
+from collector.store.rollups import DAY_MS
+from collector.sums import BY, Kept, Sums, Totals
 from tests.flows.kept import keep
 from tests.flows.stand_in import ADDRESSES, ADDRESSES_6, HOUR_MS, SINCE_MS, random_flows
 from tests.system import clickhouse
@@ -61,7 +68,7 @@ class Box(NamedTuple):
     @contextmanager
     def filler(self) -> Iterator[tuple[Catalog, Filler]]:
         with Catalog(self.folder / CATALOG, write=True) as catalog, client.opened(self.config, 20) as cluster:
-            filler = Filler(self.folder, catalog, cluster, SITE)
+            filler = Filler(self.folder, catalog, cluster, self.config.site.key)
             filler.meet()
             yield catalog, filler
 
@@ -70,7 +77,7 @@ class Box(NamedTuple):
             for _ in range(most):
                 if not filler.step(NOW_MS):
                     break
-            tidying.tidy(catalog, filler.meet(), SITE, 30, NOW_MS)
+            tidying.tidy(catalog, filler.meet(), self.config.site.key, 30, NOW_MS)
 
 
 @pytest.fixture(scope="module")
@@ -308,6 +315,75 @@ def test_another_site_is_asked_as_the_cluster_has_it(box: Box, tmp_path: Path) -
     alone, not_here = replace(box.alone, site=centre.site), "flows of the site 'north' aren't here"
     with pytest.raises(UserError, match=not_here), questions.opened(alone, SITE):
         pass
+
+
+SPANS = (
+    Period(SINCE_MS, UNTIL_MS),
+    Period(SINCE_MS + 7 * 60_000, SINCE_MS + 61 * 60_000),
+    Period(SINCE_MS - 40 * DAY_MS, UNTIL_MS + 40 * DAY_MS),
+    Period(SINCE_MS - 9 * DAY_MS, SINCE_MS - 8 * DAY_MS),
+)
+
+
+def statistics(totals: Totals, span: Period) -> list[Any]:
+    """All that the pages and commands show of a period; the few largest, as one box keeps no more by name."""
+    sums = Sums(totals, span)
+    tops = [sums.top(by, order, 3) for by in BY for order in ("bytes", "flows")]
+    steps = [sums.over_time(step, by) for step in (60_000, HOUR_MS, DAY_MS) for by in (None, "protocol", "exporter")]
+    return [*tops, *steps]
+
+
+def test_a_new_disk_finds_what_the_old_one_had_loaded(box: Box, tmp_path: Path) -> None:
+    """Under the same key, its routers heard in another order, and one of the old ones not yet."""
+
+    def begun(name: str) -> Box:
+        text = box.config.text.replace(f'key = "{SITE}"', 'key = "attic"').replace("/data", f"/{name}")
+        (tmp_path / f"{name}.toml").write_text(text)
+        config = configuration.load(tmp_path / f"{name}.toml")
+        (config.paths.data / "flows" / SEGMENTS).mkdir(parents=True)
+        return Box(config, config)
+
+    def kept(at: Box, flows: Any, *addresses: str) -> None:
+        with Catalog(at.folder / CATALOG, write=True) as catalog:
+            numbers = [catalog.exporter(address) for address in addresses]
+            flows = flows.copy()
+            flows["exporter"] = np.array([0, *numbers])[flows["exporter"]]
+            catalog.add(segments.write(flows, at.folder / SEGMENTS))
+            rollups.add(catalog, counting.count(packing.pack(flows)))
+
+    old, new = begun("old"), begun("new")
+    query = ask(order="bytes", columns=("exporter", "bytes", "first"))
+    kept(old, FLOWS, "192.0.2.1", "192.0.2.2")
+    old.load()
+    with kept_totals.opened(new.config, "attic") as there, Catalog(old.folder / CATALOG) as here:
+        for span in SPANS:
+            assert statistics(there, span) == statistics(Kept(here), span)
+        assert there.certificate(PERIOD).lost == 0
+    period = ("--from", f"{datetime.fromtimestamp(SINCE_MS / 1000, UTC):%Y-%m-%dT%H:%MZ}")
+    for words in (("--by", "account"), ("--step", "1h")):
+        said = []
+        for at, site in ((old, ()), (new, ("--site", "attic"))):
+            command = [sys.executable, "-m", "appliance.cli", "--config", str(at.config.file), "flows", "stats"]
+            command += [*words, *period, *site, "--json"]
+            said.append(subprocess.run(command, capture_output=True, text=True, check=True))
+        assert said[0].stdout == said[1].stdout != ""
+        assert all(one.stderr.startswith("100 % of flows present: all of 3,000\n") for one in said)
+    first = FLOWS[FLOWS["exporter"] == 2][:100]
+    with questions.opened(old.config) as reading:
+        all_ = rows(reading, query)
+    kept(new, first, "192.0.2.9", "192.0.2.2")
+    with questions.opened(new.config) as reading:
+        assert len(rows(reading, query)) == 100
+    new.load()
+    with questions.opened(new.config) as reading:
+        found, told = rows(reading, query), reading.certificate(PERIOD)
+        assert len(rows(reading, ask("exporter 192.0.2.1"))) == np.count_nonzero(FLOWS["exporter"] == 1)
+    assert len(found) == len(all_) + 100 and set(found) == set(all_)
+    assert (told.present, told.lost) == (len(found), 0)
+    assert any("an earlier disk" in note for note in told.notes)
+    with client.opened(new.config, 20) as cluster:
+        its = "SELECT exporter, uniqExact(address) FROM exporters_all WHERE site = 'attic' GROUP BY exporter"
+        assert [count for _, count in cluster.hosts[0].rows(its)] == [1, 1, 1]
 
 
 def running(box: Box) -> int:

@@ -43,7 +43,8 @@ def fill(config: Config) -> None:
     journal.append([], others=[stranger, forged])
     journal.close()
     with Catalog(here / CATALOG, write=True) as catalog, catalog.transaction():
-        number = catalog.exporter(ROUTER)
+        number = 1
+        catalog.know_exporters({number: ROUTER})
         catalog.add(segment())
         rollups.add(catalog, sums(number))
         catalog.lose([Lost(number, (NOW - 700) * 1000, (NOW - 600) * 1000, 41, "sequence")], 1)
