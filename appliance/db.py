@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -21,6 +21,7 @@ MMAP_BYTES = 2**30
 _WAL_PAGES, _WAL_PAGES_NOT_WAITING = 1000, 8000
 _PAGE_BYTES = 4096
 _PATIENCE_S = 3.0  # a router has given up by then, and many wait behind one who shares a connection
+_PATIENCE_OF_OTHERS_S = 60.0  # pages and jobs, whose longest statements take seconds
 
 
 def connect(
@@ -56,12 +57,22 @@ def connect(
 
     options = f"-c lock_timeout={busy_timeout_ms} -c synchronous_commit={'on' if durable else 'off'}"
     options += f" -c search_path={schema}" if schema else ""
-    return postgresql.Server(url, options, thread_safe=not shared, patience_s=_PATIENCE_S if shared else None)
+    return postgresql.Server(
+        url, options, thread_safe=not shared, patience_s=_PATIENCE_S if shared else _PATIENCE_OF_OTHERS_S
+    )
 
 
 def is_sqlite(database: Any) -> bool:
     """Of a database, or of the proxy of one."""
     return isinstance(getattr(database, "obj", database), peewee.SqliteDatabase)
+
+
+@contextmanager
+def unhurried(database: Any) -> Iterator[None]:
+    """For statements that take as long as there is data: nobody is taken for standing still."""
+    server = getattr(database, "obj", database)
+    with nullcontext() if is_sqlite(server) else server.unhurried():
+        yield
 
 
 @contextmanager
@@ -207,7 +218,7 @@ def _apply(database: peewee.Database, step: Migration) -> bool:
     sql = step.sql
     for word, meaning in words.items():
         sql = sql.replace("{" + word + "}", meaning)
-    with _alone(database):
+    with unhurried(database), _alone(database):
         if version(database) >= step.number:
             return False
         database.execute_sql(

@@ -77,6 +77,7 @@ def move(config: Config, url: str, say: Say) -> int:
             target = db.connect(url)
             stack.enter_context(closing(target))
             target.connect()
+            stack.enter_context(db.unhurried(target))
             count = _moved(target, sources, say)
             target.execute_sql("ANALYZE")
             for part in reversed(chosen):

@@ -27,15 +27,18 @@ class Cursor(cursor):  # type: ignore[misc]
 
 
 class Link(connection):  # type: ignore[misc]
+    """`limit_s` is how long an answer may take, None for as long as it does."""
+
     waits_since = 0.0
+    limit_s: float | None = None
+    patience: "Patience"
 
 
 class Patience:
-    """A thread that ends the link when it has waited for `limit_s`; whoever waits has an OperationalError then."""
+    """A thread that ends the link when it has waited for its limit; whoever waits has an OperationalError then."""
 
-    def __init__(self, link: Link, limit_s: float) -> None:
+    def __init__(self, link: Link) -> None:
         self._link = link
-        self._limit_s = limit_s
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="patience", daemon=True)
         self._thread.start()
@@ -50,8 +53,8 @@ class Patience:
                 self._end()
 
     def _is_late(self) -> bool:
-        since = self._link.waits_since
-        return bool(since) and time.monotonic() - since > self._limit_s
+        since, limit_s = self._link.waits_since, self._link.limit_s
+        return bool(since) and limit_s is not None and time.monotonic() - since > limit_s
 
     def _end(self) -> None:
         try:

@@ -6,7 +6,8 @@ goes to the one that was promoted.
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,10 @@ class Server(peewee.PostgresqlDatabase):
     """Opens its connection anew once it is lost; a statement whose fate isn't known then fails, any other goes on.
 
     Where nobody answers for a while, statements fail at once for as long as the last attempt took, so that callers in
-    turn aren't all held up. With `patience_s`, for one connection of all threads, that is how long an answer may take.
+    turn aren't all held up. `patience_s` is how long an answer may take, also of a server that stands still.
     """
 
-    def __init__(self, url: str, options: str, thread_safe: bool, patience_s: float | None = None) -> None:
+    def __init__(self, url: str, options: str, thread_safe: bool, patience_s: float) -> None:
         found = parsed(url)
         name = found.pop("dbname", "")
         given = found.get("options", "")
@@ -50,10 +51,8 @@ class Server(peewee.PostgresqlDatabase):
         self._places = _places(found.pop("host", ""), found.pop("port", ""))
         self._not_before, self._why = 0.0, ""
         self._patience_s = patience_s
-        self._patience: Patience | None = None
         words: dict[str, Any] = {**_DEFAULTS, **found, "options": f"{options} {given}".strip()}
-        if patience_s is not None:
-            words |= {"connection_factory": Link, "cursor_factory": Cursor}
+        words |= {"connection_factory": Link, "cursor_factory": Cursor}
         super().__init__(name, thread_safe=thread_safe, **words)
 
     def _connect(self) -> Any:
@@ -69,15 +68,23 @@ class Server(peewee.PostgresqlDatabase):
                 self._not_before, self._why = began + took_s + min(took_s, _MOST_PAUSE_S), _one_line(error)
             raise
         self._prefer(link.info.host, str(link.info.port))
-        if self._patience_s is not None:
-            self._patience = Patience(link, self._patience_s)
+        link.limit_s = self._patience_s
+        link.patience = Patience(link)
         return link
 
     def _close(self, conn: Any) -> None:
-        if self._patience is not None:
-            self._patience.stop()
-            self._patience = None
+        conn.patience.stop()
         super()._close(conn)  # type: ignore[misc]
+
+    @contextmanager
+    def unhurried(self) -> Iterator[None]:
+        """Statements of this thread's connection may take as long as they do."""
+        link: Link = self.connection()  # type: ignore[no-untyped-call]
+        before, link.limit_s = link.limit_s, None
+        try:
+            yield
+        finally:
+            link.limit_s = before
 
     def _where(self) -> dict[str, str]:
         """The host of the last connection comes first, as a dead one before it would hold up each new one."""

@@ -130,3 +130,19 @@ def test_a_primary_that_writes_no_more_is_as_good_as_gone(server: lab.Server) ->
             database.execute_sql(f"INSERT INTO u VALUES ({number})")  # the first is refused, and the next is elsewhere
     assert database.execute_sql("SELECT i FROM u ORDER BY i").fetchall() == [(1,), (3,)]
     database.close()
+
+
+def test_a_server_that_stands_still_is_given_up(server: lab.Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As pages and jobs do after a while; not by whoever says that it takes its time."""
+    monkeypatch.setattr(db, "_PATIENCE_OF_OTHERS_S", 0.5)
+    database = db.connect(f"postgresql://postgres@/gatehouse?host={server.folder}&port={server.port}")
+    slow = "SELECT pg_sleep(1.2)"
+    database.connect()
+    with db.unhurried(database):
+        with db.unhurried(database):
+            database.execute_sql(slow)
+        database.execute_sql(slow)
+    with pytest.raises(peewee.OperationalError):
+        database.execute_sql(slow)
+    assert database.execute_sql("SELECT 1").fetchone() == (1,)
+    database.close()
