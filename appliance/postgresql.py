@@ -13,6 +13,7 @@ from typing import Any
 
 import peewee
 import psycopg2
+from psycopg2 import extensions, extras
 from psycopg2.errors import ReadOnlySqlTransaction
 
 from appliance.config_database import parsed
@@ -34,6 +35,14 @@ _DEFAULTS = {
 }
 _READS = re.compile(r"\s*SELECT\b(?!.*\bFOR (NO KEY )?UPDATE\b)", re.IGNORECASE | re.DOTALL)
 _FIELD = re.compile(r"((?:[^:\\]|\\.)*)(?::|$)")
+
+
+# What peewee sets where it imports the driver itself, see appliance/lean.py
+for _name, _value in (("psycopg2", psycopg2), ("pg_extensions", extensions), ("Json_pg2", extras.Json)):
+    setattr(peewee, _name, _value)
+for _name in ("idle", "inerror", "unknown"):
+    setattr(peewee.Psycopg2Adapter, f"txn_{_name}", getattr(extensions, f"TRANSACTION_STATUS_{_name.upper()}"))
+extras.register_uuid()
 
 
 class Server(peewee.PostgresqlDatabase):

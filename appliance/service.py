@@ -13,7 +13,7 @@ ASKED, ANSWERED = "wishes", "answers"  # folders of the admin's process and of r
 
 def python(module: str) -> list[str]:
     """A module of ours as a process."""
-    return [sys.executable, "-m", module]
+    return [sys.executable, "-m", "appliance.lean", module]
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from appliance import data_disk, process, verbs
 from appliance.config import Config
 from appliance.errors import Unavailable, UserError
 from appliance.listener import Listener
+from appliance.service import python
 from collector import holding, places
 from collector.journal import Journal
 from collector.store import keeping, retention
@@ -150,7 +151,7 @@ class Keeper:
         if not more and time.monotonic() - self._worked_s > QUIET_S:
             self.close()
             log.info("nothing comes: beginning anew")
-            os.execv(sys.executable, [sys.executable, "-m", "collector.sealer", *sys.argv[1:]])  # noqa: S606
+            os.execv(sys.executable, [*python("collector.sealer"), *sys.argv[1:]])  # noqa: S606
         return False
 
     def _fail(self, problem: str) -> None:

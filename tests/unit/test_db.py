@@ -1,7 +1,9 @@
 """Migrations and models, on SQLite and on PostgreSQL."""
 
+import os
 import re
 import sqlite3
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +18,7 @@ from appliance.admin.models import MODELS as ADMIN
 from appliance.errors import UserError
 from appliance.island.models import MODELS as ISLANDS
 from appliance.nas.models import Nas
+from appliance.service import python
 from appliance.sites.models import MODELS as SITES
 
 STEPS = db.migrations("appliance.migrations")
@@ -182,3 +185,18 @@ def test_sqlite_files_keep_their_mode(tmp_path: Path) -> None:
         db.migrate(database, STEPS)
         for suffix in ("", "-wal", "-shm"):
             assert (tmp_path / f"core.db{suffix}").stat().st_mode & 0o777 == 0o660
+
+
+def test_a_driver_is_loaded_only_by_who_has_such_a_database(tmp_path: Path) -> None:
+    """peewee loads all that are installed, if it is left to."""
+    (tmp_path / "probe.py").write_text(
+        "import sys, peewee, appliance.jobs\n"
+        "print(sys.argv[1:], 'psycopg2' in sys.modules)\n"
+        "import appliance.postgresql\n"
+        "print(peewee.psycopg2.__name__, peewee.Psycopg2Adapter.txn_idle)\n"
+    )
+    words = [*python("probe"), "--config", "x"]
+    said = subprocess.run(
+        words, capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": str(tmp_path)}
+    )
+    assert said.stdout == "['--config', 'x'] False\npsycopg2 0\n"
