@@ -22,9 +22,11 @@ from rlm_python.accounting import OF_A_SESSION, Packet, record
 AT_ONCE = 50
 LONGEST_S = 0.05  # no writer keeps others waiting for longer; at least one entry goes
 _AGAIN = (*UNREACHABLE, peewee.InternalError)  # the latter also follows an error that was passed over
-_TURN = (0x67617465, 0)
+_LOCK = 0x67617465
 _SQL = {
-    "turn": "SELECT pg_advisory_xact_lock(?, ?)",  # of all sites that deliver, as each holds many sessions' rows
+    # Of sites that deliver those about the same account, device or address take turns, in one order for all of them
+    "turn": "SELECT pg_advisory_xact_lock(?, key)"
+    " FROM (SELECT DISTINCT hashtext(name) AS key FROM unnest(?::text[]) AS name ORDER BY key) AS keys",
     "begin": "INSERT INTO island_position (site, queue, delivered, at) VALUES (?, ?, 0, ?) ON CONFLICT DO NOTHING",
     "position": "SELECT delivered, token FROM island_position WHERE site = ? AND queue = ?",
     "advance": "UPDATE island_position SET delivered = ?, token = ?, at = ? WHERE site = ? AND queue = ?",
@@ -57,12 +59,12 @@ class Delivery:
         sessions, name = Sessions(self._database), queue.name
         self._execute("begin", self._site, name, now)
         with sessions.transaction():
-            if self._is_shared:
-                self._execute("turn", *_TURN)
             position, token = self._execute("position", self._site, name).fetchone()
             if not queue.has_told(position, token):
                 return None
             entries = queue.after(position, AT_ONCE)
+            if self._is_shared:
+                self._execute("turn", _LOCK, sorted({name for entry in entries for name in entry.names()}))
             done = self._bring(entries, sessions, now)
             if done:
                 last = entries[done - 1]

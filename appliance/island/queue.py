@@ -12,6 +12,7 @@ from appliance import db
 from appliance.island import places
 
 PACKET, FIRST, ADDRESS, DEVICE = "packet", "first", "address", "device"
+_ABOUT = ("account", "mac", "ip", "framed_ip")
 _SCHEMA = (
     # AUTOINCREMENT: a number is never given twice, also when all that was there is delivered and gone
     "CREATE TABLE IF NOT EXISTS entry (id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL,"
@@ -35,8 +36,15 @@ class Entry(NamedTuple):
 
     def account(self) -> str:
         """Whose it is; empty where that can't be read."""
+        return self._text("account")
+
+    def names(self) -> set[str]:
+        """The account, device and address that it is about."""
+        return {self._text(name) for name in _ABOUT} - {""}
+
+    def _text(self, name: str) -> str:
         try:
-            return str(self.values().get("account") or "")
+            return str(self.values().get(name) or "").replace("\0", "")
         except ValueError:
             return ""
 

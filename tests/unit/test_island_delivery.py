@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -285,3 +286,43 @@ def test_cost_is_bounded_by_time_not_by_the_queue(bob: Account, queue: Queue, mo
     monkeypatch.setattr("appliance.island.delivery.LONGEST_S", 0)
     assert delivery().run(queue, int(time.time())) == 1
     assert IslandPosition.get().delivered == 1
+
+
+@pytest.mark.parametrize("empty_url", ["postgresql"], indirect=True)
+def test_sites_deliver_side_by_side_but_about_the_same_account(
+    bob: Account, core: str, queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On PostgreSQL: one of them stops in the middle, and who has nothing to do with it goes on."""
+    south = Queue(tmp_path / "south.db")
+    put(queue, PACKET_OF)
+    put(south, PACKET_OF._replace(unique_id="u2", account="ann", mac="m2"))
+    stopped, going_on = threading.Event(), threading.Event()
+    bring_ = Delivery._bring
+
+    def stops(self: Delivery, *given: Any) -> int:
+        if threading.current_thread() is not threading.main_thread():
+            stopped.set()
+            going_on.wait(30)
+        return bring_(self, *given)
+
+    def north() -> None:
+        with core_db.obj.connection_context():
+            delivery("north").run(queue, T0)
+
+    monkeypatch.setattr(Delivery, "_bring", stops)
+    thread = threading.Thread(target=north)
+    thread.start()
+    try:
+        assert stopped.wait(30)
+        assert delivery("south").run(south, T0) == 1
+        put(south, PACKET_OF._replace(unique_id="u3", mac="m3"))
+        hurried = db.connect(core, busy_timeout_ms=300)
+        with pytest.raises(peewee.OperationalError, match="lock"):
+            delivery("south", hurried).run(south, T0)
+        hurried.close()
+    finally:
+        going_on.set()
+        thread.join()
+    assert delivery("south").run(south, T0) == 1
+    assert {row.unique_id for row in Session.select()} == {"u1", "u2", "u3"}
+    assert IslandConflict.get().kind == "simultaneous"  # as each saw what the other one had brought
