@@ -60,6 +60,7 @@ def test_conflicts_are_listed_until_somebody_has_seen_them(box: Config, app: Any
     assert "&lt;b&gt;v0" in listed
     assert "used first on several sites" in listed
     assert "there is no own copy" in listed
+    assert "Dismiss the chosen" in listed
     with core_db.connection_context():
         number = str(IslandConflict.get(site="south").id)
     assert one.post("/islands/dismiss", {"conflict": number}).status == 303
@@ -70,6 +71,7 @@ def test_conflicts_are_listed_until_somebody_has_seen_them(box: Config, app: Any
     with core_db.connection_context():
         assert Audit.get(action="dismissed").subject == "conflict voucher <b>v1"
         assert IslandConflict.get(site="south").dismissed_by
+    assert "Dismiss the chosen" not in one.get("/islands?state=dismissed").body  # there is nothing to choose
     figures = browser(app, "reader").get("/metrics").body
     assert 'gatehouse_island_conflicts{kind="voucher"} 1' in figures
 
