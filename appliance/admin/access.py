@@ -29,7 +29,10 @@ def users(ask: Ask) -> Any:
 
 
 def new_user(ask: Ask) -> Any:
-    return ask.page("user.html", typed={"role": "owner"}, error="", roles=people.ROLES, first="first" in ask.query())
+    first = "first" in ask.query()  # who comes by the one-time link is to be the owner
+    return ask.page(
+        "user.html", typed={"role": "owner" if first else "reader"}, error="", roles=people.ROLES, first=first
+    )
 
 
 def add_user(ask: Ask) -> Any:

@@ -238,6 +238,8 @@ def test_a_one_time_link_leads_to_the_first_login(box: Config, app: Any) -> None
     where = "/enter" + link.partition("/enter")[2]
     entered = one.get(where)
     assert 'href="/users/new?first=1"' in entered.body
+    for url, role in (("/users/new?first=1", "owner"), ("/users/new", "reader")):  # nobody gets more by oversight
+        assert f"<option selected>{role}</option>" in one.get(url).body
     assert Browser(app).get(where).status == 403
     made = one.post("/users/new", {"name": "jana", "password": PASSWORD, "role": "owner", "first": "1"})
     assert made.status == 303
