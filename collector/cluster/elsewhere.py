@@ -15,7 +15,7 @@ from collector.store import duck
 from collector.store.models import Certificate, SegmentFile
 from collector.store.reading import Client, Range
 
-_Any = TypeVar("_Any", bound="Elsewhere")
+_Kind = TypeVar("_Kind", bound="Elsewhere")
 
 
 class Elsewhere(ClusterReading):
@@ -71,7 +71,7 @@ class Elsewhere(ClusterReading):
         yield f"of {self._site} this is what has come into the cluster; what it lost on the way is told there"
 
 
-def opened(config: Config, site: str, memory_mb: int, temporary: Path, kind: type[_Any]) -> _Any:
+def opened(config: Config, site: str, memory_mb: int, temporary: Path, kind: type[_Kind]) -> _Kind:
     """Raises UserError for what is configured wrongly."""
     if config.netflow.cluster is None:
         raise UserError(f"flows of the site {site!r} aren't here: without [netflow] store each site keeps its own")
