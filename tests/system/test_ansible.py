@@ -63,7 +63,7 @@ def opens(host: Host, port: int) -> bool:
 def login(host: Host, password: str) -> str:
     secret = host.machine.run("cat", "/run/gatehouse/gateway.secret")
     return host.machine.run(
-        *("radclient", "-x", "-r", "1", "-t", "3", "127.0.0.1:1812", "auth", secret),
+        *("radclient", "-x", "-r", "3", "-t", "5", "127.0.0.1:1812", "auth", secret),
         stdin=f'User-Name = "guest"\nUser-Password = "{password}"\nMessage-Authenticator = 0x00\n',
         check=False,
     )
