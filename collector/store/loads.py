@@ -19,6 +19,7 @@ TOLD = "store_told"  # which routers the cluster knows
 _BEGAN = "store"  # what the catalogue keeps since it knows of a cluster
 _TAKEN = "store_taken"  # and since it knows what that had before
 _ELSEWHERE = -1  # the row of a journal that isn't this disk's
+_OF_EARLIER = "of what an earlier disk received this is what it had loaded; what it hadn't isn't known here"
 
 
 class Begun(NamedTuple):
@@ -187,13 +188,18 @@ def knows_earlier(catalog: Catalog) -> bool:
 
 
 def take_over(catalog: Catalog, lines: Iterable[Line], exporters: Mapping[int, str], now_ms: int) -> int:
-    """What the cluster has of this site already, as an earlier disk loaded it; how many loads that are."""
-    rows = [
-        (*line[:-2], *((None, None) if line.odd_first_ms > line.odd_last_ms else line[-2:]), _ELSEWHERE, _ELSEWHERE)
-        for line in lines
-    ]
+    """What the cluster has of this site already, as an earlier disk loaded it; how many loads that are.
+
+    What is on this disk, as on one that was put back from an older copy, counts here.
+    """
     fields = ", ".join((*Line._fields, "journal_after", "journal_until"))
     with catalog.transaction():
+        here = {sha256 for (sha256,) in catalog.rows("SELECT sha256 FROM segment UNION SELECT sha256 FROM begun")}
+        rows = [
+            (*line[:-2], *((None, None) if line.odd_first_ms > line.odd_last_ms else line[-2:]), _ELSEWHERE, _ELSEWHERE)
+            for line in lines
+            if line.sha256 not in here
+        ]
         (before,) = catalog.one("SELECT count(*) FROM loaded")
         values = "?, " * (len(Line._fields) + 2)
         catalog.run_many(f"INSERT OR IGNORE INTO loaded ({fields}, copied) VALUES ({values}1)", rows)  # noqa: S608
@@ -207,11 +213,7 @@ def of_earlier(catalog: Catalog, since_ms: int, until_ms: int) -> list[str]:
     """A note, where the cluster has flows of a time that an earlier disk received."""
     where = "journal_until = ? AND replaced = 0 AND received_from_ms < ? AND received_until_ms >= ?"
     found = catalog.one(f"SELECT 1 FROM loaded WHERE {where} LIMIT 1", _ELSEWHERE, until_ms, since_ms)  # noqa: S608
-    return (
-        ["of what an earlier disk received this is what it had loaded; what it hadn't isn't known here"]
-        if found
-        else []
-    )
+    return [] if found is None else [_OF_EARLIER]
 
 
 def uncopied(catalog: Catalog) -> list[Loaded]:

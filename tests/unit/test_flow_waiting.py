@@ -317,3 +317,24 @@ def test_the_command_follows_the_loader(
     assert "0 of 1 files are in the cluster" in capsys.readouterr().err
     with pytest.raises(UserError, match="store is empty"):
         cli_kept._load(words, replace(config, netflow=replace(config.netflow, store="")))
+
+
+def test_what_an_earlier_disk_loaded_is_taken_over_but_not_what_is_here(folder: Path) -> None:
+    """A disk that was put back from an older copy has some of it: that would count twice."""
+    send(folder, flows_of(100))
+    seal(folder)
+    with Catalog(folder / CATALOG, write=True) as catalog:
+        (segment,) = catalog.segments()
+        catalog.run("UPDATE segment SET state = ?", HISTORY)
+        times = (segment.received_from_ms, segment.received_until_ms, segment.first_ms, segment.last_ms, 1, 0)
+        lines = [
+            loads.Line(load, sha256, 1, "2026-09-21", 100, *times)
+            for load, sha256 in enumerate((segment.sha256, "0" * 64), 5)
+        ]
+        assert not loads.knows_earlier(catalog)
+        assert loads.take_over(catalog, lines, {7: "192.0.2.7"}, NOW_MS) == 1
+        assert loads.knows_earlier(catalog)
+        assert loads.at_home(catalog, 1) == [6]
+        assert catalog.exporter("192.0.2.7") == 7
+        assert loads.of_earlier(catalog, 0, 2**60) != [] == loads.of_earlier(catalog, 0, 1)
+        assert loads.take_over(catalog, lines, {}, NOW_MS) == 0
