@@ -31,6 +31,8 @@ def connect(
 
     SQLite runs in WAL mode; with `durable` each commit is on disk before it returns (synchronous=FULL),
     else the last ones may be lost when the power goes, never the file (https://sqlite.org/wal.html).
+    Of SQLite's transactions there is one at a time from its beginning: one that began by reading couldn't wait for
+    another's commit, and would be refused (https://sqlite.org/isolation.html). Who only reads says atomic("DEFERRED").
     `shared`: one connection for all threads of a caller that lets only one of them in at a time. `schema`: the one of
     PostgreSQL's schemas that is seen, and is made by `make_schema`.
     """
@@ -49,6 +51,7 @@ def connect(
         return peewee.SqliteDatabase(
             unquote(parts.path)[1:],
             pragmas=pragmas,
+            lock_type="IMMEDIATE",
             timeout=busy_timeout_ms / 1000,
             thread_safe=not shared,
             check_same_thread=not shared,
@@ -82,7 +85,7 @@ def writing(database: Any) -> Iterator[None]:
     On PostgreSQL that is a lock for each schema, as READ COMMITTED sees in each statement what is committed by then
     (https://www.postgresql.org/docs/15/explicit-locking.html, 13.3.5); readers and others' tables go on.
     """
-    with database.atomic(*(("IMMEDIATE",) if is_sqlite(database) else ())):
+    with database.atomic():
         if not is_sqlite(database):
             database.execute_sql("SELECT pg_advisory_xact_lock(%s, hashtext(current_setting('search_path')))", (_LOCK,))
         yield
@@ -239,7 +242,7 @@ _MIGRATING = 0x6D696772617465  # key of PostgreSQL's advisory lock
 def _alone(database: peewee.Database) -> Iterator[None]:
     """A transaction of the only one who migrates. For its tables it waits no longer than any other writer."""
     if is_sqlite(database):
-        with database.atomic("IMMEDIATE"):
+        with database.atomic():
             yield
         return
     with database.atomic():

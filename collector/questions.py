@@ -149,12 +149,10 @@ def told(config: Config, request: Request) -> Piece:
         at = datetime.fromtimestamp(asked.at_ms / 1000, zone).isoformat(timespec="milliseconds")
         subject = f"address {asked.address}" + (f" port {asked.port}" if asked.port is not None else "") + f" at {at}"
         names = ", ".join(found.accounts) or "nobody"
-        with core_db.atomic():
-            audit.record(asker, "asked whose", subject, {}, {"reason": reason, "found": names})
         others = known(config, reading)
         period = Range(asked.at_ms - found.slack_ms, asked.at_ms + found.slack_ms + who.LATEST_MS)
         lines = certified(reading, others, reading.certificate(period), zone)
-        return {
+        answer: Piece = {
             "subject": subject,
             "found": [_person(one) for one in found.found],
             "accounts": found.accounts,
@@ -164,6 +162,9 @@ def told(config: Config, request: Request) -> Piece:
             ],
             "lines": lines,
         }
+        with core_db.atomic():
+            audit.record(asker, "asked whose", subject, {}, {"reason": reason, "found": names})
+        return answer
 
 
 def _question(request: Request) -> who.Question:

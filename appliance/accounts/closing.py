@@ -41,7 +41,7 @@ def _close(database: peewee.Database, cause: str, which: str, values: tuple[obje
         if closed:
             time.sleep(_PAUSE_S)
         end = _END.format(which=which, ids=", ".join("?" for _ in piece))
-        with database.atomic(*(("IMMEDIATE",) if isinstance(database, peewee.SqliteDatabase) else ())):
+        with database.atomic():
             ended = _execute(database, end, cause, *values, *piece).fetchall()
             for ip, account_id, mac, updated_at in ended:
                 if ip is not None and account_id is not None:

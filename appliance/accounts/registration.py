@@ -7,10 +7,7 @@ is an account on a plan like any other, so that its limits count however often a
 import hashlib
 import re
 import secrets
-from contextlib import AbstractContextManager
 from typing import Any
-
-import peewee
 
 from appliance import guest_verbs as verbs
 from appliance import mail
@@ -42,7 +39,7 @@ class Refused(Exception):
 def free(config: Config, box: SecretBox, mac: str, now: int) -> Answer:
     """This device's account on the plan for free access: the same one each time, so that nothing is refilled."""
     plan = _plan(config.portal.free_plan)
-    with writing():
+    with core_db.atomic():
         row: Any = Registration.get_or_none((Registration.kind == FREE) & (Registration.mac == mac))
         if row is None:
             account = _new_free(box, plan, mac, now)
@@ -88,7 +85,7 @@ def register(config: Config, box: SecretBox, request: verbs.Register, now: int) 
         raise Refused(verbs.OFF)
     plan = _plan(config.portal.registration_plan)
     typed = {"name": _name(request.name), "contact": _contact(request.contact, kind), "language": request.language}
-    with writing():
+    with core_db.atomic():
         row = _of(request.mac)
         if row is not None and row.state in (ACCEPTED, REFUSED):
             return _standing(row, box)
@@ -128,7 +125,7 @@ def _ask_to_confirm(config: Config, box: SecretBox, row: Any, plan: Any, now: in
 
 def confirm(box: SecretBox, request: verbs.Confirm, now: int) -> Answer:
     """The link works once. Who had registered before, on another device, gets that account on this one too."""
-    with writing():
+    with core_db.atomic():
         row: Any = Registration.get_or_none(Registration.token == _hash(request.token))
         if row is None or row.state != UNCONFIRMED or row.token_until < now:
             raise Refused(verbs.BAD_LINK)
@@ -224,14 +221,6 @@ def _online(request: verbs.Devices) -> Any:
     if session is None or session.account_ref is None:
         raise Refused(verbs.OFF)
     return session.account_ref
-
-
-def writing() -> AbstractContextManager[Any]:
-    """SQLite waits for another writer at the start of such a transaction, and can't in its middle."""
-    atomic: AbstractContextManager[Any] = core_db.atomic(
-        *(("IMMEDIATE",) if isinstance(core_db.obj, peewee.SqliteDatabase) else ())
-    )
-    return atomic
 
 
 def _of(mac: str) -> Any:

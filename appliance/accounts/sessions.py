@@ -98,7 +98,6 @@ class Sessions:
         self._sql = {name: text if self._sqlite else text.replace("?", "%s") for name, text in _SQL.items()}
         if not self._sqlite:  # whose BEGIN IMMEDIATE has locked everything already
             self._sql["find"] = f"{_ONE_AT_A_TIME}{_SQL['find']} FOR UPDATE".replace("?", "%s")
-        self._begin = ("IMMEDIATE",) if self._sqlite else ()
         self._seen: dict[str, int] = {}
         self._passed: dict[int, tuple[int, int]] = {}
         self._passed_at = 0.0
@@ -106,7 +105,7 @@ class Sessions:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Raises peewee.PeeweeException."""
-        with self._reopening(), self._database.atomic(*self._begin):
+        with self._reopening(), self._database.atomic():
             yield
 
     @contextmanager

@@ -177,10 +177,7 @@ def _remove(of: Resource, remove: Callable[[Call, Any], Values], call: Call, key
 
 
 def _whole(of: Resource) -> Any:
-    """Begun as a write in SQLite: a transaction that began by reading can't wait for another one's write."""
-    if of.records:
-        return nullcontext()
-    return core_db.atomic(*(("IMMEDIATE",) if isinstance(core_db.obj, peewee.SqliteDatabase) else ()))
+    return nullcontext() if of.records else core_db.atomic()
 
 
 def _shown(of: Resource, call: Call, row: Any) -> Values:

@@ -57,7 +57,7 @@ def make(ask: Ask) -> Any:
                 raise UserError("choose at least one invoice")
             rows = list(Invoice.select().where(Invoice.id.in_(chosen)))
             day = desk.coming(ask.form().get("day", ""), ask.config.site.timezone, ask.now)
-            with core_db.atomic(), ledger_db.writing():
+            with ledger_db.writing(), core_db.atomic():
                 made = payouts.make(ask.config, rows, ask.person.name, ask.now, day)
                 after = {"total": money.text(made.total_minor, made.currency), "invoices": [row.number for row in rows]}
                 audit.record(ask.person.name, "made", f"payout {made.message_id}", {}, after)
@@ -110,7 +110,7 @@ def settle(ask: Ask, number: str) -> Any:
     with desk.opened(ask.config):
         payout = _found(number)
         try:
-            with core_db.atomic(), ledger_db.writing():
+            with ledger_db.writing(), core_db.atomic():
                 if "failed" in form:
                     payouts.fail(_line(payout, form["failed"]), ask.now)
                 elif "paid" in form:

@@ -87,7 +87,7 @@ class Queue:
 
     def drop(self, number: int) -> None:
         """What has been delivered, up to that number."""
-        with self._database.atomic("IMMEDIATE"):
+        with self._database.atomic():
             self._execute("DELETE FROM entry WHERE id <= ?", number)
             self._execute("UPDATE queue SET told = max(told, ?)", number)
 

@@ -71,9 +71,7 @@ class Watch:
         self._database = database
         self._zone = zone
         self._lookup = Lookup(database, zone, silent_s)
-        sqlite = isinstance(database, peewee.SqliteDatabase)
-        self._mark = "?" if sqlite else "%s"
-        self._begin = ("IMMEDIATE",) if sqlite else ()
+        self._mark = "?" if isinstance(database, peewee.SqliteDatabase) else "%s"
         self._first = True
         self._gateways = {GATEWAY}
         self._seen: dict[tuple[str, int], int] = {}  # which edits sessions were held against, by table and id
@@ -99,7 +97,7 @@ class Watch:
     def _compare_piece(self, ids: Sequence[int], now: int) -> None:
         """Written at once, for what was read may not change in between; then others have as long for theirs."""
         began = time.monotonic()
-        with self._database.atomic(*self._begin):
+        with self._database.atomic():
             for session in Session.select().where(Session.id.in_(ids)):
                 self._compare(session, now)
         if len(ids) == PIECE:

@@ -84,7 +84,7 @@ def run(config: Config, store: Store, now: int) -> None:
     for vault in Vault.select().where(Vault.removed_at.is_null()):
         learn(vault)
     found = list(every(config, store, now))
-    with vault_db.atomic("IMMEDIATE"):
+    with vault_db.atomic():
         note(config, found, now)
 
 
@@ -213,7 +213,7 @@ def learn(vault: Any) -> None:
         return
     known = {one.series: one for one in Learned.select().where(Learned.vault == vault)}
     rows = Version.select(Version.path, Version.stored_ms).where(whole).order_by(Version.id.desc()).limit(MOST_UPLOADS)
-    with vault_db.atomic("IMMEDIATE"):
+    with vault_db.atomic():
         for name, times in lateness.by_series((row.path, row.stored_ms // 1000) for row in rows).items():
             _learn(vault, name, times, known.get(name))
         Chore.replace(name=f"learn {vault.id}", done_at=newest).execute()  # type: ignore[no-untyped-call]

@@ -36,20 +36,20 @@ def _settings(given: Values) -> Values:
 
 
 def _add(call: Call, given: Values) -> tuple[str, Values]:
-    with desk.opened(call.config), vault_db.atomic("IMMEDIATE"):
+    with desk.opened(call.config), vault_db.atomic():
         vault = vaults.create(given["name"], **_settings(given))
         password = vaults.add_login(vault, str(given.get("login", given["name"])))
         return vault.name, {"password": password}
 
 
 def _change(call: Call, row: Any, given: Values) -> Values:
-    with desk.opened(call.config), vault_db.atomic("IMMEDIATE"):
+    with desk.opened(call.config), vault_db.atomic():
         vaults.change(row, **_settings(given))
     return {}
 
 
 def _remove(call: Call, row: Any) -> Values:
-    with desk.opened(call.config), vault_db.atomic("IMMEDIATE"):
+    with desk.opened(call.config), vault_db.atomic():
         vaults.remove(row)
     return {}
 

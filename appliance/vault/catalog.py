@@ -45,7 +45,7 @@ def _begin(folder: Path) -> None:
         return
     from appliance.vault import settings  # loads argon2, which no other look at the catalogue needs
 
-    with vault_db.atomic("IMMEDIATE"):
+    with vault_db.atomic():
         Head.insert(id=1, n=0, sha256=manifest.START, bytes=0, at_ms=0, age_ms=0).on_conflict_ignore().execute()
         settings.read_back(folder)
 

@@ -102,7 +102,7 @@ def _number(text: str) -> int:
 
 
 def _add(args: argparse.Namespace, config: Config) -> str:
-    with access.opened(config), vault_db.atomic("IMMEDIATE"):
+    with access.opened(config), vault_db.atomic():
         vault = vaults.create(args.vault, **_settings(args))
         return f"log-in {vault.name}, password {vaults.add_login(vault, vault.name)}"
 
@@ -143,7 +143,7 @@ def _show(args: argparse.Namespace, config: Config) -> str:
 
 
 def _remove(args: argparse.Namespace, config: Config) -> str:
-    with access.opened(config), vault_db.atomic("IMMEDIATE"):
+    with access.opened(config), vault_db.atomic():
         vaults.remove(vaults.named(args.vault), args.yes)
     return f"{args.vault} takes nothing more; what it has is kept until its time is over"
 

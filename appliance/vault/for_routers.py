@@ -14,7 +14,7 @@ _MOST = 63
 
 def drop(config: Config, router: str, source: str) -> tuple[str, str]:
     """Log-in and password of a router, which is new each time; good from `source` only, and only for new files."""
-    with desk.opened(config), vault_db.atomic("IMMEDIATE"):
+    with desk.opened(config), vault_db.atomic():
         vault = Vault.get_or_none((Vault.name == VAULT) & Vault.removed_at.is_null()) or vaults.create(VAULT)
         login = name_of(router)
         found = Credential.get_or_none(Credential.login == login)

@@ -24,7 +24,7 @@ def rebuild(place: Path, shorter: bool = False) -> Report:
     """
     known = Head.get_by_id(1).n
     log = Redo()
-    with vault_db.atomic("IMMEDIATE"), Manifest(place) as file, log.opened(place) as has_log:
+    with vault_db.atomic(), Manifest(place) as file, log.opened(place) as has_log:
         missed = log.follow(place, file) if has_log else []
         clean()
         head = Head.get_by_id(1)

@@ -37,7 +37,7 @@ def _is_fresh(store: Store) -> None:
 
 def _take(store: Store, new: Manifest) -> None:
     """While nobody stores anything; the catalogue follows from it then, whatever happens to this process."""
-    with vault_db.atomic("IMMEDIATE"), Manifest(store.place()) as own:
+    with vault_db.atomic(), Manifest(store.place()) as own:
         _is_fresh(store)
         for at in range(0, new.size, _COPIED_BYTES):
             own.append(new.at(at, _COPIED_BYTES), at)

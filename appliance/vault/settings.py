@@ -78,7 +78,7 @@ def read_back(folder: Path) -> Read | None:
     except (OSError, ValueError, RecursionError, UserError) as error:
         why = str(error)[:200]
         raise UserError(f"{path}: {why}: nothing is taken from it: put it aside to go on without") from None
-    with vault_db.atomic("IMMEDIATE"):
+    with vault_db.atomic():
         head = Head.get_by_id(1)
         if head.catalogue == found.catalogue:
             return None
@@ -107,7 +107,7 @@ def _put(account: Account) -> None:
 
 
 def _text() -> bytes:
-    with vault_db.atomic("IMMEDIATE"):
+    with vault_db.atomic():
         Head.update(catalogue=secrets.token_hex(16)).where(Head.catalogue == "").execute()
         catalogue = Head.get_by_id(1).catalogue
         logins = defaultdict(list)

@@ -143,7 +143,7 @@ def _not_waiting() -> Iterator[None]:
 @contextlib.contextmanager
 def _catalogue() -> Iterator[None]:
     try:
-        with vault_db.atomic("IMMEDIATE"):
+        with vault_db.atomic():
             yield
     except peewee.PeeweeException as error:
         log.exception("the catalogue can't be written")

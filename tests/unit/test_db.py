@@ -175,6 +175,21 @@ def test_sqlite_is_wal_and_durable_where_it_must_be(tmp_path: Path) -> None:
             assert database.execute_sql("PRAGMA foreign_keys").fetchone() == (1,)
 
 
+def test_a_transaction_that_began_by_reading_may_write(tmp_path: Path) -> None:
+    """SQLite would refuse that at once, without any wait, when somebody else committed in between."""
+    url = f"sqlite:///{tmp_path}/x.db"
+    ours, theirs = db.connect(url), db.connect(url, busy_timeout_ms=20)
+    with ours.connection_context(), theirs.connection_context():
+        ours.execute_sql("CREATE TABLE t (n INTEGER)")
+        with ours.atomic():
+            ours.execute_sql("SELECT count(*) FROM t").fetchall()
+            with pytest.raises(peewee.OperationalError, match="locked"):
+                theirs.execute_sql("INSERT INTO t VALUES (1)")
+            ours.execute_sql("INSERT INTO t VALUES (2)")
+        theirs.execute_sql("INSERT INTO t VALUES (3)")
+        assert theirs.execute_sql("SELECT n FROM t ORDER BY n").fetchall() == [(2,), (3,)]
+
+
 def test_sqlite_files_keep_their_mode(tmp_path: Path) -> None:
     path = tmp_path / "core.db"
     sqlite3.connect(path).close()
