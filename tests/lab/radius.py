@@ -148,7 +148,10 @@ class RadiusServer:
         source: str = ROUTER,
         timeout: int = 3,
     ) -> str:
-        """What radclient(1) printed of the answer; kind is auth or acct. Message-Authenticator is added to logins."""
+        """What radclient(1) printed of the answer; kind is auth or acct. Message-Authenticator is added to logins.
+
+        Accounting is sent three times, as routers do: its answer waits for the disk, and a busy one may take seconds.
+        """
         port = self.config.radius.authentication_port if kind == "auth" else self.config.radius.accounting_port
         if kind == "auth" and "Message-Authenticator" not in attributes:
             attributes += "\nMessage-Authenticator = 0x00"
@@ -159,7 +162,7 @@ class RadiusServer:
                 str(self.config.paths.run / "raddb"),
                 "-x",
                 "-r",
-                "1",
+                "3" if kind == "acct" else "1",
                 "-t",
                 str(timeout),
                 f"127.0.0.1:{port}",
