@@ -13,7 +13,6 @@ from collector import whose
 from collector.periods import Period
 from collector.sums import Row
 
-CLIENTS_ASKED = 500  # the largest, of which accounts are made
 NOBODY = "not known"
 
 

@@ -1,5 +1,7 @@
 """Flows for programs: searches and sums are asked anew each time, and bounded as on the pages."""
 
+from collections.abc import Mapping
+
 from appliance.api.resources import Call, Report, Values
 from appliance.api.shapes import MAX_NUMBER, TIME, Flag, Many, Maybe, Number, Object, Part, Text
 from appliance.api.web import routes
@@ -52,10 +54,11 @@ def _period(call: Call, given: Values) -> Period:
 def _flows(call: Call, given: Values) -> Values:
     names = (*views.USUAL, *views.EXTRA)
     order = given.get("order", "-first")
-    view = views.View(given.get("filter", ""), columns=names, order=order, limit=given.get("limit", 100))
+    site = views.site(given.get("site", ""))
+    view = views.View(given.get("filter", ""), columns=names, order=order, limit=given.get("limit", 100), site=site)
     answer = asking.search(call.config, view, _period(call, given))
     items = [{name: row.get(name) for name in names} for row in answer.rows]
-    return {"items": items, **_whole(call, answer.certificate)}
+    return {"items": items, **_whole(answer.certificate, answer.exporters)}
 
 
 def _top(call: Call, given: Values) -> Values:
@@ -76,15 +79,15 @@ def _over_time(call: Call, given: Values) -> Values:
         sums = Sums(Kept(catalog), span)
         rows, certificate = sums.over_time(step, given.get("by")), sums.certificate()
     items = [_sums(row, at=row["at_ms"] // 1000, key=row["key"]) for row in rows]
-    return {"items": items, **_whole(call, certificate)}
+    return {"items": items, **_whole(certificate, sums.exporters)}
 
 
 def _sums(row: Row, **more: object) -> Values:
     return {**more, **{name: row[name] for name in MEASURES}}
 
 
-def _whole(call: Call, of: Certificate) -> Values:
-    shown = web_parts.shown_certificate(of, web_parts.exporters(call.config))
+def _whole(of: Certificate, exporters: Mapping[int, str]) -> Values:
+    shown = web_parts.shown_certificate(of, exporters)
     return {
         "certificate": {
             "present": shown.present,
@@ -127,6 +130,7 @@ FLOWS = Report(
         Part("filter", Text(max=views.MAX_FILTER), "such as: host 10.1.2.3 and dst port 25"),
         Part("order", Text(choices=tuple(f"{way}{name}" for name in views.USUAL for way in ("", "-"))), "- is down"),
         Part("limit", Number(1, views.MOST), "how many at most, 100 unless it says otherwise"),
+        Part("site", Text(), "of another site, as the cluster has it; this appliance's own unless it says otherwise"),
     ),
     fields=tuple(Part(name, _shape(name), showing.FIELDS[name].title) for name in (*views.USUAL, *views.EXTRA)),
     read=_flows,

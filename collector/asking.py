@@ -15,6 +15,7 @@ from appliance.errors import Unavailable
 from collector import worker
 from collector.periods import Period
 from collector.store.models import Certificate, Lost
+from collector.sums import Figures
 from collector.views import View
 
 Row = Mapping[str, Any]
@@ -25,8 +26,11 @@ _files = threading.BoundedSemaphore(MOST_FILES)
 
 @dataclass(frozen=True)
 class Answer:
+    """`exporters` are names by the certificate's numbers."""
+
     rows: Sequence[Row]
     certificate: Certificate
+    exporters: Mapping[int, str]
 
 
 def search(config: Config, view: View, span: Period) -> Answer:
@@ -34,13 +38,14 @@ def search(config: Config, view: View, span: Period) -> Answer:
     names: list[str] = []
     rows: list[Row] = []
     certificate = Certificate(0, 0)
+    exporters: Mapping[int, str] = {}
     with _answer(config, asked("search", view, span)) as pieces:
         for piece in pieces:
             names = [column["name"] for column in piece.get("columns", ())] or names
             rows += [dict(zip(names, row, strict=True)) for row in piece.get("rows", ())]
             if "certificate" in piece:
-                certificate = _certificate(piece["certificate"])
-    return Answer(rows, certificate)
+                certificate, exporters = _certificate(piece["certificate"]), dict(piece["exporters"])
+    return Answer(rows, certificate, exporters)
 
 
 @contextmanager
@@ -55,6 +60,7 @@ def asked(kind: str, view: View, span: Period) -> dict[str, Any]:
     """As the worker reads it."""
     return {
         "ask": kind,
+        "site": view.site,
         "filter": view.filter,
         "since_ms": span.since_ms,
         "until_ms": span.until_ms,
@@ -103,13 +109,26 @@ def _json(config: Config, view: View, span: Period) -> Iterator[bytes]:
     yield f'],\n"certificate": {json.dumps(list(lines), ensure_ascii=False)}}}\n'.encode()
 
 
+# Statistics of another site
+
+
+def figures(config: Config, site: str, span: Period, order: str) -> Figures:
+    """As sums.figures makes them of what this appliance counted."""
+    request = {"ask": "totals", "site": site, "since_ms": span.since_ms, "until_ms": span.until_ms, "order": order}
+    with _answer(config, request) as pieces:
+        (found,) = [piece for piece in pieces if not isinstance(piece, bytes)]
+    certificate, exporters = _certificate(found["certificate"]), dict(found["exporters"])
+    return Figures(found["steps"], found["clients"], found["tables"], certificate, exporters)
+
+
 # Whose an address was
 
 
 @dataclass(frozen=True)
 class Question:
-    """`slack_ms` is by how much the time may be wrong."""
+    """`slack_ms` is by how much the time may be wrong; no `site` is this one."""
 
+    site: str
     address: str
     port: int | None
     protocol: int | None
@@ -133,6 +152,7 @@ def who(config: Config, question: Question, asker: str) -> Whose:
     """The worker writes the question, its reason and its answer into the record before it gives the answer."""
     request = {
         "ask": "who",
+        "site": question.site,
         "ip": question.address,
         "port": question.port,
         "protocol": question.protocol,

@@ -18,7 +18,7 @@ from collector.asker import asker
 from collector.periods import Period, period
 from collector.store import retention, rollups
 from collector.store.models import Range
-from collector.sums import BY, Kept, Sums, Totals
+from collector.sums import BY, CLIENTS, Kept, Sums, Totals
 
 ACCOUNT = "account"
 _FOLLOW_S = 2
@@ -104,7 +104,7 @@ def _kept(config: Config, site: str) -> Iterator[Totals]:
 
 def _totals(sums: Sums, args: argparse.Namespace, asked: Period, site: str) -> Iterator[dict[str, Any]]:
     if args.by == ACCOUNT:
-        used = accounts.by_account(sums.top("client", limit=accounts.CLIENTS_ASKED), asked, site)
+        used = accounts.by_account(sums.top("client", limit=CLIENTS), asked, site)
         for one in sorted(used, key=lambda one: -one.bytes)[: args.limit]:
             yield {ACCOUNT: one.name, "flows": one.flows, "packets": one.packets, "bytes": one.bytes}
         return

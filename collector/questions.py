@@ -4,6 +4,7 @@
 "limit": 100}`; "csv" is the same as bytes. Without an order rows come as they are stored, without a limit all of them.
 `{"ask": "who", "ip": "203.0.113.7", "port": 40000, "at_ms": 0, "protocol": 6, "slack_ms": 5000, "who": "asker's name",
 "reason": "case 12/345"}`: port, protocol and slack may be None. With a "site" both are about that one, not this one's.
+`{"ask": "totals", "site": "north", "since_ms": 0, "until_ms": 1, "order": "bytes"}` are statistics of another site.
 """
 
 import tempfile
@@ -24,8 +25,9 @@ from appliance.accounts.models import core_db
 from appliance.admin import audit
 from appliance.config import Config
 from appliance.errors import UserError
-from collector import certifying, export, periods, places, search, who, whose
+from collector import certifying, export, periods, places, search, sums, who, whose
 from collector.filters.language import parse
+from collector.periods import Period
 from collector.search import Known, Query
 from collector.store.models import CATALOG, Certificate, Range
 from collector.store.reading import Reading
@@ -43,9 +45,14 @@ Piece = Mapping[str, Any]
 def opened(config: Config, site: str = "") -> Iterator[Reading]:
     """What is kept, here or of another `site`. Raises UserError with one line, also for what goes wrong while it is
     read."""
+    with _in_words(), _reading(config, site) as reading:
+        yield reading
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
     try:
-        with _reading(config, site) as reading:
-            yield reading
+        yield
     except BrokenPipeError:
         raise
     except duckdb.OutOfMemoryException:
@@ -93,20 +100,25 @@ def known(config: Config, reading: Reading) -> Known:
 def query(request: Request) -> Query:
     """Raises UserError for what it can't be."""
     order = _text(request, "order")
-    since, until, limit = (_number(request, name) for name in ("since_ms", "until_ms", "limit"))
-    if since is None or until is None or since >= until:
-        raise UserError("a period has a beginning and an end after it")
-    periods.bound("since_ms", since, until)
+    span = _span(request)
     return Query(
         parse(_text(request, "filter")),
-        since,
-        until,
+        span.since_ms,
+        span.until_ms,
         order.removeprefix("-"),
         order.startswith("-"),
-        limit,
+        _number(request, "limit"),
         _names(request, "columns"),
         _names(request, "group"),
     )
+
+
+def _span(request: Request) -> Period:
+    since, until = (_number(request, name) for name in ("since_ms", "until_ms"))
+    if since is None or until is None or since >= until:
+        raise UserError("a period has a beginning and an end after it")
+    periods.bound("since_ms", since, until)
+    return Period(since, until)
 
 
 def answer(config: Config, request: Request) -> Iterator[Piece | bytes]:
@@ -116,8 +128,12 @@ def answer(config: Config, request: Request) -> Iterator[Piece | bytes]:
         with open_core(config):
             yield told(config, request)
         return
+    if kind == "totals":
+        with open_core(config):
+            yield _totals(config, request)
+        return
     if kind not in ("search", "csv"):
-        raise UserError(f"{kind!r} can't be asked: search, csv, who")
+        raise UserError(f"{kind!r} can't be asked: search, csv, who, totals")
     with open_core(config), opened(config, _text(request, "site")) as reading:
         asked, others, zone = query(request), known(config, reading), config.site.timezone
         if kind == "csv":
@@ -131,7 +147,19 @@ def answer(config: Config, request: Request) -> Iterator[Piece | bytes]:
             while piece := list(islice(rows, _AT_ONCE)):
                 yield {"rows": piece}
             found = result.certificate
-        yield {"certificate": asdict(found), "lines": certified(reading, others, found, zone)}
+        names = [(number, _router(reading, others, number)) for number in reading.exporters]
+        yield {"certificate": asdict(found), "exporters": names, "lines": certified(reading, others, found, zone)}
+
+
+def _totals(config: Config, request: Request) -> Piece:
+    from collector.cluster import totals  # what it takes isn't loaded by those who have no cluster
+
+    span, order = _span(request), _text(request, "order")
+    if order not in sums.MEASURES:
+        raise UserError(f"order: there are {', '.join(sums.MEASURES)}")
+    with _in_words(), totals.opened(config, _text(request, "site")) as found:
+        answer = asdict(sums.figures(found, span, order))
+    return answer | {"exporters": list(answer["exporters"].items())}
 
 
 def told(config: Config, request: Request) -> Piece:
@@ -144,10 +172,13 @@ def told(config: Config, request: Request) -> Piece:
     if not asker or not _SHORTEST_REASON <= len(reason) <= _LONGEST_REASON or not reason.isprintable():
         raise UserError("a reason is needed, such as the number of the request: it stands in the record")
     zone = config.site.timezone
-    with opened(config, _text(request, "site")) as reading:
+    site = _text(request, "site")
+    with opened(config, site) as reading:
         found = reading.sure(who.reach(asked), lambda: who.ask(reading, asked))
         at = datetime.fromtimestamp(asked.at_ms / 1000, zone).isoformat(timespec="milliseconds")
-        subject = f"address {asked.address}" + (f" port {asked.port}" if asked.port is not None else "") + f" at {at}"
+        port = f" port {asked.port}" if asked.port is not None else ""
+        of = f" of site {site}" if site else ""
+        subject = f"address {asked.address}{port}{of} at {at}"
         names = ", ".join(found.accounts) or "nobody"
         others = known(config, reading)
         period = Range(asked.at_ms - found.slack_ms, asked.at_ms + found.slack_ms + who.LATEST_MS)

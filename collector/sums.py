@@ -5,11 +5,12 @@ Neither a flow nor numpy is opened for them, so the pages read them in their own
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from collector import whose
 from collector.filters.names import PROTOCOLS, SERVICES, name_of
-from collector.periods import Period
+from collector.periods import Period, step_ms
 from collector.store import completeness, rollups
 from collector.store.catalog import Catalog
 from collector.store.models import Certificate, Range
@@ -18,6 +19,8 @@ from collector.store.rollups import Point, Total
 MEASURES = ("bytes", "flows", "packets")
 BY = ("service", "protocol", "client", "destination", "exporter", "interface")
 REST = "other"
+TOP = 10
+CLIENTS = 500  # the largest, of which accounts are made
 _ALL = 2**31  # services are few
 _WITH_INTERFACES = 20  # exporters
 
@@ -130,6 +133,23 @@ class Sums:
 
     def certificate(self) -> Certificate:
         return self._totals.certificate(self._range)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a page of statistics says: `steps` by service, `tables` by each of BY; exporters' names by number."""
+
+    steps: Sequence[Row]
+    clients: Sequence[Row]
+    tables: Mapping[str, Sequence[Row]]
+    certificate: Certificate
+    exporters: Mapping[int, str]
+
+
+def figures(totals: Totals, period: Period, order: str) -> Figures:
+    sums = Sums(totals, period)
+    steps, clients = sums.over_time(step_ms(period), "service"), sums.top("client", order, CLIENTS)
+    return Figures(steps, clients, {by: sums.top(by, order, TOP) for by in BY}, sums.certificate(), sums.exporters)
 
 
 def service(key: bytes) -> str:

@@ -1,10 +1,12 @@
-"""A search as its URL says it: filter, period, order, columns, grouping, limit; pure."""
+"""A search as its URL says it: filter, period, order, columns, grouping, limit, site; pure."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import tzinfo
 from urllib.parse import urlencode
 
+from appliance.config_site import KEY
 from appliance.errors import UserError
 from collector.periods import USUAL_FROM, USUAL_TO, Period, period
 
@@ -37,7 +39,7 @@ LIMITS = (20, 100, 500, 1000)
 
 @dataclass(frozen=True)
 class View:
-    """`limit` 0 is for files: all rows. A search that is `asked` isn't only the form."""
+    """`limit` 0 is for files: all rows. A search that is `asked` isn't only the form. No `site` is this one."""
 
     filter: str = ""
     begin: str = USUAL_FROM
@@ -46,6 +48,7 @@ class View:
     columns: tuple[str, ...] = ()
     group: tuple[str, ...] = ()
     limit: int = USUAL_LIMIT
+    site: str = ""
     asked: bool = False
 
     @property
@@ -76,8 +79,9 @@ class View:
             "columns": ",".join(view.columns),
             "group": ",".join(view.group),
             "limit": "" if view.limit == USUAL_LIMIT else str(view.limit),
+            "site": view.site,
         }
-        return "/flows?" + urlencode({key: value for key, value in values.items() if value})
+        return flows_url(**values)
 
     def file_url(self, kind: str, **other: object) -> str:
         return f"{self.url(**other)}&format={kind}"
@@ -93,7 +97,8 @@ class View:
 def read(asked: Mapping[str, Sequence[str]]) -> View:
     """Of the URL's values, each perhaps given several times (as boxes of a form) or parted by commas.
 
-    Raises UserError for a limit that is no number; columns that there aren't are left out.
+    Raises UserError for a limit that is no number, and for what can't be a site; columns that there aren't are left
+    out.
     """
 
     def last(name: str) -> str:
@@ -112,8 +117,16 @@ def read(asked: Mapping[str, Sequence[str]]) -> View:
         columns=() if columns == USUAL else columns,
         group=several("group", GROUPS)[:3],
         limit=_limit(last("limit"), last("format")),
+        site=site(last("site")),
         asked=bool({"q", "from", "sort", "group"} & asked.keys()),
     )
+
+
+def site(text: str) -> str:
+    """A site's key, or "" for this one. Raises UserError for what can be none."""
+    if text and not re.fullmatch(KEY, text):
+        raise UserError(f"Site: {text[:40]!r} can't be the key of one")
+    return text
 
 
 def _limit(text: str, kind: str) -> int:

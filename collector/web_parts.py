@@ -7,9 +7,8 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 from appliance.config import Config
-from appliance.errors import Unavailable
+from appliance.sites.models import Site
 from appliance.units import format_bytes
-from collector import facts, whose
 from collector.certifying import percent
 from collector.showing import DURATION, FIELDS, OCTETS, SUMS, TIME, Field
 from collector.store.models import Certificate
@@ -127,10 +126,8 @@ def shown_certificate(of: Certificate, routers: Mapping[int, str]) -> ShownCerti
     return ShownCertificate(of.present, of.lost, percent(of), losses, of.complete_until_ms, of.notes)
 
 
-def exporters(config: Config) -> dict[int, str]:
-    """Routers' names, or addresses, by number; nothing where they can't be told."""
-    try:
-        with facts.catalog(config) as catalog:
-            return whose.exporters(catalog.exporters())
-    except Unavailable:
-        return {}
+def sites(config: Config) -> list[str]:
+    """The other ones whose flows may be asked for here; none where each keeps its own."""
+    if config.netflow.cluster is None or not config.fleet:
+        return []
+    return [str(row.key) for row in Site.select(Site.key).where(Site.key != config.site.key).order_by(Site.key)]

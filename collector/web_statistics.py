@@ -1,20 +1,20 @@
 """Statistics of any period, from rollups: no flow is opened for them."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, tzinfo
 from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from appliance.admin.frame import Ask, Page
+from appliance.config import Config
 from appliance.errors import Unavailable, UserError
-from collector import accounts, certifying, facts, views, web_parts, whose
+from collector import accounts, asking, certifying, facts, views, web_parts, whose
 from collector.periods import PRESETS, Period, period, step_ms
-from collector.sums import REST, Kept, Row, Sums
+from collector.sums import REST, TOP, Figures, Kept, Row, figures
 
 MEASURES = {"bytes": "Bytes", "flows": "Flows", "packets": "Packets"}
-TOP = 10
 SERIES = 6  # more colours can't be told apart; the rest is one
 _HEIGHT = 100.0
 
@@ -63,12 +63,12 @@ TABLES = (
 def statistics(ask: Ask) -> Any:
     asked, zone = ask.query(), ask.config.site.timezone
     measure = asked.get("by", "bytes") if asked.get("by") in MEASURES else "bytes"
-    typed = {"from": asked.get("from", "1d ago"), "to": asked.get("to", "now")}
+    typed = {"from": asked.get("from", "1d ago"), "to": asked.get("to", "now"), "site": asked.get("site", "")}
     values: dict[str, Any] = {"error": "", "chart": None, "tables": (), "certificate": None, "period": None}
     status = 200
     try:
         span = period(typed["from"], typed["to"], zone, ask.now)
-        values |= _answered(ask, span, measure)
+        values |= _answered(ask, views.site(typed["site"]), span, measure)
     except UserError as error:
         values["error"] = str(error)
         status = 200 if isinstance(error, Unavailable) else 400
@@ -78,42 +78,43 @@ def statistics(ask: Ask) -> Any:
         typed=typed,
         measure=measure,
         measures=MEASURES,
-        presets=[(title, _url(begin, end, measure), (begin, end)) for title, begin, end in PRESETS],
-        url=_url,
+        presets=[(title, _url(begin, end, measure, typed["site"]), (begin, end)) for title, begin, end in PRESETS],
+        sites=web_parts.sites(ask.config),
         at=partial(web_parts.at, zone=zone),
         causes=certifying.CAUSES,
         **values,
     )
 
 
-def _url(begin: str, end: str, measure: str) -> str:
-    return "/flows/statistics?" + urlencode({"from": begin, "to": end, "by": measure})
+def _url(begin: str, end: str, measure: str, site: str) -> str:
+    return "/flows/statistics?" + urlencode(
+        {"from": begin, "to": end, "by": measure} | ({"site": site} if site else {})
+    )
 
 
-def _answered(ask: Ask, span: Period, measure: str) -> dict[str, Any]:
-    step = step_ms(span)
-    with facts.catalog(ask.config) as catalog:
-        sums = Sums(Kept(catalog), span)
-        certificate = web_parts.shown_certificate(sums.certificate(), sums.exporters)
-        rows = sums.over_time(step, "service")
-        clients = sums.top("client", measure, accounts.CLIENTS_ASKED)
-        found = {by: sums.top(by, measure, TOP) for by, *_ in TABLES}
-    tables = [_table(title, head, found[by], measure, span, by, detail) for by, title, head, detail in TABLES]
-    tables.insert(3, _by_account(accounts.by_account(clients, span, whose.site_of(ask.config)), measure, len(clients)))
-    chart = drawn(rows, span, step, measure, ask.config.site.timezone) if rows else None
+def _answered(ask: Ask, site: str, span: Period, measure: str) -> dict[str, Any]:
+    found = _figures(ask.config, site, span, measure)
+    link = partial(_search, span, site)
+    tables = [
+        _table(title, head, found.tables[by], measure, partial(link, by, detail)) for by, title, head, detail in TABLES
+    ]
+    used = accounts.by_account(found.clients, span, site or whose.site_of(ask.config))
+    tables.insert(3, _by_account(used, measure, len(found.clients)))
+    chart = drawn(found.steps, span, step_ms(span), measure, ask.config.site.timezone) if found.steps else None
     shown = [table for table in tables if table.rows]
+    certificate = web_parts.shown_certificate(found.certificate, found.exporters)
     return {"chart": chart, "tables": shown, "certificate": certificate, "period": span}
 
 
-def _table(title: str, head: str, rows: Sequence[Row], measure: str, span: Period, by: str, detail: str) -> Table:
-    shown = [
-        {
-            "name": str(row["key"]),
-            "link": _search(span, by, row["key"], detail),
-            **_words(row, measure),
-        }
-        for row in rows
-    ]
+def _figures(config: Config, site: str, span: Period, measure: str) -> Figures:
+    if site not in ("", config.site.key):
+        return asking.figures(config, site, span, measure)
+    with facts.catalog(config) as catalog:
+        return figures(Kept(catalog), span, measure)
+
+
+def _table(title: str, head: str, rows: Sequence[Row], measure: str, link: Callable[[Any], str]) -> Table:
+    shown = [{"name": str(row["key"]), "link": link(row["key"]), **_words(row, measure)} for row in rows]
     return Table(title, head, shown, max((row["value"] for row in shown), default=0))
 
 
@@ -139,9 +140,9 @@ def _words(row: Row, measure: str) -> Row:
     }
 
 
-def _search(span: Period, by: str, key: Any, detail: str) -> str:
+def _search(span: Period, site: str, by: str, detail: str, key: Any) -> str:
     term = "" if key == REST else _term(by, str(key), detail)
-    return views.flows_url(q=term, **{"from": span.begin, "to": span.end}) if term else ""
+    return views.flows_url(q=term, site=site, **{"from": span.begin, "to": span.end}) if term else ""
 
 
 def _term(by: str, key: str, detail: str) -> str:

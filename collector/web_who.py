@@ -7,7 +7,7 @@ from typing import Any
 from appliance.accounts.web_parts import account_url
 from appliance.admin.frame import Ask, Page
 from appliance.errors import UserError
-from collector import asking, web_parts
+from collector import asking, views, web_parts
 from collector.asking import Question
 from collector.filters.names import PROTOCOLS, name_of
 from collector.periods import moment
@@ -56,6 +56,7 @@ def _question(ask: Ask, typed: dict[str, str]) -> Question:
     except UserError as error:
         raise UserError(f"Time: {error}") from None
     return Question(
+        views.site(typed.get("site", "")),
         address,
         int(port) if port else None,
         PROTOCOLS.get(typed["protocol"]),
@@ -76,6 +77,7 @@ def _shown(
         error=error,
         choices=CHOICES,
         slacks=SLACKS_S,
+        sites=web_parts.sites(ask.config),
         asked=asked,
         answer=answer,
         how=HOW,

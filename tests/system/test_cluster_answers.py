@@ -24,7 +24,7 @@ from appliance.accounts.database import open_core
 from appliance.accounts.models import Session, core_db
 from appliance.config import Config
 from appliance.errors import UserError
-from collector import export, questions, search, who
+from collector import asking, export, questions, search, who
 from collector.cluster import asked, client, loading, setting_up, tidying
 from collector.cluster import totals as kept_totals
 from collector.cluster.filling import Filler
@@ -37,7 +37,7 @@ from collector.store.catalog import Catalog
 from collector.store.models import CATALOG, HOUR, LOADED, SEGMENTS, WAITS, Range
 from collector.store.reading import Reading
 from collector.store.rollups import DAY_MS
-from collector.sums import BY, Kept, Sums, Totals
+from collector.sums import BY, Kept, Sums, Totals, figures
 from tests.flows.kept import keep
 from tests.flows.stand_in import ADDRESSES, ADDRESSES_6, HOUR_MS, SINCE_MS, random_flows
 from tests.system import clickhouse
@@ -296,6 +296,7 @@ def test_a_segment_loaded_in_the_middle_of_a_question_counts_once(box: Box) -> N
 
 def test_another_site_is_asked_as_the_cluster_has_it(box: Box, tmp_path: Path) -> None:
     """From a place that keeps no flows itself."""
+    box.load()
     text = box.config.text.replace(f'key = "{SITE}"', 'key = "centre"').replace("/data", "/nothing")
     centre = replace(configuration.parse(text), file=tmp_path / "centre.toml")
     with questions.opened(centre, SITE) as reading:
@@ -359,6 +360,12 @@ def test_a_new_disk_finds_what_the_old_one_had_loaded(box: Box, tmp_path: Path) 
         for span in SPANS:
             assert statistics(there, span) == statistics(Kept(here), span)
         assert there.certificate(PERIOD).lost == 0
+        page, same = asking.figures(new.config, "attic", SPANS[0], "bytes"), figures(Kept(here), SPANS[0], "bytes")
+        assert page.exporters == same.exporters
+        assert page.steps == same.steps != []
+        assert page.tables["exporter"] == same.tables["exporter"]
+        with pytest.raises(UserError, match="no flows of a site 'east'; there are: attic"):
+            asking.figures(new.config, "east", SPANS[0], "bytes")
     period = ("--from", f"{datetime.fromtimestamp(SINCE_MS / 1000, UTC):%Y-%m-%dT%H:%MZ}")
     for words in (("--by", "account"), ("--step", "1h")):
         said = []

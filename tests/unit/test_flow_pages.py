@@ -21,12 +21,14 @@ from appliance.admin.models import Audit
 from appliance.config import Config
 from appliance.errors import Unavailable, UserError
 from appliance.nas.models import Nas
+from appliance.sites.models import Site
 from collector import checks, facts, noted, places, web_parts, worker
 from collector.decoding.batch import WRONG_ORDER
 from collector.module import NETFLOW
 from collector.noted import Noted
 from collector.store.catalog import Catalog
 from collector.store.models import CATALOG
+from collector.sums import BY
 from portal.module import HOTSPOT
 from tests.flows import bulk
 from tests.unit import flow_box, test_admin, test_api, test_metrics, test_sealing
@@ -89,6 +91,7 @@ class Answers:
     def __init__(self, rows: list[dict[str, Any]]) -> None:
         self.asked: list[Mapping[str, Any]] = []
         self.rows = rows
+        self.totals: Mapping[str, Any] = {}
         self.error: UserError | None = None
         self.closed = 0
 
@@ -97,6 +100,9 @@ class Answers:
         try:
             if self.error:
                 raise self.error
+            if request["ask"] == "totals":
+                yield self.totals
+                return
             if request["ask"] == "csv":
                 yield b"src,dst\n"
                 yield b"10.10.0.5,198.51.100.80\n"
@@ -104,7 +110,7 @@ class Answers:
                 names = request["columns"] or [*request["group"], "flows", "packets", "bytes"]
                 yield {"columns": [{"name": name} for name in names]}
                 yield {"rows": [[row.get(name) for name in names] for row in self.rows]}
-            yield {"certificate": CERTIFICATE, "lines": ["99.95 % of flows present"]}
+            yield {"certificate": CERTIFICATE, "exporters": [[1, "attic"]], "lines": ["99.95 % of flows present"]}
         finally:
             self.closed += 1
 
@@ -232,6 +238,58 @@ def test_statistics_come_from_the_sums(full: Config, reader: Browser, answers: A
     by_flows = reader.get("/flows/statistics?from=1h+ago&by=flows").body
     assert by_flows.index("udp/dns") < by_flows.index("tcp/https")
     assert "Nothing was counted" in reader.get("/flows/statistics?from=400d+ago&to=399d+ago").body
+
+
+@pytest.fixture
+def fleet(full: Config, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """As one of three sites, whose flows are in a cluster; the database stays a file here."""
+    monkeypatch.setattr(Config, "fleet", True)
+    with core_db.connection_context():
+        for number, key in enumerate(("north", "south", "west")):
+            Site.create(key=key, title=key, created_at=number, changed_at=number)
+    store = replace(full.netflow, store="clickhouse://box@ch1,ch2/flows?cluster=hotspots")
+    return replace(full, netflow=store, site=replace(full.site, key="north"))
+
+
+def test_another_site_is_asked_for_by_its_key(fleet: Config, answers: Answers) -> None:
+    reader = browser(frame.Frame(fleet, lambda: NOW).app(), "reader")
+    form = reader.get("/flows").body
+    assert re.findall(r"<option>(north|south|west)</option>", form) == ["south", "west"]
+    shown = reader.get("/flows?q=any&site=south").body
+    assert answers.asked[-1]["site"] == "south"
+    assert "<option selected>south</option>" in shown
+    assert f"src+host+{CLIENT}&amp;from=1h+ago&amp;site=south" in shown
+    assert reader.get("/flows?q=any&site=south&format=csv").status == 200
+    assert (answers.asked[-1]["ask"], answers.asked[-1]["site"]) == ("csv", "south")
+    row = {"key": "tcp/https", "flows": 3, "packets": 12, "bytes": 1_500_000}
+    answers.totals = {
+        "steps": [{"at_ms": (NOW - 600) * 1000, **row}],
+        "clients": [],
+        "tables": {by: [row] if by == "service" else [] for by in BY},
+        "certificate": CERTIFICATE,
+        "exporters": [[1, "attic"]],
+    }
+    shown = reader.get("/flows/statistics?from=1h+ago&site=south").body
+    assert [answers.asked[-1][name] for name in ("ask", "site", "order")] == ["totals", "south", "bytes"]
+    assert 'href="/flows?q=proto+tcp+and+port+https&amp;site=south&amp;from=1h+ago&amp;to=now"' in shown
+    assert 'from=today&amp;to=now&amp;by=bytes&amp;site=south"' in shown  # a preset
+    assert ">attic</td>" in shown  # in the certificate's losses
+    assert "tcp/https" in reader.get("/flows/statistics?from=1h+ago&site=north").body  # its own: the worker isn't asked
+    assert answers.asked[-1]["site"] == "south"
+    answers.error = UserError("the cluster has no flows of a site 'east'; there are: south")
+    for url in ("/flows?q=any&site=east", "/flows/statistics?site=east"):
+        reply = reader.get(url)
+        assert (reply.status, "no flows of a site &#39;east&#39;" in reply.body) == (400, True), url
+    for url in ("/flows?q=any&site=%3Cscript%3E", "/flows/statistics?site=%3Cscript%3E"):
+        reply = reader.get(url)
+        assert (reply.status, "<script>" in reply.body, "be the key of one" in reply.body) == (400, False, True), url
+
+
+def test_no_site_is_offered_where_each_keeps_its_own(fleet: Config, answers: Answers) -> None:
+    alone = replace(fleet, netflow=replace(fleet.netflow, store=""))
+    reader = browser(frame.Frame(alone, lambda: NOW).app(), "owner")
+    for url in ("/flows", "/flows/statistics", "/flows/who"):
+        assert 'name="site"' not in reader.get(url).body
 
 
 def test_exporters_and_who_should_be_one(full: Config, operator: Browser) -> None:
@@ -362,6 +420,7 @@ def test_whose_an_address_was(full: Config, owner: Browser, operator: Browser, m
     assert (shown.status, "<script>alert" in shown.body) == (200, False)
     assert asked[-1] == {
         "ask": "who",
+        "site": "",
         "ip": "198.51.100.20",
         "port": 40_000,
         "protocol": 6,
@@ -380,10 +439,13 @@ def test_whose_an_address_was(full: Config, owner: Browser, operator: Browser, m
         ({"at": "noon"}, "Time: &#39;noon&#39;"),
         ({"protocol": "x"}, "Protocol: there are"),
         ({"slack": "7"}, "Clock: choose"),
+        ({"site": "So<th"}, "Site: &#39;So&lt;th&#39; can&#39;t be"),
     ):
         reply = owner.post("/flows/who", QUESTION | at | wrong)
         assert (reply.status, said in reply.body, 'value="case 7"' in reply.body) == (400, True, "reason" not in wrong)
     assert len(asked) == 1
+    shown = owner.post("/flows/who", QUESTION | at | {"site": "south"})
+    assert (asked[-1]["site"], "<dt>Site</dt><dd>south</dd>" in shown.body) == ("south", True)
 
 
 def test_flows_are_held_and_released(full: Config, owner: Browser, operator: Browser) -> None:
