@@ -38,8 +38,9 @@ def new_user(ask: Ask) -> Any:
 def add_user(ask: Ask) -> Any:
     form = ask.form()
     try:
+        columns = people.columns(*(form.get(key, "") for key in ("name", "password", "role", "sites")))
         with core_db.atomic():
-            user = people.add(*(form.get(key, "") for key in ("name", "password", "role", "sites")))
+            user = manage.add(AdminUser, "admin", **columns)
             after = {"role": user.role, "sites": people.typed_sites(user.sites), "password": "…"}
             audit.record(ask.person.name, "added", f"admin {user.name}", {}, after)
         if user.role == "owner":
@@ -54,13 +55,15 @@ def change_user(ask: Ask, name: str) -> Any:
     """One of: another role, another password, blocked or not, removed."""
     form, user = ask.form(), manage.get(AdminUser, name, "admin")
     before = _recorded(user)
-    with core_db.atomic():
-        if "remove" in form:
+    if "remove" in form:
+        with core_db.atomic():
             people.remove(user)
             audit.record(ask.person.name, "removed", f"admin {name}", before, {})
-            return ask.done("/users", f"{name} is removed.")
-        enabled = {"yes": True, "no": False}.get(form.get("enabled", ""))
-        people.change(user, form.get("password") or None, form.get("role") or None, enabled, form.get("sites"))
+        return ask.done("/users", f"{name} is removed.")
+    enabled = {"yes": True, "no": False}.get(form.get("enabled", ""))
+    values = people.changes(user, form.get("password") or None, form.get("role") or None, enabled, form.get("sites"))
+    with core_db.atomic():
+        people.change(user, values)
         after = _recorded(user) | ({"password": ""} if form.get("password") else {})
         audit.record(ask.person.name, "changed", f"admin {name}", before, after)
     return ask.done("/users", f"{name} is changed; whatever was open ends.")

@@ -43,31 +43,37 @@ class Person:
         return ROLES.index(self.role) >= ROLES.index(role)
 
 
+def columns(name: str, password: str, role: str, sites: str = "") -> dict[str, Any]:
+    """Of a new one; `sites` as they are typed. Not for transactions: a password's hash takes a quarter of a second.
+
+    Raises UserError for a short password, an unknown role or site.
+    """
+    return {
+        "name": manage.name(name, "admin"),
+        "password": hashed(password),
+        "role": _role(role),
+        "sites": limits(sites, role),
+        "created_at": int(time.time()),
+    }
+
+
 def add(name: str, password: str, role: str, sites: str = "") -> Any:
-    """Raises UserError for a name that is taken, a short password, an unknown role. `sites` as they are typed."""
-    return manage.add(
-        AdminUser,
-        "admin",
-        name=manage.name(name, "admin"),
-        password=hashed(password),
-        role=_role(role),
-        sites=limits(sites, role),
-        created_at=int(time.time()),
-    )
+    """Raises UserError for a name that is taken too."""
+    return manage.add(AdminUser, "admin", **columns(name, password, role, sites))
 
 
 def has_owner() -> bool:
     return bool(AdminUser.select().where((AdminUser.role == "owner") & AdminUser.enabled).exists())
 
 
-def change(
+def changes(
     user: Any,
     password: str | None = None,
     role: str | None = None,
     enabled: bool | None = None,
     sites: str | None = None,
-) -> None:
-    """A new password, a lower role or a block ends what the user has open. The last owner stays."""
+) -> dict[str, Any]:
+    """New values of columns, for `change`; not for transactions, as `columns`."""
     values: dict[str, Any] = {}
     if password is not None:
         values["password"] = hashed(password)
@@ -76,7 +82,11 @@ def change(
     if enabled is not None:
         values["enabled"] = enabled
     typed = typed_sites(user.sites) if sites is None else sites
-    values["sites"] = limits(typed, values.get("role", user.role))
+    return values | {"sites": limits(typed, values.get("role", user.role))}
+
+
+def change(user: Any, values: Mapping[str, Any]) -> None:
+    """A new password, a lower role or a block ends what the user has open. The last owner stays."""
     if not values.get("enabled", True) or values.get("role", "owner") != "owner":
         _keep_an_owner(user)
     manage.change(user, "admin", values)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from appliance.accounts.models import core_db
 from appliance.admin import audit
 from appliance.admin.frame import Ask, Page
 from appliance.admin.lists import Choice, Column, List, Row
@@ -114,7 +113,7 @@ def add(ask: Ask) -> Any:
     try:
         with desk.opened(ask.config):
             columns = read(form, ask.config, form.get("currency", ""))
-            with ledger_db.writing(), core_db.atomic():
+            with ledger_db.writing():
                 dealer = dealers.add(name, **columns)
                 audit.record(ask.person.name, "added", f"dealer {dealer.name}", {}, columns)
     except UserError as error:
@@ -189,7 +188,7 @@ def change(ask: Ask, name: str) -> Any:
         before = {key: getattr(dealer, key) for key in Dealer._meta.fields}
         try:
             columns = read(form, ask.config, dealer.currency)
-            with ledger_db.writing(), core_db.atomic():
+            with ledger_db.writing():
                 dealers.change(dealer, columns)
                 kept = {key: before[key] for key in columns}
                 audit.record(ask.person.name, "changed", f"dealer {name}", kept, columns)
@@ -204,7 +203,7 @@ def set_password(ask: Ask, name: str) -> Any:
         dealer = dealers.get(name)
         if not dealer.login:
             raise UserError(f"{name} has no log-in yet: fill it in first")
-        with ledger_db.writing(), core_db.atomic():
+        with ledger_db.writing():
             password = dealers.set_password(dealer)
             audit.record(ask.person.name, "changed", f"dealer {name}", {"password": 0}, {"password": 1})
         return page(ask, dealers.get(name), password=password)
@@ -219,7 +218,7 @@ def attribute(ask: Ask, name: str) -> Any:
             since = desk.begin_of(form.get("from", ""), ask.config.site.timezone)
             until = desk.end_of(form.get("until", ""), ask.config.site.timezone)
             kind, what = form.get("kind", ""), form.get("what", "").strip()
-            with ledger_db.writing(), core_db.atomic():
+            with ledger_db.writing():
                 ref = desk.reference(kind, what)
                 attribution.attribute(dealer, kind, ref, what, ask.now if since is None else since, until)
                 after = {"kind": kind, "what": what, "from": form.get("from"), "until": form.get("until")}
@@ -238,7 +237,7 @@ def end_attribution(ask: Ask, name: str) -> Any:
         row = Attribution.get_or_none(mine)
         if row is None:
             raise UserError(f"that isn’t {name}’s")
-        with ledger_db.writing(), core_db.atomic():
+        with ledger_db.writing():
             attribution.end(row, ask.now)
             audit.record(ask.person.name, "ended", f"dealer {name}", {row.kind: row.name}, {})
     return ask.done(url(name), f"{row.name} is {name}’s no more.")
@@ -252,7 +251,7 @@ def assign(ask: Ask, name: str) -> Any:
         try:
             since = desk.begin_of(form.get("from", ""), ask.config.site.timezone)
             scheme = form.get("scheme", "")
-            with ledger_db.writing(), core_db.atomic():
+            with ledger_db.writing():
                 agreements.assign(dealer, agreements.get(scheme), ask.now if since is None else since)
                 after = {"scheme": scheme, "from": form.get("from")}
                 audit.record(ask.person.name, "changed", f"dealer {name}", {}, after)
@@ -268,7 +267,7 @@ def top_up(ask: Ask, name: str) -> Any:
         dealer = dealers.get(name)
         try:
             minor = money.parse(form.get("amount", ""), dealer.currency)
-            with ledger_db.writing(), core_db.atomic():
+            with ledger_db.writing():
                 credit.top_up(dealer, minor, ask.person.name, form.get("reference", ""), ask.now)
                 after = {"credit": money.text(minor, dealer.currency), "reference": form.get("reference", "")}
                 audit.record(ask.person.name, "topped up", f"dealer {name}", {}, after)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from appliance.accounts.models import core_db
 from appliance.admin import audit
 from appliance.admin.frame import Ask, Page
 from appliance.admin.lists import Choice, Column, List, Row
@@ -175,7 +174,7 @@ def issue(ask: Ask, number: str) -> Any:
     with desk.opened(ask.config):
         invoice = _found(number)
         try:
-            with ledger_db.writing(), core_db.atomic():
+            with ledger_db.writing():
                 row = invoices.issue(ask.config, invoice, ask.now)
                 audit.record(ask.person.name, "issued", f"invoice {row.number}", {}, {"dealer": row.dealer.name})
         except UserError as error:
@@ -192,7 +191,7 @@ def pay(ask: Ask, number: str) -> Any:
             minor = money.parse(form.get("amount", ""), invoice.currency)
             when = desk.come(form.get("day", ""), ask.config.site.timezone, ask.now)
             reference, who = form.get("reference", "").strip(), ask.person.name
-            with ledger_db.writing(), core_db.atomic():
+            with ledger_db.writing():
                 invoices.pay(invoice, minor, when, reference, who=who)
                 after = {"amount": money.text(minor, invoice.currency), "reference": reference}
                 audit.record(who, "paid", f"invoice {invoice.number}", {}, after)
@@ -206,7 +205,7 @@ def cancel(ask: Ask, number: str) -> Any:
         invoice = _found(number)
         try:
             reason = ask.form().get("reason", "")
-            with ledger_db.writing(), core_db.atomic():
+            with ledger_db.writing():
                 note = invoices.cancel(ask.config, invoice, reason, ask.now)
                 audit.record(ask.person.name, "cancelled", f"invoice {invoice.number}", {}, {"reason": reason})
         except UserError as error:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from appliance.accounts.models import core_db
 from appliance.admin import audit
 from appliance.admin.frame import Ask, Page
 from appliance.admin.lists import Column, List
@@ -57,7 +56,7 @@ def make(ask: Ask) -> Any:
                 raise UserError("choose at least one invoice")
             rows = list(Invoice.select().where(Invoice.id.in_(chosen)))
             day = desk.coming(ask.form().get("day", ""), ask.config.site.timezone, ask.now)
-            with ledger_db.writing(), core_db.atomic():
+            with ledger_db.writing():
                 made = payouts.make(ask.config, rows, ask.person.name, ask.now, day)
                 after = {"total": money.text(made.total_minor, made.currency), "invoices": [row.number for row in rows]}
                 audit.record(ask.person.name, "made", f"payout {made.message_id}", {}, after)
@@ -110,7 +109,7 @@ def settle(ask: Ask, number: str) -> Any:
     with desk.opened(ask.config):
         payout = _found(number)
         try:
-            with ledger_db.writing(), core_db.atomic():
+            with ledger_db.writing():
                 if "failed" in form:
                     payouts.fail(_line(payout, form["failed"]), ask.now)
                 elif "paid" in form:

@@ -5,7 +5,6 @@ from typing import Any
 
 import peewee
 
-from appliance.accounts.models import core_db
 from appliance.accounts.web_parts import plan_names
 from appliance.admin import audit
 from appliance.admin.frame import Ask, Page
@@ -69,7 +68,7 @@ def add(ask: Ask) -> Any:
         with desk.opened(ask.config):
             terms = wording.terms(form, ask.config.dealer.currency)
             since = desk.begin_of(form.get("from", ""), ask.config.site.timezone)
-            with ledger_db.writing(), core_db.atomic():
+            with ledger_db.writing():
                 agreements.add_scheme(name, terms, ask.now if since is None else since)
                 audit.record(ask.person.name, "added", f"scheme {name}", {}, {"terms": schemes.dump(terms)})
     except UserError as error:
@@ -117,7 +116,7 @@ def add_version(ask: Ask, name: str) -> Any:
             if "simulate" in form:
                 return _simulated(ask, name, terms, form)
             since = desk.begin_of(form.get("from", ""), ask.config.site.timezone)
-            with ledger_db.writing(), core_db.atomic():
+            with ledger_db.writing():
                 row = agreements.add_version(name, terms, ask.now if since is None else since)
                 after = {"version": row.number, "terms": schemes.dump(terms)}
                 audit.record(ask.person.name, "changed", f"scheme {name}", {}, after)

@@ -111,7 +111,7 @@ def draft_again(ask: Ask) -> Any:
         row = Settlement.get_or_none(Settlement.id == (int(number) if number.isdecimal() else 0))
         if row is None:
             raise UserError("there is no such settlement")
-        with ledger_db.writing(), core_db.atomic():
+        with ledger_db.writing():
             made = invoices.draft(ask.config, row, ask.now)
             audit.record(ask.person.name, "drafted", f"invoice {invoices.called(made)}", {}, {"period": row.period})
     return ask.done(f"/invoices/{made.id}", "A new draft, with today’s facts.")

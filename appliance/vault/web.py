@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from appliance.accounts.models import core_db
 from appliance.admin import audit
 from appliance.admin.frame import Ask, Page
 from appliance.admin.lists import Column, List
@@ -71,7 +70,7 @@ def add(ask: Ask) -> Any:
     name = form.get("name", "").strip()
     try:
         with desk.opened(ask.config):
-            with vault_db.atomic(), core_db.atomic():
+            with vault_db.atomic():
                 vault = vaults.create(name, **_settings(form))
                 login = form.get("login", "").strip() or name
                 password = vaults.add_login(vault, login)
@@ -169,7 +168,7 @@ def change(ask: Ask, name: str) -> Any:
         vault = vaults.named(name)
         before = _recorded(vault)
         try:
-            with vault_db.atomic(), core_db.atomic():
+            with vault_db.atomic():
                 changed = vaults.change(vault, **_settings(form))
                 audit.record(ask.person.name, "changed", f"vault {name}", before, _recorded(changed))
         except UserError as error:
@@ -181,7 +180,7 @@ def remove(ask: Ask, name: str) -> Any:
     """What it has is kept for as long as its retention says; its log-ins end."""
     with desk.opened(ask.config):
         vault = vaults.named(name)
-        with vault_db.atomic(), core_db.atomic():
+        with vault_db.atomic():
             before = _recorded(vault)
             vaults.remove(vault, force=ask.form().get("name", "").strip() == name)
             audit.record(ask.person.name, "removed", f"vault {name}", before, {})
@@ -197,7 +196,7 @@ def add_login(ask: Ask, name: str) -> Any:
     with desk.opened(ask.config):
         vault = vaults.named(name)
         try:
-            with vault_db.atomic(), core_db.atomic():
+            with vault_db.atomic():
                 networks = form.get("networks", "")
                 password = vaults.add_login(vault, login, kind, networks)
                 after = {"kind": kind, "networks": networks, "password": "…"}
@@ -216,7 +215,7 @@ def change_login(ask: Ask, name: str, login: str) -> Any:
         if found is None:
             raise UserError(f"vault {name} has no log-in {login!r}")
         subject = f"login {login} of vault {name}"
-        with vault_db.atomic(), core_db.atomic():
+        with vault_db.atomic():
             if "remove" in form:
                 vaults.remove_login(login)
                 audit.record(ask.person.name, "removed", subject, {"kind": found.kind}, {})
