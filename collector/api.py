@@ -6,7 +6,7 @@ from appliance.api.resources import Call, Report, Values
 from appliance.api.shapes import MAX_NUMBER, TIME, Flag, Many, Maybe, Number, Object, Part, Text
 from appliance.api.web import routes
 from appliance.errors import UserError
-from collector import asking, facts, senders, showing, views, web_parts
+from collector import asking, facts, senders, showing, views, web_parts, whose
 from collector.periods import Period, bound, step_ms
 from collector.store.models import Certificate
 from collector.sums import BY, MEASURES, Kept, Row, Sums
@@ -64,7 +64,7 @@ def _flows(call: Call, given: Values) -> Values:
 def _top(call: Call, given: Values) -> Values:
     span = _period(call, given)
     with facts.catalog(call.config) as catalog:
-        rows = Sums(Kept(catalog), span).top(
+        rows = Sums(Kept(catalog), span, whose.site_of(call.config)).top(
             given.get("by", "service"), given.get("order", "bytes"), given.get("limit", 10)
         )
     return {"items": [_sums(row, key=row["key"]) for row in rows]}
@@ -76,7 +76,7 @@ def _over_time(call: Call, given: Values) -> Values:
     if (span.until_ms - span.since_ms) / step > MOST_STEPS:
         raise UserError(f"step: a period has at most {MOST_STEPS} of them")
     with facts.catalog(call.config) as catalog:
-        sums = Sums(Kept(catalog), span)
+        sums = Sums(Kept(catalog), span, whose.site_of(call.config))
         rows, certificate = sums.over_time(step, given.get("by")), sums.certificate()
     items = [_sums(row, at=row["at_ms"] // 1000, key=row["key"]) for row in rows]
     return {"items": items, **_whole(certificate, sums.exporters)}

@@ -139,8 +139,12 @@ class Question:
 
 @dataclass(frozen=True)
 class Whose:
-    """`found` has the likeliest first, `slack_ms` is the question and what clocks add, `lines` how complete all is."""
+    """`found` has the likeliest first, `slack_ms` is the question and what clocks add, `lines` how complete all is.
 
+    `site` is empty where there is only one.
+    """
+
+    site: str
     found: Sequence[Row]
     accounts: Sequence[str]
     slack_ms: int
@@ -163,4 +167,4 @@ def who(config: Config, question: Question, asker: str) -> Whose:
     }
     with _answer(config, request) as pieces:
         (told,) = [piece for piece in pieces if not isinstance(piece, bytes)]
-    return Whose(told["found"], told["accounts"], told["slack_ms"], told["clocks"], told["lines"])
+    return Whose(told["site"], told["found"], told["accounts"], told["slack_ms"], told["clocks"], told["lines"])

@@ -77,7 +77,8 @@ def span(args: argparse.Namespace, config: Config) -> Period:
 def _stats(args: argparse.Namespace, config: Config) -> str:
     asked = span(args, config)
     with _kept(config, args.site) as totals:
-        sums, site = Sums(totals, asked), args.site or whose.site_of(config)
+        site = whose.site_of(config, args.site)
+        sums = Sums(totals, asked, site)
         rows = list(_over_time(sums, args, config) if args.step else _totals(sums, args, asked, site))
         lines = certifying.lines(sums.certificate(), config.site.timezone, sums.exporters)
     if args.json:

@@ -94,7 +94,7 @@ def _temporary() -> "tempfile.TemporaryDirectory[str]":
 
 def known(config: Config, reading: Reading) -> Known:
     """The core database is open, also while it is asked."""
-    return Known(whose.routers(reading.exporters.values()), partial(whose.holdings, site=reading.site))
+    return Known(whose.routers(reading.exporters.values(), reading.site), partial(whose.holdings, site=reading.site))
 
 
 def query(request: Request) -> Query:
@@ -158,7 +158,7 @@ def _totals(config: Config, request: Request) -> Piece:
     if order not in sums.MEASURES:
         raise UserError(f"order: there are {', '.join(sums.MEASURES)}")
     with _in_words(), totals.opened(config, _text(request, "site")) as found:
-        answer = asdict(sums.figures(found, span, order))
+        answer = asdict(sums.figures(found, span, order, found.site))
     return answer | {"exporters": list(answer["exporters"].items())}
 
 
@@ -177,14 +177,15 @@ def told(config: Config, request: Request) -> Piece:
         found = reading.sure(who.reach(asked), lambda: who.ask(reading, asked))
         at = datetime.fromtimestamp(asked.at_ms / 1000, zone).isoformat(timespec="milliseconds")
         port = f" port {asked.port}" if asked.port is not None else ""
-        of = f" of site {site}" if site else ""
-        subject = f"address {asked.address}{port}{of} at {at}"
+        of = site or whose.site_of(config)  # in the record of all sites
+        subject = f"address {asked.address}{port}{f' of site {of}' if of else ''} at {at}"
         names = ", ".join(found.accounts) or "nobody"
         others = known(config, reading)
         period = Range(asked.at_ms - found.slack_ms, asked.at_ms + found.slack_ms + who.LATEST_MS)
         lines = certified(reading, others, reading.certificate(period), zone)
         answer: Piece = {
             "subject": subject,
+            "site": of,
             "found": [_person(one) for one in found.found],
             "accounts": found.accounts,
             "slack_ms": found.slack_ms,

@@ -71,12 +71,12 @@ class Kept:
 
 
 class Sums:
-    """Of one period."""
+    """Of one period; `site` is that of the routers, as whose.site_of gives it."""
 
-    def __init__(self, totals: Totals, period: Period) -> None:
+    def __init__(self, totals: Totals, period: Period, site: str = "") -> None:
         self._totals = totals
         self._range = Range(period.since_ms, period.until_ms)
-        self.exporters = whose.exporters(totals.exporters)
+        self.exporters = whose.exporters(totals.exporters, site)
 
     def top(self, by: str, order: str = "bytes", limit: int = 10) -> list[Row]:
         """The largest first; what is below the bound of the rollups comes last, as `other`."""
@@ -146,8 +146,8 @@ class Figures:
     exporters: Mapping[int, str]
 
 
-def figures(totals: Totals, period: Period, order: str) -> Figures:
-    sums = Sums(totals, period)
+def figures(totals: Totals, period: Period, order: str, site: str = "") -> Figures:
+    sums = Sums(totals, period, site)
     steps, clients = sums.over_time(step_ms(period), "service"), sums.top("client", order, CLIENTS)
     return Figures(steps, clients, {by: sums.top(by, order, TOP) for by in BY}, sums.certificate(), sums.exporters)
 

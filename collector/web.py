@@ -97,7 +97,8 @@ def _file(ask: Ask, view: View, span: Period, kind: str) -> Any:
     pieces = asking.file(ask.config, view, span, kind)
     first = next(pieces, b"")
     begin = f"{web_parts.at(span.since_ms, ask.config.site.timezone):.10}"
-    return ask.file(_joined(first, pieces), f"flows-{begin}.{kind}", KINDS[kind])
+    of = f"-{view.site}" if view.site else ""
+    return ask.file(_joined(first, pieces), f"flows{of}-{begin}.{kind}", KINDS[kind])
 
 
 def _joined(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:

@@ -63,7 +63,7 @@ TABLES = (
 def statistics(ask: Ask) -> Any:
     asked, zone = ask.query(), ask.config.site.timezone
     measure = asked.get("by", "bytes") if asked.get("by") in MEASURES else "bytes"
-    typed = {"from": asked.get("from", "1d ago"), "to": asked.get("to", "now"), "site": asked.get("site", "")}
+    typed = {"from": asked.get("from", "1d ago"), "to": asked.get("to", "now"), "site": asked.get("site", "").strip()}
     values: dict[str, Any] = {"error": "", "chart": None, "tables": (), "certificate": None, "period": None}
     status = 200
     try:
@@ -98,7 +98,7 @@ def _answered(ask: Ask, site: str, span: Period, measure: str) -> dict[str, Any]
     tables = [
         _table(title, head, found.tables[by], measure, partial(link, by, detail)) for by, title, head, detail in TABLES
     ]
-    used = accounts.by_account(found.clients, span, site or whose.site_of(ask.config))
+    used = accounts.by_account(found.clients, span, whose.site_of(ask.config, site))
     tables.insert(3, _by_account(used, measure, len(found.clients)))
     chart = drawn(found.steps, span, step_ms(span), measure, ask.config.site.timezone) if found.steps else None
     shown = [table for table in tables if table.rows]
@@ -110,7 +110,7 @@ def _figures(config: Config, site: str, span: Period, measure: str) -> Figures:
     if site not in ("", config.site.key):
         return asking.figures(config, site, span, measure)
     with facts.catalog(config) as catalog:
-        return figures(Kept(catalog), span, measure)
+        return figures(Kept(catalog), span, measure, whose.site_of(config))
 
 
 def _table(title: str, head: str, rows: Sequence[Row], measure: str, link: Callable[[Any], str]) -> Table:

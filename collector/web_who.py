@@ -56,7 +56,7 @@ def _question(ask: Ask, typed: dict[str, str]) -> Question:
     except UserError as error:
         raise UserError(f"Time: {error}") from None
     return Question(
-        views.site(typed.get("site", "")),
+        views.site(typed.get("site", "").strip()),
         address,
         int(port) if port else None,
         PROTOCOLS.get(typed["protocol"]),

@@ -18,6 +18,7 @@ from collector.exporters import Exporter, Exporters
 from collector.module import addresses
 
 FOREVER_MS = 2**62
+NOWHERE = "?"  # no site's key
 LONGEST_S = 62 * 86_400  # that a session which has ended may have begun before the period asked for
 _PIECE = 400
 _ROUTER = "router "  # what the record calls one
@@ -37,9 +38,14 @@ class Holding:
     nas: str
 
 
-def site_of(config: Config) -> str:
-    """Whose sessions count here; none where there is only one site."""
-    return config.site.key if config.fleet else ""
+def site_of(config: Config, asked: str = "") -> str:
+    """Whose sessions and routers count for flows of a site, or of this one; "" is all where there is only one.
+
+    Where each site has a database of its own, nothing is known here of another one: NOWHERE.
+    """
+    if not config.fleet:
+        return "" if asked in ("", config.site.key) else NOWHERE
+    return asked or config.site.key
 
 
 def holdings(since_ms: int, until_ms: int, addresses: Collection[str] | None = None, site: str = "") -> list[Holding]:
@@ -71,18 +77,20 @@ def overlapping(address: str, since_ms: int, until_ms: int, site: str = "") -> l
     return [one for one in found if one.since_ms <= until_ms and one.until_ms > since_ms]
 
 
-def routers(senders: Iterable[str]) -> dict[str, str]:
-    """Names of routers by the addresses that flows come from, as far as these are known."""
+def routers(senders: Iterable[str], site: str = "") -> dict[str, str]:
+    """Names of routers by the addresses that flows come from, as far as these are known. Not of another site's."""
     there = [Exporter(ip_network(LOOPBACK), GATEWAY, True)]
     for nas in Nas.select().where(Nas.kind != GATEWAY):
+        if site == NOWHERE or (site and nas.site not in (None, site)):
+            continue
         there += [Exporter(ip_network(network), str(nas.name), True) for network in addresses(nas)]
     known = Exporters(there)
     return {sender: found.name for sender in senders if (found := known.find(sender)) is not None}
 
 
-def exporters(addresses: Mapping[int, str]) -> dict[int, str]:
+def exporters(addresses: Mapping[int, str], site: str = "") -> dict[int, str]:
     """Each by its router's name, or else its address."""
-    names = routers(addresses.values())
+    names = routers(addresses.values(), site)
     return {number: names.get(address, address) for number, address in addresses.items()}
 
 
@@ -98,6 +106,8 @@ def _of(row: dict[str, Any]) -> Iterator[Holding]:
 
 def _sessions(since: int, until: int, addresses: Collection[str] | None, site: str) -> Iterator[Any]:
     """By the indexes of what is open and of when it began: there is none of addresses."""
+    if site == NOWHERE:
+        return
     columns = (
         Session.id,
         Session.account,

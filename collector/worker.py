@@ -107,7 +107,7 @@ class Pool:
         self._idle: list[tuple[Path, Worker]] = []
 
     def ask(self, config: Config, request: Request, timeout_s: float = TIMEOUT_S) -> Iterator[Piece | bytes]:
-        """Pieces as they come; closing the iterator early ends the search. Raises UserError."""
+        """Pieces as they come; closing the iterator early ends the search. Raises UserError, and Unavailable."""
         if not self._turns.acquire(timeout=PATIENCE_S):
             raise Unavailable(f"{AT_ONCE} searches run already: try again in a moment")
         try:
@@ -121,7 +121,7 @@ class Pool:
             while not (piece := worker.line(timeout_s)).get("end"):
                 if "error" in piece:
                     done = bool(worker.line(timeout_s).get("end"))
-                    raise UserError(str(piece["error"]))
+                    raise (Unavailable if piece.get("away") else UserError)(str(piece["error"]))
                 yield worker.block(piece["bytes"], timeout_s) if "bytes" in piece else piece
             done = True
         except TimeoutError:
@@ -203,7 +203,7 @@ def _answer(config: Config, request: Request, answers: IO[bytes]) -> None:
             else:
                 _say(answers, piece)
     except UserError as error:
-        _say(answers, {"error": str(error)})
+        _say(answers, {"error": str(error), "away": isinstance(error, Unavailable)})
     except BrokenPipeError:
         raise
     except Exception as error:  # noqa: BLE001 (whatever it is: the next question may be answered)

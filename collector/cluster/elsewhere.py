@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from appliance.config import Config
-from appliance.errors import UserError
+from appliance.errors import Unavailable, UserError
+from collector import whose
 from collector.cluster import asked, client
 from collector.cluster.client import Host
 from collector.cluster.parted import Load
@@ -35,9 +36,9 @@ class Elsewhere(ClusterReading):
         return self
 
     def _answering(self) -> list[Host]:
-        """Raises UserError where there is none."""
+        """Raises Unavailable where there is none."""
         if self._away or not self._hosts:
-            raise UserError(f"the cluster doesn't answer: {self._away}")
+            raise Unavailable(f"the cluster doesn't answer: {self._away}")
         return list(self._hosts.values())
 
     def files(self, range: Range, clients: Iterable[Client] | None = None) -> list[SegmentFile]:
@@ -76,5 +77,5 @@ def opened(config: Config, site: str, memory_mb: int, temporary: Path, kind: typ
     if config.netflow.cluster is None:
         raise UserError(f"flows of the site {site!r} aren't here: without [netflow] store each site keeps its own")
     found = kind(Path(), client.opened(config), site, memory_mb, temporary)
-    found.site = site
+    found.site = whose.site_of(config, site)
     return found

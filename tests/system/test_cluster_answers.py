@@ -23,7 +23,7 @@ from appliance import db
 from appliance.accounts.database import open_core
 from appliance.accounts.models import Session, core_db
 from appliance.config import Config
-from appliance.errors import UserError
+from appliance.errors import Unavailable, UserError
 from collector import asking, export, questions, search, who
 from collector.cluster import asked, client, loading, setting_up, tidying
 from collector.cluster import totals as kept_totals
@@ -295,7 +295,7 @@ def test_a_segment_loaded_in_the_middle_of_a_question_counts_once(box: Box) -> N
 
 
 def test_another_site_is_asked_as_the_cluster_has_it(box: Box, tmp_path: Path) -> None:
-    """From a place that keeps no flows itself."""
+    """From a place that keeps no flows itself; whose they were is known where that site's database is."""
     box.load()
     text = box.config.text.replace(f'key = "{SITE}"', 'key = "centre"').replace("/data", "/nothing")
     centre = replace(configuration.parse(text), file=tmp_path / "centre.toml")
@@ -306,7 +306,10 @@ def test_another_site_is_asked_as_the_cluster_has_it(box: Box, tmp_path: Path) -
     with questions.opened(box.alone) as reading:
         same = rows(reading, ask(order="bytes", columns=("domain", "exporter", "bytes")))
         assert sorted(found) == sorted(same)  # some are there twice by now
-        assert set(asked_.found) == set(who.ask(reading, asked_.question).found)
+        same_asked = who.ask(reading, asked_.question)
+        assert {one.trace for one in asked_.found} == {one.trace for one in same_asked.found}
+        assert any(one.held for one in same_asked.found)
+        assert not any(one.held for one in asked_.found)
     assert (told.present, told.lost) == (len(found), 0)
     with (
         pytest.raises(UserError, match="no flows of a site 'east'; there are: north"),
@@ -518,6 +521,9 @@ def test_an_absent_cluster_leaves_what_is_here(box: Box, servers: Servers) -> No
     assert told.lost == all_ - here > 0
     assert told.present == len(found)
     assert any("the cluster doesn't answer, so this is what is on this disk" in note for note in told.notes)
+    centre = replace(box.config, site=replace(box.config.site, key="centre"))
+    with pytest.raises(Unavailable, match="the cluster doesn't answer"), questions.opened(centre, SITE):
+        pass
     with questions.opened(box.config) as reading, questions.opened(box.alone) as alone:
         assert rows(reading, ask(order="bytes", limit=10)) == rows(alone, ask(order="bytes", limit=10))
         assert who.ask(reading, who.Question(IPv4Address("10.0.0.1"), None, SINCE_MS + 60_000)).found

@@ -259,10 +259,22 @@ def test_the_worker_answers_and_is_kept(pool: worker.Pool, appliance: Config) ->
         list(pool.ask(appliance, {**SEARCH, "limit": "x"}))
     with pytest.raises(UserError, match="can't be asked"):
         list(pool.ask(appliance, {"ask": "anything"}))
+    with pytest.raises(UserError, match="flows of the site 'east' aren't here"):
+        list(pool.ask(appliance, {**SEARCH, "ask": "totals", "site": "east", "order": "bytes"}))
     *blocks, last = pool.ask(appliance, {**SEARCH, "ask": "csv"})
     assert all(isinstance(block, bytes) for block in blocks)
     assert b"".join(block for block in blocks if isinstance(block, bytes)).count(b"\n") == len(found) + 1
     assert [one.pid for _, one in pool._idle] == [first]
+
+
+def test_what_is_only_away_is_told_from_what_is_wrong(appliance: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(config: Config, request: object) -> Iterator[Any]:
+        raise Unavailable("the cluster doesn't answer")
+
+    monkeypatch.setattr(questions, "answer", away)
+    said = io.BytesIO()
+    worker._answer(appliance, {}, said)
+    assert json.loads(said.getvalue().splitlines()[0]) == {"error": "the cluster doesn't answer", "away": True}
 
 
 def test_whoever_stops_reading_ends_it(pool: worker.Pool, appliance: Config) -> None:

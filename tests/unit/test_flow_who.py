@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -275,6 +276,29 @@ def test_sessions_at_other_sites_have_other_addresses(appliance: Config) -> None
         assert [one.account for one in whose.holdings(T - 1000, T + 1000, site="south")] == ["carl"] * 2
         assert not whose.overlapping(ANNA, T, T, "south")
         assert whose.overlapping(ANNA, T, T, "north")
+        changes.rollback()
+
+
+def test_a_box_with_a_database_of_its_own_knows_nobody_of_another_site(appliance: Config) -> None:
+    lone = replace(appliance, site=replace(appliance.site, key="north"))
+    assert [whose.site_of(lone, key) for key in ("", "north", "east")] == ["", "", whose.NOWHERE]
+    with open_core(appliance), core_db.atomic() as changes:
+        Nas.create(name="roof", address="192.0.2.1", secret=b"")
+        assert whose.overlapping(ANNA, T, T)
+        assert not whose.overlapping(ANNA, T, T, whose.NOWHERE)
+        assert whose.exporters({1: "192.0.2.1"}) == {1: "roof"}
+        assert whose.exporters({1: "192.0.2.1"}, whose.NOWHERE) == {1: "192.0.2.1"}
+        changes.rollback()
+
+
+def test_a_router_gives_its_name_to_its_sites_addresses_only(appliance: Config) -> None:
+    with open_core(appliance), core_db.atomic() as changes:
+        core_db.execute_sql("INSERT INTO site (key, created_at, changed_at) VALUES ('south', 0, 0)")
+        Nas.create(name="roof", address="192.0.2.1", secret=b"", site="south")
+        Nas.create(name="tent", address="192.0.2.2", secret=b"")
+        of = {1: "192.0.2.1", 2: "192.0.2.2"}
+        assert whose.exporters(of, "south") == {1: "roof", 2: "tent"}
+        assert whose.exporters(of, "north") == {1: "192.0.2.1", 2: "tent"}
         changes.rollback()
 
 
