@@ -143,15 +143,3 @@ def lines_of_text(function: ast.FunctionDef) -> int:
     texts = [node for node in ast.walk(function) if isinstance(node, ast.JoinedStr | ast.Constant)]
     spans = {(text.lineno, text.end_lineno or 0) for text in texts}
     return sum(end - start for start, end in spans)
-
-
-LAST_LOCK = "core_db.atomic()"
-
-
-def test_who_locks_the_core_database_waits_for_no_other() -> None:
-    """Accounting isn't answered meanwhile: so of two databases the core's is locked last."""
-    for path in files(*ROOMS):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.With):
-                locked = [ast.unparse(item.context_expr) for item in node.items]
-                assert LAST_LOCK not in locked[:-1], f"{path}:{node.lineno}: {locked[locked.index(LAST_LOCK) + 1]}"

@@ -5,6 +5,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -136,8 +137,17 @@ def check(order: Order) -> Any:
     return manage.get(Plan, order.plan, "plan")
 
 
-def make(order: Order, box: SecretBox, noted: Callable[[], None] = lambda: None) -> None:
-    """Writes the batch; whatever goes wrong, nothing of it stays. `noted` is done as it appears, or not at all."""
+def make(
+    order: Order,
+    box: SecretBox,
+    noted: Callable[[], None] = lambda: None,
+    beside: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> None:
+    """Writes the batch; whatever goes wrong, nothing of it stays. `noted` is done as it appears, or not at all.
+
+    `beside` is the transaction of another database that `noted` writes: it is begun before this one, as it may have to
+    wait for others, and committed before it.
+    """
     unfinished.sweep()
     plan = check(order)
     batch = unfinished.begin(order.batch, plan)
@@ -145,9 +155,12 @@ def make(order: Order, box: SecretBox, noted: Callable[[], None] = lambda: None)
         for piece in in_pieces(_codes(order, batch, plan, box)):
             _write(_rows(piece, batch, plan, box), order, box)
             unfinished.still_here([batch])
-        with core_db.atomic():
-            _complete(batch, order)
-            noted()
+        with ExitStack() as other:
+            other.enter_context(beside())
+            with core_db.atomic():
+                _complete(batch, order)
+                noted()
+                other.close()
     except BaseException:
         unfinished.remove(batch)
         raise

@@ -40,7 +40,7 @@ def add_user(ask: Ask) -> Any:
     try:
         columns = people.columns(*(form.get(key, "") for key in ("name", "password", "role", "sites")))
         with core_db.atomic():
-            user = manage.add(AdminUser, "admin", **columns)
+            user = people.add(columns)
             after = {"role": user.role, "sites": people.typed_sites(user.sites), "password": "…"}
             audit.record(ask.person.name, "added", f"admin {user.name}", {}, after)
         if user.role == "owner":

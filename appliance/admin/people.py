@@ -57,9 +57,9 @@ def columns(name: str, password: str, role: str, sites: str = "") -> dict[str, A
     }
 
 
-def add(name: str, password: str, role: str, sites: str = "") -> Any:
-    """Raises UserError for a name that is taken too."""
-    return manage.add(AdminUser, "admin", **columns(name, password, role, sites))
+def add(columns: Mapping[str, Any]) -> Any:
+    """Raises UserError for a name that is taken."""
+    return manage.add(AdminUser, "admin", **columns)
 
 
 def has_owner() -> bool:

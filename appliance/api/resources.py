@@ -3,6 +3,7 @@
 import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,7 +56,8 @@ class Resource:
     that they are ordered and paged by; `show` makes what answers have of some rows. `find` gives the row of a key, None
     where there is none.
     `add` returns the new key, `add` and `change` also what is shown only once, `remove` what `removed` describes.
-    They run in one transaction with the record of what was changed, unless `records` says that they see to both.
+    They run in one transaction with the record of what was changed, unless `records` says that they see to both; what
+    isn't in the core database has its own, `alone`, which the record ends.
     `applies` asks root to apply it, once it is on disk, and returns the wish's id, which all three answers have.
     `sample` is what makes a new one, for people to begin with.
     """
@@ -78,6 +80,7 @@ class Resource:
     removed: tuple[Part, ...] = ()
     ends: str = "Remove"
     records: bool = False
+    alone: Callable[[Call], AbstractContextManager[Any]] | None = None
     applies: Callable[[Call], str] | None = None
     reads: str = "reader"
     changes: str = "operator"

@@ -138,7 +138,7 @@ def _get(of: Resource, call: Call, key: str) -> Values:
 
 def _add(of: Resource, add: Callable[[Call, Values], tuple[str, Values]], call: Call) -> Values:
     given = _body(of.given(new=True))
-    with _whole(of):
+    with _whole(of, call):
         key, once = add(call, given)
         shown = _shown(of, call, _found(of, call, key))
         if not of.records:
@@ -155,7 +155,7 @@ def _applying(of: Resource, call: Call) -> Values:
 
 def _change(of: Resource, change: Callable[[Call, Any, Values], Values], call: Call, key: str) -> Values:
     row, given = _found(of, call, key), _body(of.given(new=False))
-    with _whole(of):
+    with _whole(of, call):
         before = of.audited(_shown(of, call, row))
         once = change(call, row, given)
         shown = _shown(of, call, _found(of, call, key))
@@ -168,7 +168,7 @@ def _change(of: Resource, change: Callable[[Call, Any, Values], Values], call: C
 
 def _remove(of: Resource, remove: Callable[[Call, Any], Values], call: Call, key: str) -> Values | None:
     row = _found(of, call, key)
-    with _whole(of):
+    with _whole(of, call):
         before = of.audited(_shown(of, call, row))
         told = remove(call, row)
         if not of.records:
@@ -176,7 +176,9 @@ def _remove(of: Resource, remove: Callable[[Call, Any], Values], call: Call, key
     return told | _applying(of, call) or None
 
 
-def _whole(of: Resource) -> Any:
+def _whole(of: Resource, call: Call) -> Any:
+    if of.alone is not None:
+        return of.alone(call)
     return nullcontext() if of.records else core_db.atomic()
 
 

@@ -1,6 +1,7 @@
 """Dealers, what they earn and their invoices, and what was sold, for programs. No password, no bank account."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from appliance.accounts import manage, sales
@@ -8,7 +9,7 @@ from appliance.accounts.models import Account, Charge, Payment
 from appliance.api.resources import Call, Field, Resource, Values
 from appliance.api.shapes import MAX_NUMBER, TIME, Flag, Maybe, Number, Part, Text
 from appliance.api.web import routes
-from appliance.dealers import dealers, desk, invoices, ledger
+from appliance.dealers import dealers, desk, invoices, ledger, ledger_db
 from appliance.dealers.models import Dealer, Invoice, Posting
 from appliance.errors import UserError
 
@@ -42,15 +43,19 @@ def _show_dealers(call: Call, rows: Sequence[Any]) -> list[Values]:
         ]
 
 
+@contextmanager
+def _alone(call: Call) -> Iterator[None]:
+    with desk.opened(call.config), ledger_db.writing():
+        yield
+
+
 def _add_dealer(call: Call, given: Values) -> tuple[str, Values]:
-    with desk.opened(call.config):
-        columns = {"currency": call.config.dealer.currency} | {k: v for k, v in given.items() if k in _GIVEN}
-        return str(dealers.add(given["name"], **columns).name), {}
+    columns = {"currency": call.config.dealer.currency} | {k: v for k, v in given.items() if k in _GIVEN}
+    return str(dealers.add(given["name"], **columns).name), {}
 
 
 def _change_dealer(call: Call, row: Any, given: Values) -> Values:
-    with desk.opened(call.config):
-        dealers.change(row, {key: given[key] for key in _GIVEN if key in given})
+    dealers.change(row, {key: given[key] for key in _GIVEN if key in given})
     return {}
 
 
@@ -79,6 +84,7 @@ DEALERS = Resource(
     show=_show_dealers,
     add=_add_dealer,
     change=_change_dealer,
+    alone=_alone,
 )
 
 

@@ -10,6 +10,7 @@ import re
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import peewee
@@ -163,7 +164,7 @@ def _make(config: Config, of: Any) -> Any:
         batch=of.batch, plan=of.plan, count=of.count, price_minor=of.price_minor, currency=of.currency
     )
     try:
-        vouchers.make(order, load_box(config.paths.state), lambda: _pass(of))
+        vouchers.make(order, load_box(config.paths.state), partial(_pass, of), writing)
     except Exception:
         _settle(of, int(time.time()))
         if _fresh(of).state != SOLD:
@@ -174,13 +175,12 @@ def _make(config: Config, of: Any) -> Any:
 
 
 def _pass(of: Any) -> None:
-    """Inside of the write that lets the batch appear: raises UserError where the money was given back meanwhile."""
+    """Inside of the writes that let the batch appear: raises UserError where the money was given back meanwhile."""
     batch = VoucherBatch.get(VoucherBatch.name == of.batch)
-    with writing():
-        still = (Sale.id == of.id) & (Sale.state == OPEN) & Sale.batch_ref.is_null()
-        if not Sale.update(batch_ref=batch.id).where(still).execute():
-            raise UserError("this took so long that its credit was given back: nothing was sold, try again")
-        attribution.attribute(Dealer.get_by_id(of.dealer_id), BATCH, batch.id, of.batch, of.at)
+    still = (Sale.id == of.id) & (Sale.state == OPEN) & Sale.batch_ref.is_null()
+    if not Sale.update(batch_ref=batch.id).where(still).execute():
+        raise UserError("this took so long that its credit was given back: nothing was sold, try again")
+    attribution.attribute(Dealer.get_by_id(of.dealer_id), BATCH, batch.id, of.batch, of.at)
 
 
 def _awaited(of: Any) -> Any:

@@ -277,9 +277,8 @@ def script_shown(ask: Ask, name: str) -> Any:
     nas, form = manage.get(Nas, name, "nas"), ask.form()
     key = nas.tunnel_key
     try:
-        with core_db.atomic():
-            text = setup.text(ask.config, nas, _wishes(ask, form))
-            audit.record(ask.person.name, "saw the script of", f"router {name}", {}, {})
+        text = setup.text(ask.config, nas, _wishes(ask, form))  # of the vault it may want a log-in
+        audit.record(ask.person.name, "saw the script of", f"router {name}", {}, {})
     except UserError as error:
         return _script_page(ask, nas, form, "", str(error))
     if nas.tunnel_key != key:

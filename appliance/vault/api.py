@@ -1,6 +1,7 @@
 """Vaults for programs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from appliance.api.resources import Call, Field, Report, Resource, Values
@@ -35,22 +36,24 @@ def _settings(given: Values) -> Values:
     return found | ({"schedule": alerts.schedule(found["schedule"])} if "schedule" in found else {})
 
 
-def _add(call: Call, given: Values) -> tuple[str, Values]:
+@contextmanager
+def _alone(call: Call) -> Iterator[None]:
     with desk.opened(call.config), vault_db.atomic():
-        vault = vaults.create(given["name"], **_settings(given))
-        password = vaults.add_login(vault, str(given.get("login", given["name"])))
-        return vault.name, {"password": password}
+        yield
+
+
+def _add(call: Call, given: Values) -> tuple[str, Values]:
+    vault = vaults.create(given["name"], **_settings(given))
+    return vault.name, {"password": vaults.add_login(vault, str(given.get("login", given["name"])))}
 
 
 def _change(call: Call, row: Any, given: Values) -> Values:
-    with desk.opened(call.config), vault_db.atomic():
-        vaults.change(row, **_settings(given))
+    vaults.change(row, **_settings(given))
     return {}
 
 
 def _remove(call: Call, row: Any) -> Values:
-    with desk.opened(call.config), vault_db.atomic():
-        vaults.remove(row)
+    vaults.remove(row)
     return {}
 
 
@@ -138,6 +141,7 @@ VAULTS = Resource(
     show=_show,
     add=_add,
     change=_change,
+    alone=_alone,
     remove=_remove,
 )
 _IN = Part("vault", Text(max=63), "its name")

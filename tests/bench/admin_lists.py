@@ -79,7 +79,7 @@ def _fill(server: RadiusServer) -> None:
 def _medians_ms(server: RadiusServer) -> dict[str, float]:
     core_db.initialize(db.connect(server.config.database_url))
     with core_db.connection_context():
-        people.add("bench", radius_servers.password(0), "owner")
+        people.add(people.columns("bench", radius_servers.password(0), "owner"))
         cookie = people.enter(AdminUser.get(), "192.0.2.1", "bench")
     frame = Frame(server.config)
     app = frame.app()

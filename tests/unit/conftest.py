@@ -5,17 +5,42 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import argon2
+import peewee
 import pytest
 
 from appliance import cli, config, db
 from appliance.accounts.database import open_core
 from appliance.accounts.models import core_db
 from appliance.crypto import key_file
+from appliance.dealers.models import ledger_db
+from appliance.vault.models import vault_db
 from tests.lab import postgresql
 from tests.unit import dealer_box, dealer_money
 
 Gatehouse = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def nobody_waits_who_locks_the_core_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accounting isn't answered meanwhile: so ledger and vault are locked before, and passwords hashed before."""
+
+    def checked(of: type, name: str, concerns: Callable[[Any], bool]) -> None:
+        plain = getattr(of, name)
+
+        def called(self: Any, *given: Any, **named: Any) -> Any:
+            assert not (concerns(self) and locked()), f"{of.__name__}.{name} while core.db is locked"
+            return plain(self, *given, **named)
+
+        monkeypatch.setattr(of, name, called)
+
+    def locked() -> bool:
+        return isinstance(core_db.obj, peewee.SqliteDatabase) and bool(core_db.obj.in_transaction())
+
+    checked(peewee.SqliteDatabase, "begin", lambda begun: begun in (ledger_db.obj, vault_db.obj))
+    checked(argon2.PasswordHasher, "hash", lambda hasher: True)
 
 
 @pytest.fixture(scope="session")

@@ -116,7 +116,7 @@ def box(toml: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Config]:
         (loaded.paths.state / folder).mkdir()
     with open_core(loaded):
         for role in people.ROLES:
-            people.add(role, PASSWORD, role)
+            people.add(people.columns(role, PASSWORD, role))
         manage.add(Plan, "plan", name="home", rate_down_bps=20_000_000)
     yield loaded
 
@@ -603,7 +603,7 @@ def test_a_refused_wish_comes_back_with_what_was_typed(box: Config, app: Any) ->
         assert "&lt;refuses" not in one.get(path).body
         assert "&lt;refuses" not in one.get(form.replace(path, "/settings/radius")).body
         with core_db.connection_context():
-            people.add(f"other{number}", PASSWORD, "owner")
+            people.add(people.columns(f"other{number}", PASSWORD, "owner"))
         other = Browser(app)
         other.post("/login", {"name": f"other{number}", "password": PASSWORD})
         assert "&lt;refuses" not in other.get(form).body

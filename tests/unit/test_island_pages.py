@@ -78,7 +78,7 @@ def test_conflicts_are_listed_until_somebody_has_seen_them(box: Config, app: Any
 
 def test_who_is_limited_to_a_site_sees_its_conflicts(box: Config, app: Any) -> None:  # noqa: F811
     with core_db.connection_context():
-        people.add("ned", PASSWORD, "reader", "south=operator")
+        people.add(people.columns("ned", PASSWORD, "reader", "south=operator"))
         number = str(IslandConflict.get(site="north").id)
     ned = browser(app, "ned")
     assert [row["site"] for row in json.loads(ned.get("/islands?format=json").body)] == ["south"]

@@ -50,8 +50,8 @@ def sites(box: Config) -> Iterator[dict[str, int]]:  # noqa: F811
                 at=1, name=f"{key}-guest", account="", nas=f"{key}-router", mac=mac, reason="unknown", times=1
             )
         found[""] = session("southern-of-none", "02:00:00:50:75:74")
-        people.add("ned", PASSWORD, "reader", "north=operator")
-        people.add("olga", PASSWORD, "operator", "north=owner, southern=reader")
+        people.add(people.columns("ned", PASSWORD, "reader", "north=operator"))
+        people.add(people.columns("olga", PASSWORD, "operator", "north=owner, southern=reader"))
     yield found
 
 
@@ -202,7 +202,7 @@ def test_limits_are_checked_and_outlive_their_site(box: Config, sites: dict[str,
 
 def test_settings_that_count_at_all_sites_are_nobodys_who_is_limited(box: Config, app: Any, sites: None) -> None:  # noqa: F811
     with core_db.connection_context():
-        people.add("hal", PASSWORD, "reader", "hq=owner")
+        people.add(people.columns("hal", PASSWORD, "reader", "hq=owner"))
     hal, owner = browser(app, "hal"), browser(app, "owner")
     offered, every = ({*re.findall(r'href="/settings/([^"]+)"', one.get("/settings").body)} for one in (hal, owner))
     assert every - offered == {"privacy", "mail"}
