@@ -49,10 +49,13 @@ def _sources(codename: str) -> list[str]:
 
 
 def _apt_options() -> list[str]:
-    """How this machine's apt gets its files: proxies, certificates, and whether dates are checked."""
+    """How this machine's apt gets its files: proxies, certificates, and whether dates are checked.
+
+    Unless it says otherwise what a mirror refuses is asked for again, as apt does by itself from Debian 13 on.
+    """
     lines = run("apt-config", "dump").splitlines()
     own = [line for line in lines if re.match(r"Acquire::(http|https|Check-|Retries|ForceIPv)", line)]
-    return ['Apt::Install-Recommends "false"', 'Acquire::Languages "none"', *own]
+    return ['Apt::Install-Recommends "false"', 'Acquire::Languages "none"', 'Acquire::Retries "3"', *own]
 
 
 def run(*words: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> str:
