@@ -18,6 +18,7 @@ from appliance.units import format_bytes
 
 _LOOKED_AT_BYTES = 2**20
 _OPTIONS = "noatime,nodev,nosuid,noexec"
+_UDEV = Path("/run/udev/control")  # there while it runs
 
 
 def add_parser(commands: Any) -> None:
@@ -161,8 +162,10 @@ def _mount(device: Path, path: Path) -> None:
     """Through its unit where there is one, so that what waits for the unit starts."""
     path.mkdir(parents=True, exist_ok=True)
     try:
-        if systemd_units.is_running():
-            launch.run("udevadm", "settle", "--timeout=30")  # the new label has its link then
+        if _UDEV.exists():
+            # What is written while it looks at the disk escapes it (systemd.io/BLOCK_DEVICE_LOCKING), and so did
+            # the new label: it looks once more, and has made the label's link then.
+            launch.run("timeout", "120", "udevadm", "trigger", "--settle", "--action=change", str(device))
         if data_disk.mounted(path):
             return
         if not systemd_units.start_mount(path):

@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.system, pytest.mark.long]
 MIB = 512
 LABEL, MARKER = "gatehouse-data", ".gatehouse-disk"
 MOUNT = "/srv/gatehouse"
+SLOW, SLOW_RULE = Path("/run/udev/rules.d/99-slow.rules"), 'SUBSYSTEM=="block", PROGRAM="/bin/sleep 5"'
 FILL = f"fallocate -l 100M {MOUNT}/much && until ! fallocate -l 8M {MOUNT}/more-$((n+=1)) 2>/dev/null; do :; done"
 
 
@@ -72,9 +73,12 @@ def test_without_one_nothing_waits_for_it(box: Box) -> None:
 
 
 def test_an_empty_one_becomes_it(box: Box, disk: Path) -> None:
+    """Also where udev is slow, and still looks at the empty disk while the file system is made."""
     box.plug_disk(disk)
     wait_until(lambda: "/dev/vdb" in box.ssh("gatehouse disk list"), 60, "the disk")
-    assert box.ssh("gatehouse disk init /dev/vdb") == "data disk: ready\n"
+    box.ssh(f"mkdir -p {SLOW.parent} && echo '{SLOW_RULE}' >{SLOW} && udevadm control --reload")
+    assert box.ssh("gatehouse disk init /dev/vdb", BOOT_S) == "data disk: ready\n"
+    box.ssh(f"rm {SLOW} && udevadm control --reload")
     assert said(box) == "data disk: ready"
     box.ssh(f"echo kept >{MOUNT}/kept && sync")
 
