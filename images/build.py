@@ -50,7 +50,7 @@ class Build:
 
 def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="images.build", description=__doc__)
-    parser.add_argument("--arch", default="amd64")
+    parser.add_argument("--arch", default="amd64", help="amd64 or arm64; default: amd64")
     parser.add_argument("--out", type=Path, default=OUT, help="default: images/out")
     parser.add_argument("--key", help="signs updates: a PEM file or a PKCS#11 URI; default: a development key")
     parser.add_argument("--cert", type=Path, help="the key's certificate")
@@ -65,10 +65,12 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def build(arch: str, out: Path, signer: sign.Signer | None = None) -> None:
-    if arch != "amd64":
-        raise UserError(f"--arch {arch}: only amd64 is built; another one needs its own GRUB image and a CPU to run it")
+    if arch not in disk.LOADERS:
+        raise UserError(f"--arch {arch}: only {' and '.join(disk.LOADERS)} are built")
     if os.geteuid() != 0:
         raise UserError("only root can do this: mmdebstrap makes files of other users")
+    if not debian.runs_here(arch):
+        raise UserError(f"--arch {arch}: its programs don't run here: install qemu-user-static, and mount binfmt_misc")
     out.mkdir(parents=True, exist_ok=True)
     if signer is None:
         signer = sign.development(out / "keys")
@@ -84,14 +86,15 @@ def _build(build: Build) -> None:
         _make_root(build, tar)
         say(f"{tar.stat().st_size >> 20} MiB")
     with step("bill of materials") as say:
-        text = sbom.render(tar, build.version, build.arch, CODENAME, build.epoch)
+        loaders = disk.LOADERS[build.arch].of_host
+        text = sbom.render(tar, build.version, build.arch, CODENAME, build.epoch, loaders)
         Path(f"{name}.cdx.json").write_text(text, encoding="utf-8")
         say(f"{text.count('bom-ref') - 1} components")
     with step("slot (squashfs)") as say:
         _make_slot(build, tar, slot)
         say(f"{slot.stat().st_size >> 20} MiB")
     with step("disk") as say:
-        disk.make(raw, slot, build.work, build.epoch)
+        disk.make(raw, slot, build.work, build.epoch, build.arch)
         say(f"{raw.stat().st_size >> 20} MiB")
     with step("update bundle"):
         sign.bundle(Path(f"{name}.raucb"), slot, build.work, f"gatehouse-{build.arch}", build.version, build.signer)
@@ -141,6 +144,7 @@ def _make_root(build: Build, tar: Path) -> None:
     _pack_overlay(build, overlay)
     lists = (TREE / "appliance" / "packages.txt", HERE / "rootfs.txt")
     wanted = [name for file in lists for name in debian.packages(file.read_text(encoding="utf-8"))]
+    wanted += [f"linux-image-{build.arch}", *disk.LOADERS[build.arch].in_root]
     debian.bootstrap(
         tar,
         CODENAME,
@@ -150,6 +154,7 @@ def _make_root(build: Build, tar: Path) -> None:
         *("--dpkgopt=path-include=/usr/share/doc/*/copyright", "--dpkgopt=force-confold", "--dpkgopt=force-unsafe-io"),
         f"--essential-hook=tar-in {overlay} /",  # before any other package, as the initramfs is made by one
         f'--customize-hook={HERE / "customize"} "$1" {build.work}',
+        *(f"--customize-hook={hook}" for hook in disk.loader_hooks(build.arch, build.work)),
         env=build.env | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},  # Ansible's
     )
     if not tar.stat().st_size:
@@ -179,7 +184,7 @@ def _make_slot(build: Build, tar: Path, slot: Path) -> None:
 
 def _write_sums(build: Build) -> None:
     sums = ""
-    for file in sorted(build.out.glob(f"{build.name}.*")):
+    for file in sorted(build.out.glob(f"gatehouse-{build.version}-*.*")):  # of another architecture, too
         with file.open("rb") as opened:
             sums += f"{hashlib.file_digest(opened, 'sha256').hexdigest()}  {file.name}\n"
     (build.out / "SHA256SUMS").write_text(sums, encoding="ascii")

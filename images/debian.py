@@ -26,6 +26,11 @@ def bootstrap(target: Path, codename: str, *options: str, env: Mapping[str, str]
     )
 
 
+def runs_here(arch: str) -> bool:
+    """Whether this machine starts programs of that architecture, by itself or with qemu-user's help."""
+    return subprocess.run(("arch-test", arch), capture_output=True, check=False).returncode == 0
+
+
 def without(*folders: str) -> list[str]:
     """Options that leave folders out of every package."""
     return [f"--dpkgopt=path-exclude={folder}/*" for folder in folders]

@@ -1,9 +1,10 @@
 """The disk of a box as a file, without a loop device or a mount: partitions, GRUB for BIOS and UEFI, two slots."""
 
 import os
+import shlex
 import shutil
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,25 @@ _GRUB_MODULES = (
     *("part_gpt", "fat", "squash4", "normal", "linux", "loadenv", "regexp", "probe", "test", "echo"),
     *("serial", "terminal", "sleep", "reboot"),
 )
+
+
+@dataclass(frozen=True)
+class Loader:
+    """GRUB for UEFI: the file that firmware looks for (UEFI specification, 3.5.1.1), and GRUB's name of the platform.
+
+    It is made of the packages `of_host`, or by the root's own GRUB, which needs `in_root` for that.
+    """
+
+    file: str
+    platform: str
+    of_host: tuple[str, ...] = ()
+    in_root: tuple[str, ...] = ()
+
+
+LOADERS = {  # by Debian's architecture
+    "amd64": Loader("BOOTX64.EFI", "x86_64-efi", of_host=("grub-efi-amd64-bin", "grub-pc-bin")),
+    "arm64": Loader("BOOTAA64.EFI", "arm64-efi", in_root=("grub-efi-arm64-bin",)),  # Debian has it for no other
+}
 
 
 @dataclass(frozen=True)
@@ -50,13 +70,16 @@ def start(partition: Partition) -> int:
     return MIB + sum(other.bytes for other in PARTITIONS if other.number < partition.number)
 
 
-def make(disk: Path, slot: Path, work: Path, epoch: int) -> None:
-    """Slot A is `slot`, B is empty, the state partition has an empty file system."""
+def make(disk: Path, slot: Path, work: Path, epoch: int, arch: str) -> None:
+    """Slot A is `slot`, B is empty, the state partition has an empty file system. Only amd64 starts by BIOS, too."""
     env = {**os.environ, "TZ": "UTC", "SOURCE_DATE_EPOCH": str(epoch), "E2FSPROGS_FAKE_TIME": str(epoch)}
     env |= {"MTOOLS_SKIP_CHECK": "1"}
     esp, state = work / "esp.img", work / "state.img"
-    core = _grub_image("i386-pc", work / "core.img", f"(,gpt{ESP.number})/grub", "biosdisk")
-    _make_esp(esp, _grub_image("x86_64-efi", work / "BOOTX64.EFI", "/grub", "efi_gop"), work, epoch, env)
+    loader = LOADERS[arch]
+    efi, core = work / loader.file, work / "core.img"
+    if not loader.in_root:
+        run(*_mkimage(loader.platform, efi, "/grub", "efi_gop"))
+    _make_esp(esp, efi, work, epoch, env)
     _make_state(state, env)
     disk.unlink(missing_ok=True)
     with disk.open("wb") as file:
@@ -67,13 +90,22 @@ def make(disk: Path, slot: Path, work: Path, epoch: int) -> None:
             *("dd", f"if={content}", f"of={disk}", "bs=1M", f"seek={start(partition) // MIB}"),
             *("conv=notrunc,sparse", "status=none"),
         )
-    _install_bios(disk, core)
+    if arch == "amd64":
+        run(*_mkimage("i386-pc", core, f"(,gpt{ESP.number})/grub", "biosdisk"))
+        _install_bios(disk, core)
 
 
-def _grub_image(platform: str, image: Path, prefix: str, *modules: str) -> Path:
-    words = ("grub-mkimage", "-O", platform, "-o", str(image), "-p", prefix, "-d", str(_GRUB / platform))
-    run(*words, *_GRUB_MODULES, *modules)
-    return image
+def loader_hooks(arch: str, work: Path) -> Iterator[str]:
+    """What mmdebstrap runs where the root's own GRUB makes the loader: it has no other use for the parts."""
+    loader = LOADERS[arch]
+    if loader.in_root:
+        made = Path("/", loader.file)
+        yield f'chroot "$1" {shlex.join(_mkimage(loader.platform, made, "/grub", "efi_gop"))}'
+        yield f'mv "$1{made}" {work / loader.file} && rm -r "$1{_GRUB / loader.platform}"'
+
+
+def _mkimage(platform: str, image: Path, prefix: str, *modules: str) -> tuple[str, ...]:
+    return ("grub-mkimage", "-O", platform, "-o", str(image), "-p", prefix, *_GRUB_MODULES, *modules)
 
 
 def _make_esp(esp: Path, efi: Path, work: Path, epoch: int, env: Mapping[str, str]) -> None:
@@ -87,7 +119,7 @@ def _make_esp(esp: Path, efi: Path, work: Path, epoch: int, env: Mapping[str, st
     config = work / "grub.cfg"
     shutil.copy(HERE / "grub.cfg", config)
     run("mmd", "-i", str(esp), "::grub", "::EFI", "::EFI/BOOT", "::provision", env=env)
-    for source, target in ((config, "grub/grub.cfg"), (grubenv, "grub/grubenv"), (efi, "EFI/BOOT/BOOTX64.EFI")):
+    for source, target in ((config, "grub/grub.cfg"), (grubenv, "grub/grubenv"), (efi, f"EFI/BOOT/{efi.name}")):
         os.utime(source, (epoch, epoch))
         run("mcopy", "-m", "-i", str(esp), str(source), f"::{target}", env=env)
 

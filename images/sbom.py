@@ -8,7 +8,7 @@ import json
 import re
 import tarfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import Message
@@ -20,7 +20,6 @@ from images.debian import run
 _STATUS = "./var/lib/dpkg/status"
 _COPYRIGHT = re.compile(r"\./usr/share/doc/([^/]+)/copyright")
 _METADATA = re.compile(r"\./opt/gatehouse-[^/]+/lib/[^/]+/site-packages/[^/]+\.dist-info/METADATA")
-_LOADERS = ("grub-efi-amd64-bin", "grub-pc-bin")  # on the disk, but from the build host
 
 
 @dataclass(frozen=True, order=True)
@@ -45,8 +44,9 @@ class Component:
         return shown
 
 
-def render(tar: Path, version: str, arch: str, distro: str, epoch: int) -> str:
-    components = sorted({*components_of(tar, distro), *_loaders()})
+def render(tar: Path, version: str, arch: str, distro: str, epoch: int, of_host: Sequence[str]) -> str:
+    """`of_host`: packages of the build host that are on the disk."""
+    components = sorted({*components_of(tar, distro), *_installed_here(of_host)})
     listed = [component.as_json() for component in components]
     purl = f"pkg:generic/gatehouse-image@{quote(version)}?arch={arch}"
     return json.dumps(
@@ -114,9 +114,9 @@ def _python(fields: Message) -> Component:
     return Component(f"pkg:pypi/{name}@{quote(version)}", name, version, (one_line,) if one_line else ())
 
 
-def _loaders() -> Iterator[Component]:
+def _installed_here(names: Sequence[str]) -> Iterator[Component]:
     distro = run("sh", "-c", ". /etc/os-release && echo $VERSION_CODENAME").strip()
-    for name in _LOADERS:
+    for name in names:
         version, arch = run("dpkg-query", "--show", "--showformat=${Version} ${Architecture}", name).split()
         text = Path(f"/usr/share/doc/{name}/copyright").read_text(encoding="utf-8", errors="replace")
         yield _debian(name, version, arch, distro, _licences(text))

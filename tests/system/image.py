@@ -28,26 +28,26 @@ _INPUTS = (
 )
 
 
-def built() -> Path:
+def built(arch: str = "amd64") -> Path:
     """The folder with what `make image` makes, and `disk.raw` beside it."""
     _CACHE.mkdir(parents=True, exist_ok=True)
-    made = _CACHE / f"image-{_digest()}"
+    made = _CACHE / f"image-{arch}-{_digest()}"
     with (_CACHE / "image.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
-            for old in _CACHE.glob("image-*"):
+            for old in _CACHE.glob(f"image-{arch}-*"):
                 shutil.rmtree(old)
             new = made.with_suffix(".new")
-            build(new)
+            build(new, arch=arch)
             (packed,) = new.glob("*.raw.zst")
             run("zstd", "--quiet", "--decompress", "--sparse", str(packed), "-o", str(new / "disk.raw"), timeout_s=300)
             new.rename(made)
     return made
 
 
-def build(out: Path, env: Mapping[str, str] | None = None, umask: int = 0o022) -> None:
+def build(out: Path, env: Mapping[str, str] | None = None, umask: int = 0o022, arch: str = "amd64") -> None:
     """What it prints goes to this process's output."""
-    words = [*BUILD, "--out", str(out)]
+    words = [*BUILD, "--arch", arch, "--out", str(out)]
     subprocess.run(words, cwd=TREE, env={**os.environ, **(env or {})}, umask=umask, check=True)
 
 

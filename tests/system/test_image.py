@@ -1,5 +1,9 @@
-"""The image started as on a box, by BIOS and by UEFI: it serves, and it is a machine of its own."""
+"""The image started as on a box, by BIOS and by UEFI: it serves, and it is a machine of its own.
 
+GATEHOUSE_ARM64: that of arm64, too; it needs the packages of arm64.txt.
+"""
+
+import os
 import re
 import secrets
 import ssl
@@ -54,7 +58,7 @@ class Box:
 def started(hardware: Hardware) -> Iterator[Box]:
     """A box that nothing was told but whose key may come in; when it says that it is well, it gets an account."""
     with tempfile.TemporaryDirectory(prefix="gatehouse-vm-", dir="/var/tmp") as folder:
-        vm = Vm(built() / "disk.raw", Path(folder) / "vm", hardware)
+        vm = Vm(built(hardware.arch) / "disk.raw", Path(folder) / "vm", hardware)
         vm.provision(f'[provision]\nhostname = "cafe"\nssh_authorized_keys = ["{vm.public_key}"]\n')
         with vm:
             vm.await_ssh(BOOT_S)
@@ -64,7 +68,18 @@ def started(hardware: Hardware) -> Iterator[Box]:
             yield Box(vm)
 
 
-@pytest.fixture(scope="module", params=[Hardware(), Hardware(uefi=True, bus="plain")], ids=["bios", "uefi"])
+MACHINES = [
+    pytest.param(Hardware(), id="bios"),
+    pytest.param(Hardware(uefi=True, bus="plain"), id="uefi"),
+    pytest.param(
+        Hardware(arch="arm64", uefi=True),
+        id="arm64",
+        marks=pytest.mark.skipif("GATEHOUSE_ARM64" not in os.environ, reason="it takes an hour: GATEHOUSE_ARM64=1"),
+    ),
+]
+
+
+@pytest.fixture(scope="module", params=MACHINES)
 def box(request: pytest.FixtureRequest) -> Iterator[Box]:
     """One after the other."""
     with started(request.param) as box:

@@ -19,7 +19,14 @@ from typing import Any, Literal, Self
 from images import disk
 from tests.lab.namespace import CommandFailed, run, start, wait_until
 
-_OVMF = Path("/usr/share/OVMF")
+_FIRMWARE = {  # UEFI's code and variables
+    "amd64": ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
+    "arm64": ("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"),
+}
+_MACHINE = {
+    "amd64": ("qemu-system-x86_64", "-M", "q35", "-cpu", "max"),
+    "arm64": ("qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a72"),
+}
 _SSH_OPTIONS = (
     *("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "BatchMode=yes", "LogLevel=ERROR"),
     *("ConnectTimeout=10", "ServerAliveInterval=10", "IdentitiesOnly=yes"),
@@ -49,6 +56,7 @@ _NO_DNS = "10.0.2.9"
 class Hardware:
     """What a box has; `bus` is that of its disk and network devices."""
 
+    arch: Literal["amd64", "arm64"] = "amd64"
     uefi: bool = False
     bus: Literal["virtio", "plain"] = "virtio"
     memory_mib: int = 1024
@@ -82,7 +90,7 @@ class Vm:
         run("truncate", f"--size={self.hardware.disk_mib}M", str(self.disk))
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", str(self.key))
         if self.hardware.uefi:
-            shutil.copy(_OVMF / "OVMF_VARS_4M.fd", folder / "vars.fd")
+            shutil.copy(_FIRMWARE[self.hardware.arch][1], folder / "vars.fd")
 
     @property
     def public_key(self) -> str:
@@ -229,7 +237,7 @@ class Vm:
     def _words(self) -> Sequence[str]:
         hardware = self.hardware
         words = [
-            *("qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"),
+            *(*_MACHINE[hardware.arch], "-accel", "tcg,thread=multi", "-smp", "2"),
             *(
                 "-m",
                 str(hardware.memory_mib),
@@ -255,7 +263,7 @@ class Vm:
             *("-device", f"{hardware.nic},netdev=lan"),
         ]
         if hardware.uefi:
-            words += ["-drive", f"if=pflash,format=raw,readonly=on,file={_OVMF}/OVMF_CODE_4M.fd"]
+            words += ["-drive", f"if=pflash,format=raw,readonly=on,file={_FIRMWARE[hardware.arch][0]}"]
             words += ["-drive", f"if=pflash,format=raw,file={self.folder}/vars.fd"]
         for name, value in hardware.credentials.items():
             coded = base64.b64encode(value.encode()).decode()

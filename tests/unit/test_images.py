@@ -2,6 +2,7 @@
 
 import io
 import json
+import platform
 import subprocess
 import tarfile
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import UserError
-from images import build, disk, sbom, sign
+from images import build, debian, disk, sbom, sign
 
 IMAGES = Path(build.__file__).parent
 STATUS = """Package: libfoo
@@ -72,10 +73,26 @@ def test_partitions_follow_each_other_in_whole_mebibytes() -> None:
     assert len({partition.uuid for partition in disk.PARTITIONS}) == len(disk.PARTITIONS)
 
 
-@pytest.mark.parametrize("words", [["--arch", "arm64"], ["--key", "/nowhere.pem"], ["--key", "pkcs11:object=x"]])
+@pytest.mark.parametrize("words", [["--arch", "riscv64"], ["--key", "/nowhere.pem"], ["--key", "pkcs11:object=x"]])
 def test_what_can_not_be_built_is_one_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert build.main(words) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_programs_of_an_architecture_run_here_or_do_not() -> None:
+    assert debian.runs_here("amd64" if platform.machine() == "x86_64" else "arm64")
+    assert not debian.runs_here("hppa")
+
+
+def test_the_sums_are_those_of_each_architecture(tmp_path: Path) -> None:
+    """Built one after the other into the same folder."""
+    for name in ("gatehouse-1.0-amd64.raucb", "gatehouse-1.0-arm64.raucb", "gatehouse-0.9-amd64.raucb"):
+        (tmp_path / name).write_text(name)
+    signer = sign.Signer("", tmp_path, tmp_path)
+    build._write_sums(build.Build("1.0", "arm64", 0, tmp_path, tmp_path, signer))
+    sums = (tmp_path / "SHA256SUMS").read_text().splitlines()
+    assert [line.split("  ")[1] for line in sums] == ["gatehouse-1.0-amd64.raucb", "gatehouse-1.0-arm64.raucb"]
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tmp_path, check=True)
 
 
 def test_a_given_key_vouches_for_itself_unless_there_is_a_keyring(tmp_path: Path) -> None:
