@@ -9,7 +9,7 @@ import re
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from appliance import apply, modules, provision
@@ -37,14 +37,14 @@ def run(tell: Tell, site: Path = SITE) -> None:
     try:
         text = _read(site)
         if text is not None and text != _kept():
-            take_in(_facts(text, site, devices), text)
+            take_in(_facts(text, site, devices), text, _facts_before(devices))
             tell(f"{site}: taken in")
     except UserError as error:
         tell(str(error))
         _write(ISSUES / "gatehouse-facts.issue", f"\n{for_issue(str(error))}\n", 0o644)
     if not configuration.DEFAULT_FILE.exists():
         take_in(_facts("", site, devices), "")
-    _settle(devices)
+    _settle(devices, tell)
 
 
 def for_issue(text: str) -> str:
@@ -83,20 +83,38 @@ def make_host_key(path: Path) -> None:
         os.sync()
 
 
-def take_in(facts: Facts, text: str) -> None:
-    """The file that says what was taken in is written last: till then, the next boot does it again."""
+def take_in(facts: Facts, text: str, before: Facts | None = None) -> None:
+    """What differs from the facts `before`: a key that is added takes nothing away that was set on the pages since.
+
+    The file that says what was taken in is written last: till then, the next boot does it again.
+    """
     file = configuration.DEFAULT_FILE
-    if file.exists():
-        with written(file.with_name(file.name + ".before"), 0o644, "root", "root") as before:
-            before.write(file.read_bytes())
-    _write(file, facts.text, 0o644)
-    if facts.machine.ssh_authorized_keys:
-        home = Path(pwd.getpwuid(0).pw_dir) / ".ssh"
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(home / "authorized_keys", "\n".join([*facts.machine.ssh_authorized_keys, ""]), 0o600)
-    for module in modules.MODULES:
-        modules.set_enabled(facts.config, module, module.name in facts.machine.modules)
+    if before is None or facts.text != before.text or not file.exists():
+        _save(file, {facts.text, before.text if before else ""})
+        _write(file, facts.text, 0o644)
+    _authorize(facts.machine.ssh_authorized_keys, before.machine.ssh_authorized_keys if before else ())
+    if before is None or facts.machine.modules != before.machine.modules:
+        for module in modules.MODULES:
+            modules.set_enabled(facts.config, module, module.name in facts.machine.modules)
     _write(_kept_file(), text, 0o644)
+
+
+def _save(file: Path, known: Collection[str]) -> None:
+    """A copy beside, unless it holds nothing that isn't known from facts."""
+    if file.exists() and file.read_text(encoding="utf-8", errors="replace") not in known:
+        with written(file.with_name(file.name + ".before"), 0o644, "root", "root") as copy:
+            copy.write(file.read_bytes())
+
+
+def _authorize(keys: Collection[str], before: Collection[str]) -> None:
+    """Keys that came by other ways stay."""
+    home = Path(pwd.getpwuid(0).pw_dir) / ".ssh"
+    file = home / "authorized_keys"
+    held = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []
+    kept = [line for line in held if line not in before and line not in keys]
+    if [*kept, *keys] != held:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(file, "\n".join([*kept, *keys, ""]), 0o600)
 
 
 def _read(site: Path) -> str | None:
@@ -119,21 +137,36 @@ def _facts(text: str, site: Path, devices: tuple[str, ...]) -> Facts:
     return provision.parse(text, site, devices, tuple(module.name for module in modules.MODULES))
 
 
-def _settle(devices: tuple[str, ...]) -> None:
+def _facts_before(devices: tuple[str, ...]) -> Facts | None:
+    """Those taken in last; None where there are none, or another version's."""
+    kept = _kept()
+    try:
+        return None if kept is None else _facts(kept, _kept_file(), devices)
+    except UserError:
+        return None
+
+
+def _machine() -> Machine:
+    try:
+        return provision.machine_of(_kept() or "", _kept_file())
+    except UserError:
+        return Machine()  # of another version's facts
+
+
+def _settle(devices: tuple[str, ...], tell: Tell) -> None:
     """What no file system keeps: the host's name, and networkd's files for the devices as they are configured now."""
-    machine = _machine(devices)
+    config, machine = _config(), _machine()
     socket.sethostname(machine.hostname)
     _write(Path("/etc/hostname"), f"{machine.hostname}\n", 0o644)
     NETWORKS.mkdir(parents=True, exist_ok=True)
-    for name, text in provision.networks(_config(), machine, devices).items():
+    present = tuple(path.name for path in DEVICES.iterdir())
+    if config.gateway.wan not in present:
+        there = ", ".join(devices) or "none"
+        line = f"[gateway] wan: there is no device {config.gateway.wan}; there are: {there}: see docs/image.md"
+        tell(line)
+        _write(ISSUES / "gatehouse-devices.issue", f"\n{for_issue(line)}\n", 0o644)
+    for name, text in provision.networks(config, machine, devices, present).items():
         _write(NETWORKS / name, text, 0o644)
-
-
-def _machine(devices: tuple[str, ...]) -> Machine:
-    try:
-        return _facts(_kept() or "", _kept_file(), devices).machine
-    except UserError:
-        return Machine()  # of another version's facts
 
 
 def _config() -> Config:

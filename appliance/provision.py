@@ -3,12 +3,17 @@
 Its section [provision] is about the machine, all others are the configuration.
 """
 
+import base64
+import binascii
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, MutableMapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
+
+import tomlkit
+import tomlkit.exceptions
 
 from appliance import config as configuration
 from appliance.config import Config
@@ -37,8 +42,32 @@ class Machine:
         for key in self.ssh_authorized_keys:
             if not re.fullmatch(_KEY_KIND + r" [A-Za-z0-9+/]+=*( .*)?", key):
                 raise ValueError(f"ssh_authorized_keys: {key[:40]!r} isn't a line of an OpenSSH public key file")
-        if (self.wan_address is None) != (self.wan_gateway is None):
-            raise ValueError("wan_address and wan_gateway: give both or neither")
+            if not _is_whole(key):
+                raise ValueError(f"ssh_authorized_keys: {key[:40]!r} isn't whole: copy the line again")
+        if not (bool(self.wan_address) == bool(self.wan_gateway) == bool(self.wan_dns)):
+            raise ValueError("wan_address, wan_gateway and wan_dns: give all three, or none for DHCP")
+        ours, gateway = self.wan_address, self.wan_gateway
+        if ours and gateway and (gateway not in ours.network or gateway == ours.ip):
+            raise ValueError(
+                f"wan_gateway: {gateway} is no neighbour of {ours}: is the prefix right, as in 192.0.2.10/24?"
+            )
+
+
+def _is_whole(key: str) -> bool:
+    """Strings with their lengths to the very end, the first of which is the kind (RFC 4253, 6.6)."""
+    kind, text = key.split()[:2]
+    try:
+        data = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        return False
+    found = []
+    while data:
+        length = int.from_bytes(data[:4], "big")
+        if len(data) < 4 + length:
+            return False
+        found.append(data[4 : 4 + length])
+        data = data[4 + length :]
+    return len(found) > 1 and found[0] == kind.encode()
 
 
 @dataclass(frozen=True)
@@ -52,17 +81,21 @@ class Facts:
 
 def parse(text: str, file: Path, devices: tuple[str, ...], known_modules: tuple[str, ...]) -> Facts:
     """`devices` are the Ethernet devices there are; raises ConfigError that names the file and the key."""
-    tables = _tables(text, file)
-    table = tables.get(SECTION, {})
-    if not isinstance(table, dict):
-        raise ConfigError(f"{file}: {SECTION}: a section is needed: write [{SECTION}] on a line of its own")
-    machine = configuration.section(Machine, SECTION, table, file)
+    tables, machine = _tables(text, file), machine_of(text, file)
     for name in machine.modules:
         if name not in known_modules:
             raise ConfigError(f"{file}: [{SECTION}] modules: there is no module {name!r}: {', '.join(known_modules)}")
-    rest = _rest(text, tables, file)
-    rest += defaults(_tables(rest, file), devices)
+    rest = with_defaults(_rest(text, tables, file), file, devices)
     return Facts(machine, configuration.parse(rest, file), rest)
+
+
+def machine_of(text: str, file: Path) -> Machine:
+    """Whatever the other sections hold; raises ConfigError."""
+    table = _tables(text, file).get(SECTION, {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"{file}: {SECTION}: a section is needed: write [{SECTION}] on a line of its own")
+    machine: Machine = configuration.section(Machine, SECTION, table, file)
+    return machine
 
 
 def _rest(text: str, tables: Mapping[str, object], file: Path) -> str:
@@ -87,23 +120,41 @@ def without_machine(text: str) -> str:
     return "\n".join(kept).strip() + "\n"
 
 
-def defaults(tables: Mapping[str, object], devices: tuple[str, ...]) -> str:
+def with_defaults(text: str, file: Path, devices: tuple[str, ...]) -> str:
     """What a box needs that isn't told which device is which: the first leads to the provider, the next to the guests.
 
     With one device only, the guests' is a bridge that nothing is plugged into yet. The admin's pages are to be
     reached from the network, as nobody sits at the box.
     """
-    lines = []
-    if "gateway" not in tables:
-        wan, lan = (*devices, "eth0", _BRIDGE)[:2] if len(devices) != 1 else (devices[0], _BRIDGE)
-        lines += ["", "[gateway]", f'wan = "{wan}"', f'lan = "{lan}"']
-    if "admin" not in tables:
-        lines += ["", "[admin]", 'listen = "0.0.0.0"']
-    return "\n".join([*lines, ""])
+    try:
+        document = tomlkit.parse(text)
+    except tomlkit.exceptions.TOMLKitError as error:
+        raise ConfigError(f"{file}: not valid TOML: {error}") from error
+    gateway = document.get("gateway", {})
+    named = gateway if isinstance(gateway, Mapping) else {}
+    free = [name for name in devices if name not in named.values()]
+    wan = free.pop(0) if free and "wan" not in named else "eth0"
+    _add(document, "gateway", {"wan": wan, "lan": free[0] if free else _BRIDGE})
+    _add(document, "admin", {"listen": "0.0.0.0"})  # noqa: S104
+    return tomlkit.dumps(document)
 
 
-def networks(config: Config, machine: Machine, devices: tuple[str, ...]) -> dict[str, str]:
-    """systemd.network(5) and systemd.netdev(5) files by name; the guests' device is the gateway daemon's own."""
+def _add(document: MutableMapping[str, object], section: str, values: Mapping[str, str]) -> None:
+    """Where they are missing; what isn't a section is a mistake that is told later."""
+    table = document.setdefault(section, tomlkit.table())
+    if isinstance(table, MutableMapping):
+        for key, value in values.items():
+            table.setdefault(key, value)
+
+
+def networks(
+    config: Config, machine: Machine, devices: tuple[str, ...], present: Collection[str] = ()
+) -> dict[str, str]:
+    """systemd.network(5) and systemd.netdev(5) files by name; the guests' device is the gateway daemon's own.
+
+    `present` are other devices there are. Where the provider's isn't there, as on another box's configuration, the
+    first that isn't the guests' takes its place, so that the box can be reached.
+    """
     address = [f"Address={machine.wan_address}"] if machine.wan_address else ["DHCP=ipv4"]
     gateway = [f"Gateway={machine.wan_gateway}"] if machine.wan_gateway else []
     servers = [f"DNS={server}" for server in machine.wan_dns]
@@ -111,6 +162,9 @@ def networks(config: Config, machine: Machine, devices: tuple[str, ...]) -> dict
     wan += ["KeepConfiguration=dynamic-on-stop"]  # a restart of networkd cuts nobody
     lan = ["[Match]", f"Name={config.gateway.lan}", "", "[Link]", "Unmanaged=yes"]
     files = {"10-gatehouse-wan.network": wan, "10-gatehouse-lan.network": lan}
+    spare = [name for name in devices if name != config.gateway.lan]
+    if config.gateway.wan not in (*devices, *present) and spare:
+        files["90-gatehouse-spare.network"] = [f"Name={spare[0]}" if "Name=" in line else line for line in wan]
     if config.gateway.lan == _BRIDGE and _BRIDGE not in devices:
         files["10-gatehouse-lan.netdev"] = ["[NetDev]", f"Name={config.gateway.lan}", "Kind=bridge"]
     return {name: "\n".join([*lines, ""]) for name, lines in files.items()}
@@ -119,5 +173,5 @@ def networks(config: Config, machine: Machine, devices: tuple[str, ...]) -> dict
 def _tables(text: str, file: Path) -> dict[str, object]:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits
         raise ConfigError(f"{file}: not valid TOML: {error}") from error
