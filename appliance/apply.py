@@ -214,7 +214,10 @@ def settings(config: Config, running: Iterable[Service]) -> list[File]:
 
 def _keep(config: Config) -> None:
     """For a boot after which the configuration can't be used any more."""
-    with written(config.paths.state / KEPT, 0o644, "root", "root") as file:
+    path = config.paths.state / KEPT
+    if _same(path, config.text):  # nothing is needed of a disk that is full
+        return
+    with written(path, 0o644, "root", "root") as file:
         file.write(config.text.encode())
 
 

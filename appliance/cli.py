@@ -16,6 +16,7 @@ from appliance import (
     data_disk,
     database_cli,
     disk_cli,
+    first_boot,
     granting,
     machine_cli,
     mail_cli,
@@ -143,9 +144,10 @@ def _boot(args: argparse.Namespace, config: Config) -> str:
     """A mistake in the file must not keep the hotspot down after a power cut."""
     try:
         applying.apply(configuration.load(args.config), restart=False)
-    except UserError as error:
+    except (UserError, OSError) as error:
         kept = configuration.salvage_paths(args.config).state / applying.KEPT
         print(f"gatehouse: {error}; going on with {kept}", file=sys.stderr)
+        first_boot.show("apply", f"{error}; going on with the configuration that worked last")
         applying.apply(configuration.load(kept), restart=False)
     return ""
 

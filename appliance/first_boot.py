@@ -41,10 +41,16 @@ def run(tell: Tell, site: Path = SITE) -> None:
             tell(f"{site}: taken in")
     except UserError as error:
         tell(str(error))
-        _write(ISSUES / "gatehouse-facts.issue", f"\n{for_issue(str(error))}\n", 0o644)
+        show("facts", str(error))
     if not configuration.DEFAULT_FILE.exists():
         take_in(_facts("", site, devices), "")
     _settle(devices, tell)
+
+
+def show(name: str, line: str) -> None:
+    """Above the login, on the screen and the serial line; only an image has the folder."""
+    if ISSUES.is_dir():
+        _write(ISSUES / f"gatehouse-{name}.issue", f"\n{for_issue(line)}\n", 0o644)
 
 
 def for_issue(text: str) -> str:
@@ -164,7 +170,7 @@ def _settle(devices: tuple[str, ...], tell: Tell) -> None:
         there = ", ".join(devices) or "none"
         line = f"[gateway] wan: there is no device {config.gateway.wan}; there are: {there}: see docs/image.md"
         tell(line)
-        _write(ISSUES / "gatehouse-devices.issue", f"\n{for_issue(line)}\n", 0o644)
+        show("devices", line)
     for name, text in provision.networks(config, machine, devices, present).items():
         _write(NETWORKS / name, text, 0o644)
 

@@ -130,6 +130,7 @@ def _make_state(state: Path, env: Mapping[str, str]) -> None:
     uuid, seed = STATE.uuid, STATE.uuid.replace("6a7e", "6a7f")
     run(
         *("mke2fs", "-q", "-t", "ext4", "-L", STATE.name, "-U", uuid, "-m", "1"),
+        *("-b", "4096", "-i", "16384"),  # as for a large one, which it becomes: with room for tables of 256 GiB
         *("-E", f"hash_seed={seed},root_owner=0:0", str(state)),
         env=env,
     )

@@ -153,6 +153,16 @@ class TestTakeIn:
         assert first_boot._kept() == text
 
 
+def test_what_is_wrong_stands_above_the_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(first_boot, "written", written)
+    monkeypatch.setattr(first_boot, "ISSUES", tmp_path / "issue.d")
+    first_boot.show("apply", "no image, no folder")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "issue.d").mkdir()
+    first_boot.show("apply", r"a \4 is an address to agetty")
+    assert (tmp_path / "issue.d/gatehouse-apply.issue").read_text() == "\na \\\\4 is an address to agetty\n"
+
+
 def test_a_fixed_address_of_the_provider() -> None:
     facts = parse(WHOLE)
     text = provision.networks(facts.config, facts.machine, ("enp1s0", "enp2s0"))["10-gatehouse-wan.network"]
