@@ -129,6 +129,35 @@ def test_the_firewall_never_touches_the_gateways_table(host: Host) -> None:
         host.machine.run("systemctl", "start", "nftables")
 
 
+def test_a_rule_that_cannot_be_loaded_never_replaces_those_that_can(host: Host) -> None:
+    file, typo = host.root / "etc/nftables.d/gatehouse.nft", "tcp dpotr 9999 accept"
+    before = file.read_text(encoding="utf-8")
+    for _ in range(2):
+        refused = host.site(gatehouse_firewall_rules=[typo])
+        assert refused.status != 0, refused.text
+        assert typo in refused.text, refused.text
+        assert file.read_text(encoding="utf-8") == before
+    host.machine.run("systemctl", "restart", "nftables")
+
+
+def test_the_firewall_on_the_disk_is_loaded_also_after_a_run_that_was_broken_off(host: Host) -> None:
+    file, rule, typo = host.root / "etc/nftables.d/gatehouse.nft", f"tcp dport {STRANGER} accept", "tcp dpotr 1 accept"
+    before = file.read_text(encoding="utf-8")
+    try:
+        file.write_text(f"{rule}\n", encoding="utf-8")
+        mended = host.site(gatehouse_firewall_rules=[rule])
+        assert mended.status == 0, mended.text
+        assert mended.count("changed") == 0, mended.text
+        assert rule in host.machine.run("nft", "list", "table", "inet", "gatehouse_host")
+        file.write_text(f"{typo}\n", encoding="utf-8")
+        assert host.site(gatehouse_firewall_rules=[typo]).status != 0, "the next boot has no firewall"
+        replaced = host.site(gatehouse_firewall_rules=[rule])
+        assert replaced.status == 0, replaced.text
+    finally:
+        file.write_text(before, encoding="utf-8")
+        host.machine.run("systemctl", "reload", "nftables")
+
+
 def test_a_guest_gets_online_through_it(host: Host, password: str) -> None:
     guest = host.world.guest()
     guest.lease()

@@ -1,4 +1,4 @@
-"""The playbooks on a box from the image, in the order of its life: flash.yml, site.yml twice, upgrade.yml."""
+"""The playbooks on a box from the image, in the order of its life: flash.yml, then site.yml and upgrade.yml twice."""
 
 import json
 from collections.abc import Iterator
@@ -15,6 +15,9 @@ from tests.system.vm import SSH, Hardware, Vm
 pytestmark = [pytest.mark.system, pytest.mark.long]
 
 SLOT = "grep -o 'gatehouse.slot=.' /proc/cmdline"
+STATE = f"""
+cat /proc/sys/kernel/random/boot_id && {SLOT} && grub-editenv /efi/grub/grubenv list
+for slot in a b; do head -c 1M /dev/gatehouse/$slot | sha256sum; done"""
 NO_ONE = 1  # a TCP port where nobody listens (tcpmux)
 CONFIG = {
     "site": {"name": "Café Nord", "timezone": "Europe/Prague"},
@@ -61,6 +64,14 @@ def site(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site
         vm.cut_power()
 
 
+@pytest.fixture(scope="module")
+def another(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of the same system, but not of the same bytes: behind a squashfs's end is what nobody reads."""
+    slot = tmp_path_factory.mktemp("another") / "slot"
+    slot.write_bytes(bundles.slot(image) + b"another one".ljust(4096))
+    return bundles.bundle(slot, bundles.signer(image))
+
+
 def ended_well(recap: Recap) -> Recap:
     assert recap.status == 0, recap.text
     return recap
@@ -90,6 +101,18 @@ def test_site_configures_the_running_box_and_the_second_run_changes_nothing(site
     assert second.count("changed") == 0, second.text
 
 
+def left_alone(site: Site, bundle: Path) -> None:
+    before = site.vm.ssh(STATE)
+    recap = ended_well(play("upgrade", site.inventory(cafe={}), gatehouse_bundle=str(bundle)))
+    assert recap.count("changed") == 0, recap.text
+    assert "It is left alone" in recap.text, recap.text
+    assert site.vm.ssh(STATE) == before
+
+
+def test_upgrade_leaves_a_box_alone_that_was_flashed_with_the_same(site: Site, image: Path) -> None:
+    left_alone(site, bundles.good(image))
+
+
 def test_upgrade_stops_at_the_first_that_fails(site: Site, image: Path) -> None:
     bundle = {"gatehouse_bundle": str(bundles.good(image))}
     stopped = play("upgrade", site.inventory(away={"ansible_port": NO_ONE}, cafe={}), **bundle)
@@ -98,8 +121,13 @@ def test_upgrade_stops_at_the_first_that_fails(site: Site, image: Path) -> None:
     assert site.vm.ssh(SLOT).strip().endswith("=A")
 
 
-def test_upgrade_puts_the_bundle_on_and_waits_until_it_is_kept(site: Site, image: Path) -> None:
-    ended_well(play("upgrade", site.inventory(cafe={}), gatehouse_bundle=str(bundles.good(image))))
+def test_upgrade_puts_the_bundle_on_and_waits_until_it_is_kept(site: Site, another: Path) -> None:
+    ended_well(play("upgrade", site.inventory(cafe={}), gatehouse_bundle=str(another)))
     assert site.vm.ssh(SLOT).strip().endswith("=B")
     assert "B_NEW=0" in site.vm.ssh("grub-editenv /efi/grub/grubenv list")
     assert 'name = "Café Nord"' in site.vm.ssh("cat /etc/gatehouse/gatehouse.toml")
+
+
+def test_the_second_upgrade_with_it_changes_nothing(site: Site, another: Path) -> None:
+    """As after a run that stopped at another box."""
+    left_alone(site, another)
