@@ -9,6 +9,7 @@ import re
 import socket
 import subprocess
 import tempfile
+import tomllib
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def take_in(facts: Facts, text: str, before: Facts | None = None) -> None:
     The file that says what was taken in is written last: till then, the next boot does it again.
     """
     file = configuration.DEFAULT_FILE
-    if before is None or facts.text != before.text or not file.exists():
+    if before is None or tomllib.loads(facts.text) != tomllib.loads(before.text) or not file.exists():
         _save(file, {facts.text, before.text if before else ""})
         _write(file, facts.text, 0o644)
     _authorize(facts.machine.ssh_authorized_keys, before.machine.ssh_authorized_keys if before else ())

@@ -128,7 +128,8 @@ class TestTakeIn:
         (box / ".ssh/authorized_keys").write_text(f"{KEY}\nby hand\n")
         self.enabled.add("netflow")
         other = KEY.replace("technician", "owner")
-        self.take_in(WHOLE.replace("modules = []", 'modules = ["hotspot"]').replace(KEY, other))
+        text = WHOLE.replace("modules = []", 'modules = ["hotspot"]').replace(KEY, other)
+        self.take_in(f"# the owner's, who was locked out\n{text}")
         assert (box / "gatehouse.toml").read_text() == "# set on the pages\n"
         assert not (box / "gatehouse.toml.before").exists()
         assert (box / ".ssh/authorized_keys").read_text() == f"by hand\n{other}\n"
