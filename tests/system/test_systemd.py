@@ -402,7 +402,7 @@ def test_who_reads_flows_writes_none_and_who_takes_them_reads_no_accounts(site: 
 def test_a_killed_service_comes_back(site: Site, service: Service) -> None:
     before = site.show(service, "MainPID")
     site.machine.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", service.unit)
-    wait_until(lambda: site.show(service, "MainPID") not in ("0", before), 60, f"another {service.name}")
+    wait_until(lambda: site.show(service, "MainPID") not in ("0", before), 10, f"another {service.name}")
     site.await_service(f"after {service.name} was killed")
 
 
