@@ -18,7 +18,7 @@ from appliance.admin import frame
 from tests.lab import journey
 from tests.lab.addresses import LAN
 from tests.lab.appliance import Appliance
-from tests.lab.guest import Guest
+from tests.lab.guest import Guest, Response
 from tests.lab.world import World
 from tests.system.browser import DESKTOP, PHONE, Browser, browser, fill, whole
 
@@ -387,17 +387,29 @@ def test_who_guesses_guests_passwords_has_to_wait(world: World, appliance: Appli
     assert statuses[:10] == [403] * 10
     assert set(statuses) == {403, 429}
     assert statuses.count(403) < 10 + 2 + sum(answer.seconds for answer in answers) / 6 + 5
-    assert answers[11].headers["Retry-After"]
+    refused = next(answer for answer in answers if answer.status == 429)
+    assert refused.headers["Retry-After"]
 
 
 def test_who_guesses_an_admins_password_has_to_wait(guest: Guest, owner: str) -> None:
     started = time.monotonic()
-    typed = {"name": OWNER, "password": "guess"}
-    statuses = [guest.curl(f"{ADMIN}/login", form=typed).status for _ in range(100)]
+    answers = [log_in(guest, "guess") for _ in range(100)]
+    statuses = [answer.status for answer in answers]
     assert statuses[:3] == [403] * 3
     assert set(statuses) == {403, 429}
     assert statuses.count(403) <= 10 + (time.monotonic() - started) / 6 + 1
-    assert guest.curl(f"{ADMIN}/login", form={"name": OWNER, "password": PASSWORD}).status == 429
+    while seconds_to_wait(answers[-1]) < 4:  # a try comes back every six seconds: not within the next one
+        answers.append(log_in(guest, "guess"))
+    assert log_in(guest, PASSWORD).status == 429
+
+
+def log_in(guest: Guest, password: str) -> Response:
+    return guest.curl(f"{ADMIN}/login", form={"name": OWNER, "password": password})
+
+
+def seconds_to_wait(refused: Response) -> int:
+    said = re.search(r"Too many tries: wait (\d+) seconds", refused.body)
+    return int(said[1]) if said else 0
 
 
 @pytest.mark.parametrize("url", [f"{PORTAL}/", f"{PORTAL}/nothing", f"{ADMIN}/login", f"{ADMIN}/static/admin.css"])
