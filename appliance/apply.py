@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 from appliance import certificates, data_disk, db, launch, modules, moving, supervise, systemd_units, web_server
@@ -23,7 +24,6 @@ from appliance.island.standing_in import open_core_or_copy
 from appliance.service import Directory, File, Module, Service
 from appliance.sites import registry
 
-KEPT = "gatehouse.toml"  # below `paths.state`: the last configuration that could be applied
 COMMON = (
     Directory("state", "core", "root", "gatehouse-core", 0o2770),
     Directory("state", "keys", "root", "gatehouse-core", 0o750),
@@ -99,9 +99,8 @@ def switch(config: Config, wanted: Mapping[Module, bool]) -> list[str]:
 
 def _end(config: Config, left: Sequence[Service], before: Sequence[Module], running: bool) -> None:
     """Of those that ran by the last configuration and aren't wanted any more, users and kernel know nothing then."""
-    try:
-        last = configuration.load(config.paths.state / KEPT)
-    except UserError:  # the first one, or another version's
+    last = last_applied(config.paths.state)
+    if last is None:
         return
     names = {service.name for service in left}
     gone = [service for service in services(last, before) if service.name not in names]
@@ -212,13 +211,29 @@ def settings(config: Config, running: Iterable[Service]) -> list[File]:
     return files
 
 
+def last_applied(state: Path) -> Config | None:
+    """For a boot after which the configuration can't be used any more: None where nothing was ever applied.
+
+    A later version's may have keys that this one doesn't know, after a rollback: then this version's own last one.
+    """
+    for path in _kept(state):
+        try:
+            return configuration.load(path)
+        except UserError:
+            pass
+    return None
+
+
+def _kept(state: Path) -> tuple[Path, Path]:
+    return state / "gatehouse.toml", state / f"gatehouse-{metadata.version('gatehouse')}.toml"
+
+
 def _keep(config: Config) -> None:
-    """For a boot after which the configuration can't be used any more."""
-    path = config.paths.state / KEPT
-    if _same(path, config.text):  # nothing is needed of a disk that is full
-        return
-    with written(path, 0o644, "root", "root") as file:
-        file.write(config.text.encode())
+    for path in _kept(config.paths.state):
+        if _same(path, config.text):  # nothing is needed of a disk that is full
+            continue
+        with written(path, 0o644, "root", "root") as file:
+            file.write(config.text.encode())
 
 
 def install(config: Config, files: Sequence[File]) -> list[str]:

@@ -145,10 +145,13 @@ def _boot(args: argparse.Namespace, config: Config) -> str:
     try:
         applying.apply(configuration.load(args.config), restart=False)
     except (UserError, OSError) as error:
-        kept = configuration.salvage_paths(args.config).state / applying.KEPT
-        print(f"gatehouse: {error}; going on with {kept}", file=sys.stderr)
-        first_boot.show("apply", f"{error}; going on with the configuration that worked last")
-        applying.apply(configuration.load(kept), restart=False)
+        last = applying.last_applied(configuration.salvage_paths(args.config).state)
+        going_on = f"going on with {last.file}, which worked last" if last else "no other has ever worked here"
+        first_boot.show("apply", f"{error}; {going_on}")
+        if last is None:
+            raise UserError(f"{error}; {going_on}") from error
+        print(f"gatehouse: {error}; {going_on}", file=sys.stderr)
+        applying.apply(last, restart=False)
     return ""
 
 

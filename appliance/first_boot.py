@@ -178,12 +178,10 @@ def _settle(devices: tuple[str, ...], tell: Tell) -> None:
 
 def _config() -> Config:
     """That which `gatehouse apply --boot` will use."""
-    for file in (None, Config().paths.state / apply.KEPT):
-        try:
-            return configuration.load(file)
-        except UserError:
-            pass
-    return Config()
+    try:
+        return configuration.load()
+    except UserError:
+        return apply.last_applied(Config().paths.state) or Config()
 
 
 def _kept() -> str | None:

@@ -133,6 +133,27 @@ def test_services_read_what_was_verified_and_a_boot_survives_a_mistake(appliance
     assert (paths.run / "dnsmasq.conf").exists()
 
 
+def test_a_version_before_goes_on_by_what_it_knows(appliance: Appliance, toml: Path) -> None:
+    paths, before = appliance.config().paths, toml.read_text()
+    appliance.cli("apply")
+    later = before + "[site]\nin_a_later_version = 1\n"
+    for file in (toml, paths.state / "gatehouse.toml"):
+        file.write_text(later)
+    shutil.rmtree(paths.run)
+    paths.run.mkdir(mode=0o755)
+    appliance.cli("--config", str(toml), "apply", "--boot")
+    assert (paths.run / "gatehouse.toml").read_text() == before
+    assert toml.read_text() == later, "it is the operator's"
+
+
+def test_a_mistake_at_the_first_boot_is_one_line(appliance: Appliance, toml: Path) -> None:
+    for file in appliance.config().paths.state.glob("gatehouse*.toml"):
+        file.unlink()
+    toml.write_text(toml.read_text() + "[site]\nnaame = 1\n")
+    with pytest.raises(CommandFailed, match=r"\n[^\n]*naame: unknown key[^\n]*; no other has ever worked here$"):
+        appliance.cli("--config", str(toml), "apply", "--boot")
+
+
 def test_only_those_who_need_it_read_it(appliance: Appliance, world: World) -> None:
     paths = appliance.config().paths
     core = paths.state / "core" / "core.db"

@@ -77,8 +77,10 @@ def test_an_empty_one_becomes_it(box: Box, disk: Path) -> None:
     box.plug_disk(disk)
     wait_until(lambda: "/dev/vdb" in box.ssh("gatehouse disk list"), 60, "the disk")
     box.ssh(f"mkdir -p {SLOW.parent} && echo '{SLOW_RULE}' >{SLOW} && udevadm control --reload")
-    assert box.ssh("gatehouse disk init /dev/vdb", BOOT_S) == "data disk: ready\n"
-    box.ssh(f"rm {SLOW} && udevadm control --reload")
+    try:
+        assert box.ssh("gatehouse disk init /dev/vdb", BOOT_S) == "data disk: ready\n"
+    finally:
+        box.ssh(f"rm {SLOW} && udevadm control --reload")
     assert said(box) == "data disk: ready"
     box.ssh(f"echo kept >{MOUNT}/kept && sync")
 
