@@ -129,6 +129,8 @@ def _read(site: Path) -> str | None:
         with site.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
+        if (hidden := site.with_name(f"{site.name}.txt")).exists():  # by an editor of Windows, which hides the ending
+            raise UserError(f"{hidden}: isn't read: rename it to {site.name}") from None
         return None
     except OSError as error:
         raise UserError(f"{site}: can't be read: {error}") from None

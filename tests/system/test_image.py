@@ -171,6 +171,7 @@ def test_it_is_content_with_little_memory(box: Box) -> None:
 def test_the_console_tells_how_to_come_in(box: Box) -> None:
     shown = box.vm.ssh("cat /run/issue.d/gatehouse.issue")
     assert re.search(r"Set up   https://\S+/enter\?token=\S+", shown)
+    assert box.vm.ssh("stat -c '%U %a' /run/issue.d/gatehouse.issue") == "root 600\n"
     wait_until(lambda: re.search(r"Set up   https://10\.0\.2\.15:8090/enter", box.vm.console()), 60, "the link")
     assert box.vm.ssh("ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub").split()[1] in shown
 

@@ -12,7 +12,7 @@ import pytest
 from appliance import config as configuration
 from appliance import first_boot, provision
 from appliance.config import Config
-from appliance.errors import ConfigError
+from appliance.errors import ConfigError, UserError
 from appliance.service import Module
 
 FILE = Path("site.toml")
@@ -152,6 +152,16 @@ class TestTakeIn:
         assert (box / "gatehouse.toml.before").read_text() == "# set on the pages\n"
         assert self.enabled == set()
         assert first_boot._kept() == text
+
+
+def test_facts_whose_name_an_editor_changed_are_told(tmp_path: Path) -> None:
+    site = tmp_path / "site.toml"
+    assert first_boot._read(site) is None
+    (tmp_path / "site.toml.txt").write_text(WHOLE)
+    with pytest.raises(UserError, match=r"site\.toml\.txt: isn't read: rename it to site\.toml$"):
+        first_boot._read(site)
+    site.write_bytes(b"\xef\xbb\xbf" + WHOLE.replace("\n", "\r\n").encode())
+    assert first_boot._read(site) == WHOLE
 
 
 def test_what_is_wrong_stands_above_the_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
