@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import tomllib
 from pathlib import Path
 
@@ -15,6 +16,7 @@ pytestmark = pytest.mark.system
 
 MIB = 2**20
 SIZE = 40 * MIB
+HANDBOOK = Path(__file__).resolve().parents[2] / "docs/image.md"
 ESP_START, ESP_SECTORS = 4096, 65536
 FACTS = {"ssh_authorized_keys": ["ssh-ed25519 AAAA technician"]}
 CONFIG = {"site": {"name": "Café “Nord”", "timezone": "Europe/Prague"}, "dhcp": {"dns": ["192.0.2.53"]}}
@@ -29,6 +31,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run("mkfs.vfat", str(esp))
     raw.write_bytes(os.urandom(SIZE))
     table = f"label: gpt\nstart=2048,size=2048,name=bios\nstart={ESP_START},size={ESP_SECTORS},name=gatehouse-esp\n"
+    table += "".join(f"size=2048,name=gatehouse-{name}\n" for name in ("a", "b", "state"))
     run("sfdisk", "--quiet", "--wipe=always", str(raw), stdin=table)
     with raw.open("r+b") as file:
         file.seek(ESP_START * 512)
@@ -105,6 +108,20 @@ def test_two_disks_are_two(inventory: Path, image: Path, tmp_path: Path) -> None
         assert done.status == 0, done.text
     one, two = partitions(tmp_path / "one"), partitions(tmp_path / "two")
     assert not set(one.values()) & set(two.values())
+
+
+def test_by_hand_two_disks_are_two_as_well(image: Path, tmp_path: Path) -> None:
+    found = re.search(r"By hand:\n\n```\n(.*?)^```", HANDBOOK.read_text(encoding="utf-8"), re.M | re.S)
+    assert found
+    made = []
+    for disk in (tmp_path / "one", tmp_path / "two"):
+        lines = found[1].replace("gatehouse-VERSION-amd64.raw.zst", image.name).replace("/dev/DISK", str(disk))
+        run("sh", "-euc", f"cd {image.parent}\n{lines}")
+        made.append(partitions(disk))
+        assert "No errors detected" in run("sfdisk", "--verify", str(disk)).stdout
+    raw, one, two = partitions(image.with_suffix("")), *made
+    assert raw.keys() == one.keys() == two.keys()
+    assert len({*raw.values(), *one.values(), *two.values()}) == 3 * len(raw)
 
 
 def refused(recap: Recap, disk: Path, *words: str) -> None:
