@@ -31,12 +31,13 @@ def _add(commands: Any, name: str, run: object, help_: str) -> argparse.Argument
 
 
 def _health(args: argparse.Namespace, config: Config) -> str:
-    found = health.wait(config, args.wait, _tell)
+    found = health.wait(config, args.wait, _tell, own=args.confirm)
     slot = slots.running() if args.confirm else None
     if not found:
         if slot:
             slots.confirm(slot)
-        return "all is well" + (f"; slot {slot.name} is kept" if slot else "")
+        said = "; ".join(health.problems(config) if args.confirm else ()) or "all is well"
+        return said + (f"; slot {slot.name} is kept" if slot else "")
     if slot and slots.give_up(slot):
         _tell(f"{'; '.join(found)}: slot {slot.name} is given up, the other one is started")
         _reboot()

@@ -200,10 +200,10 @@ class Module:
     """A part of the product that is activated on its own.
 
     `render` reads the open core database; `verify` raises UserError before anything is installed: the rendered
-    files lie below the `paths.run` that it is given. `problems` are lines about what doesn't answer now, `lines` what
-    `gatehouse status` says, at once. `sites` are
-    server blocks for nginx.conf. `web` names the Python modules whose PAGES join the admin's, `checks` those whose
-    CHECKS join the doctor's;
+    files lie below the `paths.run` that it is given. `problems` are lines about what doesn't answer now; where a disk
+    or another machine may be to blame, `own_problems` are those that an update is judged by. `lines` are what
+    `gatehouse status` says, at once. `sites` are server blocks for nginx.conf. `web` names the Python modules
+    whose PAGES join the admin's, `checks` those whose CHECKS join the doctor's.
     `attention` and `tiles` are on its first page. Both read the open core database, at a time in UTC seconds.
     `search` is asked for each text that is typed into the search.
     `beside_pages` names Python modules whose `start(config)` the admin's process calls before it serves pages.
@@ -222,6 +222,7 @@ class Module:
     render: Callable[[Config], list[File]]
     verify: Callable[[Config], None]
     problems: Callable[[Config], Iterable[str]]
+    own_problems: Callable[[Config], Iterable[str]] | None = None
     lines: Callable[[Config], Iterable[str]] = lambda config: ()
     sites: Callable[[Config], Iterable[str]] = lambda config: ()
     web: tuple[str, ...] = ()

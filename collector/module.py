@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -125,13 +126,14 @@ def status(config: Config) -> dict[str, Any] | None:
     return said
 
 
-def problems(config: Config) -> Iterator[str]:
+def problems(config: Config, own: bool = False) -> Iterator[str]:
+    """`own`: not those of the data disk and the cluster."""
     said = status(config)
     if said is None or time.time() - said["at_ms"] / 1000 > STALE_S:
         yield "the collector of flows doesn't say how it is"
-    elif said["problem"]:
+    elif said["problem"] and not own:
         yield f"flows: {said['problem']}"
-    if config.netflow.store:
+    if config.netflow.store and not own:
         yield from (f"flows: {line}" for line in clustered.problems(config, int(time.time())))
 
 
@@ -190,6 +192,7 @@ NETFLOW = Module(
     render=render,
     verify=lambda config: None,
     problems=problems,
+    own_problems=partial(problems, own=True),
     lines=lines,
     attention=attention,
     tiles=tiles,

@@ -1,6 +1,7 @@
 """The netbackup module: the FTP server, and who keeps what it has taken."""
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 import peewee
 
@@ -45,12 +46,15 @@ def render(config: Config) -> list[File]:
     ]
 
 
-def problems(config: Config) -> Iterator[str]:
-    """What is wrong with the disk, its contents or their second copy."""
+def problems(config: Config, own: bool = False) -> Iterator[str]:
+    """`own`: not what is wrong with the disk, its contents or their second copy."""
     try:
-        yield from summary.problems(config)
+        found = summary.problems(config)
     except (OSError, peewee.PeeweeException) as error:
         yield f"vault: its catalogue can't be read: {error}"
+        return
+    if not own:
+        yield from found
 
 
 def lines(config: Config) -> Iterable[str]:
@@ -113,6 +117,7 @@ NETBACKUP = Module(
     render=render,
     verify=lambda config: None,
     problems=problems,
+    own_problems=partial(problems, own=True),
     lines=lines,
     settings=(SETTINGS,),
     attention=attention,

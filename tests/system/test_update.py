@@ -228,12 +228,19 @@ def test_a_slot_that_does_not_serve_gives_way_and_the_newer_database_stays(
 
 
 def test_an_update_that_serves_is_kept(box: Box, image: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also while the data disk is away, which no other version would bring back."""
     before, known = len(box.starts()), box.ssh(KNOWN)
+    box.ssh("gatehouse enable netflow", BOOT_S)
     restarted = time.monotonic()
     seconds = update(box, make.good(image))
     await_start(box, *box.starts()[:before], "B")
     box.await_login()
     show(capsys, f"installed in {seconds:.0f} s; Access-Accept {time.monotonic() - restarted - seconds:.0f} s later")
+    box.await_ssh(BOOT_S)
+    box.ssh("systemctl start gatehouse-health.service", BOOT_S)
+    assert "data disk" in box.fails("gatehouse health")
+    assert "B_NEW=0" in box.ssh("grub-editenv /efi/grub/grubenv list").split()
+    box.ssh("gatehouse disable netflow", BOOT_S)
     serves(box, "B")
     assert box.ssh(KNOWN) == known
     assert accounts(box) == {"guest", "meanwhile", "later"}

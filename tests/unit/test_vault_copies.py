@@ -32,6 +32,7 @@ from appliance.vault import (
     vaults,
 )
 from appliance.vault.models import BAD, DROP, Chore, Event, Fault, Object, Refused, Replica, Reservation, Vault, Version
+from appliance.vault.module import NETBACKUP
 from tests.unit.vault_box import Box
 
 NOW = 1_900_000_000
@@ -85,7 +86,8 @@ def test_without_a_second_copy_it_is_told_until_that_is_back(box: Box, second: P
     spoil(object_file(box.store.place(), version))
     assert scrub.run(box.store, NOW, None, 10) == (1, 1)
     assert Object.get().state == BAD
-    assert version.sha256[:12] in "".join(summary.problems(box.config))
+    assert version.sha256[:12] in "".join(NETBACKUP.problems(box.config))
+    assert NETBACKUP.own_problems and list(NETBACKUP.own_problems(box.config)) == [], "no update has to mend that"
     with pytest.raises(Refused):
         box.get(version)
     (second / "away").rename(second / ".gatehouse-replica")
