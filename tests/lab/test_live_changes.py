@@ -95,7 +95,7 @@ def test_a_window_brings_its_own_speed(appliance: Appliance, world: World, guest
     add(appliance, "night", "--windows", windows)
     log_in(guest, "night")
     online(appliance, "night")
-    time.sleep(max(0.0, (start - datetime.now(ZONE)).total_seconds() - 2))
+    time.sleep(max(0.0, (start - datetime.now(ZONE)).total_seconds() - 5))
     assert "7Mbit" not in kernel_rates(appliance, world)
     time.sleep(max(0.0, (start - datetime.now(ZONE)).total_seconds()))
     assert within(appliance, world, "7Mbit") < IN_TIME_S + SETTLE_S
