@@ -146,7 +146,7 @@ def _boot(args: argparse.Namespace, config: Config) -> str:
         applying.apply(configuration.load(args.config), restart=False)
     except (UserError, OSError) as error:
         last = applying.last_applied(configuration.salvage_paths(args.config).state)
-        going_on = f"going on with {last.file}, which worked last" if last else "no other has ever worked here"
+        going_on = f"going on with {last.file}, which worked last" if last else "no configuration has worked here yet"
         first_boot.show("apply", f"{error}; {going_on}")
         if last is None:
             raise UserError(f"{error}; {going_on}") from error

@@ -14,7 +14,8 @@ from appliance.errors import UserError
 def add_parsers(commands: Any) -> None:
     words = _add(commands, "health", _health, "whether all that is enabled does its work; exit status 1 if not")
     words.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="until it does, but no longer")
-    confirm = "keep the running slot if it does, else start the other one, unless this one was kept before"
+    confirm = "keep the running slot if it does, whatever disks and other machines do; else start the other one, unless"
+    confirm += " this one was kept before"
     words.add_argument("--confirm", action="store_true", help=confirm)
     words = _add(commands, "update", _update, "put a signed bundle into the slot that doesn't run")
     words.add_argument("bundle", type=Path, metavar="FILE", help="gatehouse-VERSION-amd64.raucb")

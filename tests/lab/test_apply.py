@@ -150,7 +150,7 @@ def test_a_mistake_at_the_first_boot_is_one_line(appliance: Appliance, toml: Pat
     for file in appliance.config().paths.state.glob("gatehouse*.toml"):
         file.unlink()
     toml.write_text(toml.read_text() + "[site]\nnaame = 1\n")
-    with pytest.raises(CommandFailed, match=r"\n[^\n]*naame: unknown key[^\n]*; no other has ever worked here$"):
+    with pytest.raises(CommandFailed, match=r"\n[^\n]*naame: unknown key[^\n]*; no configuration has worked here yet$"):
         appliance.cli("--config", str(toml), "apply", "--boot")
 
 
