@@ -150,7 +150,7 @@ class RadiusServer:
     ) -> str:
         """What radclient(1) printed of the answer; kind is auth or acct. Message-Authenticator is added to logins.
 
-        Accounting is sent three times, as routers do: its answer waits for the disk, and a busy one may take seconds.
+        It is sent three times, as routers do: a busy machine may take seconds for an answer.
         """
         port = self.config.radius.authentication_port if kind == "auth" else self.config.radius.accounting_port
         if kind == "auth" and "Message-Authenticator" not in attributes:
@@ -162,7 +162,7 @@ class RadiusServer:
                 str(self.config.paths.run / "raddb"),
                 "-x",
                 "-r",
-                "3" if kind == "acct" else "1",
+                "3",
                 "-t",
                 str(timeout),
                 f"127.0.0.1:{port}",

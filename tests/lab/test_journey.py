@@ -387,7 +387,7 @@ class TestStalledDatabase:
         finally:
             other.execute("ROLLBACK")
             other.close()
-        assert took < 0.2 + 0.5
+        assert took < 2  # the busy time-out, however busy the machine
         wait_until(lambda: bool(sessions(appliance, "carl")), 15, "the Start after the stall")
 
 

@@ -165,11 +165,11 @@ class TestRefusals:
 
 class TestClients:
     def test_unknown_client_gets_nothing_and_is_logged(self, server: RadiusServer) -> None:
-        assert "No reply" in pap(server, "bob", "correct horse", source=STRANGER)
+        assert "No reply" in pap(server, "bob", "correct horse", source=STRANGER, timeout=1)
         assert f"unknown client {STRANGER}" in server.log()
 
     def test_wrong_secret_gets_nothing_and_is_logged(self, server: RadiusServer) -> None:
-        assert "No reply" in pap(server, "bob", "correct horse", secret="another-secret")
+        assert "No reply" in pap(server, "bob", "correct horse", secret="another-secret", timeout=1)
         assert "invalid Message-Authenticator" in server.log()
 
     def test_missing_message_authenticator_gets_nothing(self, server: RadiusServer) -> None:
@@ -231,7 +231,7 @@ class TestClients:
 
     def test_only_who_knows_the_secret_is_told_counters(self, server: RadiusServer) -> None:
         port = server.config.radius.authentication_status_port
-        words = ["radclient", "-r", "1", "-t", "1", f"127.0.0.1:{port}", "status"]
+        words = ["radclient", "-r", "3", "-t", "1", f"127.0.0.1:{port}", "status"]
         for secret, answer in (("another-secret", "No reply"), (server.status_secret(), "Access-Accept")):
             asked = "Message-Authenticator = 0x00\nFreeRADIUS-Statistics-Type = Authentication\n"
             done = subprocess.run([*words, "-x", secret], input=asked, capture_output=True, text=True, check=False)
@@ -488,8 +488,8 @@ class TestStalledDatabase:
             started = time.monotonic()
             assert "Received Access-Accept" in pap(server, "bob", "correct horse")
             second = time.monotonic() - started
-        assert first < 0.2 + 0.5  # busy time-out and radclient's own start
-        assert second < 0.5
+        assert first < 2  # the busy time-out and radclient's own start, however busy the machine
+        assert second < 2
 
     def test_addresses_are_promised_meanwhile_and_not_twice(self, server: RadiusServer) -> None:
         with server.core():
