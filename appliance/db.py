@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ MMAP_BYTES = 2**30
 # isn't to wait for it there either, as long as somebody else does it before (appliance/accounts/checkpoints.py).
 _WAL_PAGES, _WAL_PAGES_NOT_WAITING = 1000, 8000
 _PAGE_BYTES = 4096
+_TRY_AGAIN_S = 0.01
 _PATIENCE_S = 3.0  # a router has given up by then, and many wait behind one who shares a connection
 _PATIENCE_OF_OTHERS_S = 60.0  # pages and jobs, whose longest statements take seconds
 
@@ -48,7 +50,7 @@ def connect(
             "journal_size_limit": _WAL_PAGES_NOT_WAITING * _PAGE_BYTES,
         }
         # sqlite3's own timeout would set busy_timeout again on each open
-        return peewee.SqliteDatabase(
+        return _Sqlite(
             unquote(parts.path)[1:],
             pragmas=pragmas,
             lock_type="IMMEDIATE",
@@ -63,6 +65,20 @@ def connect(
     return postgresql.Server(
         url, options, thread_safe=not shared, patience_s=_PATIENCE_S if shared else _PATIENCE_OF_OTHERS_S
     )
+
+
+class _Sqlite(peewee.SqliteDatabase):
+    """Of those who open a new file together all but one are refused at once, as only one can put it into WAL mode."""
+
+    def connect(self, reuse_if_open: bool = False) -> bool:
+        deadline = time.monotonic() + self.timeout
+        while True:
+            try:
+                return bool(super().connect(reuse_if_open))
+            except peewee.OperationalError as error:
+                if "database is locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(_TRY_AGAIN_S)
 
 
 def is_sqlite(database: Any) -> bool:

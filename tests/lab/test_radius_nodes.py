@@ -77,7 +77,7 @@ class Asker:
 
 def at_once(*work: Callable[[], None]) -> None:
     """Each in a thread of its own, begun together; raises what one of them raised."""
-    together = Barrier(len(work))
+    together = Barrier(len(work), timeout=60)
     failed: list[BaseException] = []
 
     def run(one: Callable[[], None]) -> None:

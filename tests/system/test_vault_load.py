@@ -23,7 +23,7 @@ def test_200_sessions_at_once(tmp_path: Path) -> None:
     """All are there together, each brings a file of its own and one that all fight for."""
     with running(tmp_path, passive_count=SESSIONS) as server:
         vault = server.vault(max_sessions=SESSIONS)
-        together = threading.Barrier(SESSIONS)
+        together = threading.Barrier(SESSIONS, timeout=300)
         failed: list[BaseException] = []
 
         def session(number: int) -> None:

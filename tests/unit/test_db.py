@@ -54,7 +54,7 @@ def test_every_earlier_version_is_brought_forward_with_its_rows(empty_url: str, 
 
 
 def test_several_who_migrate_at_once_do_it_once(empty_url: str) -> None:
-    together = Barrier(4)
+    together = Barrier(4, timeout=60)
 
     def migrate(_: int) -> list[db.Migration]:
         database = db.connect(empty_url)
@@ -65,6 +65,20 @@ def test_several_who_migrate_at_once_do_it_once(empty_url: str) -> None:
     with ThreadPoolExecutor(4) as threads:
         applied = [step for steps in threads.map(migrate, range(4)) for step in steps]
     assert sorted(applied, key=lambda step: step.number) == list(STEPS)
+
+
+def test_several_open_a_new_file_at_once(tmp_path: Path) -> None:
+    together = Barrier(4, timeout=60)
+
+    def open_it(file: Path) -> None:
+        database = db.connect(f"sqlite:///{file}")
+        together.wait()
+        with database.connection_context():
+            assert database.execute_sql("PRAGMA journal_mode").fetchone() == ("wal",)
+
+    with ThreadPoolExecutor(4) as threads:
+        for number in range(100):
+            list(threads.map(open_it, [tmp_path / f"{number}.db"] * 4))
 
 
 def test_an_older_program_works_with_a_newer_database(empty_url: str) -> None:
