@@ -140,8 +140,9 @@ def half(victim: Victim, ftp: ftplib.FTP) -> Any:
 
 
 def test_client_killed(victim: Victim) -> None:
-    """Both ends are FINs; the data connection's comes first in every second try."""
-    victim.start()
+    """Both ends are FINs; the data connection's comes first in every second try, and the other one as late as a busy
+    machine lets a process die."""
+    victim.start(GRACE_S="2")
     victim.store_good()
     for number in range(2 * TIMES):
         before = victim.versions()

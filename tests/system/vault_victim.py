@@ -1,7 +1,8 @@
 """The vault's FTP server as a process that can be killed, on a disk that can be taken away.
 
 `python -m tests.system.vault_victim FOLDER PASSIVE_FIRST [STEP]` prints its two ports; with a STEP it kills itself
-there, at the first upload after the file FOLDER/armed has appeared.
+there, at the first upload after the file FOLDER/armed has appeared. GRACE_S in its environment is how long it looks at
+the control connection after an end that proves nothing.
 """
 
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from appliance.config import Config
 from appliance.errors import Unavailable
+from appliance.vault import ftp_data
 from appliance.vault.ftp_tls import Contexts
 from appliance.vault.server import Office, Server, Terms, listening
 from appliance.vault.store import Store
@@ -36,6 +38,7 @@ class Dying(Store):
 
 
 def main(folder: Path, first: int, at: str = "") -> None:
+    ftp_data._GRACE_S = float(os.environ.get("GRACE_S", ftp_data._GRACE_S))
     box = Box(folder)
     store = Dying(box.config, disk, SetClock())
     store.at, store.armed = at, folder / "armed"
