@@ -42,7 +42,7 @@ ELSEWHERE = ("ansible_files", "data_disk", "flash_image", "images", "recordings"
 UNIT = ("tests/unit", "-k", "not postgresql", *(f"--ignore=tests/unit/test_{name}.py" for name in ELSEWHERE))
 
 
-@pytest.mark.parametrize("tests", [RADIUS, UNIT], ids=lambda tests: tests[0])
+@pytest.mark.parametrize("tests", [RADIUS, pytest.param(UNIT, marks=pytest.mark.long)], ids=lambda tests: tests[0])
 def test_every_test_passes(root: Path, tests: tuple[str, ...]) -> None:
     counts, printed = outcome(root, *tests)
     assert counts["tests"] > 0, printed

@@ -28,7 +28,6 @@ from tests.unit.test_segments import EVER, Flows, keep
 
 pytestmark = pytest.mark.system
 
-KILLS = 100
 
 # Seals, compacts and takes away what is there, and dies before the step that it is told, or at the end says how many
 # steps there were.
@@ -81,11 +80,12 @@ def totals_fit(folder: Path, flows: Flows) -> None:
             assert sums == (len(flows), int(flows["bytes"].sum()))
 
 
-def test_killed_at_each_step_it_loses_and_doubles_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [30, pytest.param(100, marks=pytest.mark.long)])
+def test_killed_at_each_step_it_loses_and_doubles_nothing(tmp_path: Path, kills: int) -> None:
     Journal(tmp_path / JOURNAL).close()
     sent: list[Flows] = []
     steps, died = 150, 0
-    for turn in range(KILLS):
+    for turn in range(kills):
         flows = flows_of(900, seed=turn, start_ms=START_MS + turn * HOUR_MS // 3)
         send(tmp_path, flows, sequence=sum(len(part) for part in sent))
         sent.append(flows)
@@ -101,7 +101,7 @@ def test_killed_at_each_step_it_loses_and_doubles_nothing(tmp_path: Path) -> Non
             with Catalog(tmp_path / CATALOG) as catalog:
                 named = [tmp_path / SEGMENTS / segment.path for segment in catalog.segments()]
             assert {*(tmp_path / SEGMENTS).iterdir()} == {*named, *map(beside, named)}
-    assert died > KILLS // 2
+    assert died > kills // 2
     with Reading(tmp_path) as reading:
         assert reading.certificate(EVER).lost == 0
 
