@@ -45,13 +45,13 @@ class Checkpoints:
         version = self._one("PRAGMA data_version")[0]
         if version == self._seen:
             return
-        _, pages, carried = self._one("PRAGMA wal_checkpoint(PASSIVE)")
-        if pages == carried:
+        somebody_elses, pages, carried = self._one("PRAGMA wal_checkpoint(PASSIVE)")
+        if pages == carried and not somebody_elses:
             self._begin_anew()
             self._seen = version
 
     def _begin_anew(self) -> None:
-        """By a write that changes nothing: SQLite's own checkpoints that do it keep all writers waiting for longer."""
+        """By a write that changes nothing, as all of SQLite's checkpoints leave it to the next writer."""
         with self._database.atomic():
             self._database.execute_sql(f"PRAGMA user_version = {self._one('PRAGMA user_version')[0]}")
 

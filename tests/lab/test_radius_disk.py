@@ -1,5 +1,6 @@
 """The real FreeRADIUS on a disk that can't be waited for."""
 
+from functools import partial
 from pathlib import Path
 
 from appliance.accounts.models import Account
@@ -19,13 +20,17 @@ def test_no_login_waits_for_the_disk() -> None:
         server.environment = slow_disk.environment(server.folder, fails=True)
         server.environment["DISK_FAILS_BELOW"] = str(server.config.paths.state)
         server.start("authentication")
-        for name in (f"guest{n}" for n in range(LOGINS)):
-            before = times_begun(server)
+        for number in range(LOGINS):
+            name, before = f"guest{number}", times_begun(server)
             server.account(name, "home", "secret")
-            wait_until(lambda: times_begun(server) > before, 10, "a new -wal")  # noqa: B023 (called at once)
+            wait_until(partial(has_begun_anew, server, before), 10, "a new -wal")
             assert "Received Access-Accept" in server.radclient(f'User-Name = "{name}"\nUser-Password = "secret"')
             with server.core():
                 assert Account.get(name=name).first_login_at
+
+
+def has_begun_anew(server: RadiusServer, before: int) -> bool:
+    return times_begun(server) > before
 
 
 def times_begun(server: RadiusServer) -> int:
