@@ -138,13 +138,16 @@ class Machine:
         self.flows = self.paths.data / places.DISK
         subprocess.run(["truncate", "--size=64M", self.image], check=True)
         subprocess.run(["mkfs.ext4", "-q", "-m", "0", self.image], check=True)
+        # One device for all of it: a second one of the same file would be a second file system on one disk.
+        losetup = ["losetup", "--find", "--show", self.image]
+        self.device = subprocess.run(losetup, check=True, capture_output=True, text=True).stdout.strip()
         self.attach()
         (self.paths.data / data_disk.MARKER).write_text("here\n")
         self.flows.mkdir()
         self.process: subprocess.Popen[str] | None = None
 
     def attach(self) -> None:
-        subprocess.run(["mount", "-o", "loop", self.image, self.paths.data], check=True)
+        subprocess.run(["mount", self.device, self.paths.data], check=True)
 
     def pull(self) -> None:
         """Whoever has files open on it keeps them until it closes them: nobody new gets there."""
@@ -168,6 +171,7 @@ class Machine:
             self.process.kill()
             self.process.communicate()
         subprocess.run(["umount", "--lazy", self.paths.data], check=False, stderr=subprocess.DEVNULL)
+        subprocess.run(["losetup", "--detach", self.device], check=True)
 
 
 @pytest.fixture
