@@ -139,7 +139,7 @@ class Machine:
         subprocess.run(["truncate", "--size=64M", self.image], check=True)
         subprocess.run(["mkfs.ext4", "-q", "-m", "0", self.image], check=True)
         # One device for all of it: a second one of the same file would be a second file system on one disk.
-        losetup = ["losetup", "--find", "--show", self.image]
+        losetup = ["losetup", "--find", "--show", str(self.image)]
         self.device = subprocess.run(losetup, check=True, capture_output=True, text=True).stdout.strip()
         self.attach()
         (self.paths.data / data_disk.MARKER).write_text("here\n")
